@@ -1,0 +1,182 @@
+"""Columns of a data set as small integer codes, read without decoding a row."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_CHUNK_ROWS = 1 << 20
+
+
+def column_names(dataset: Any) -> list[str]:
+    """The names of a map-style data set's columns: its `column_names`, `columns` or keys.
+
+    Raises:
+        TypeError: if the data set has no columns, or is iterable only.
+    """
+    if is_iterable_only(dataset):
+        raise TypeError(
+            f"{type(dataset).__name__} can only be iterated, and group sampling needs rows by index. Load the data set "
+            "without streaming=True, or materialize it with Dataset.from_generator or save_to_disk"
+        )
+    for attribute in ("column_names", "columns"):
+        names = getattr(dataset, attribute, None)
+        if names is not None:
+            return [str(name) for name in names]
+    if isinstance(dataset, dict):
+        return [str(name) for name in dataset]
+    raise TypeError(
+        f"{type(dataset).__name__} has no columns to read labels and attributes from. Use a datasets.Dataset, or give "
+        "the data set an attribute `column_names` and let dataset[name] return that column's values"
+    )
+
+
+def is_iterable_only(dataset: Any) -> bool:
+    """Whether a data set gives no access to rows by index."""
+    from torch.utils.data import IterableDataset
+
+    return isinstance(dataset, (IterableDataset, datasets.IterableDataset))
+
+
+def encode_column(
+    dataset: Any, name: str, role: str, known: Sequence[str] = (), sequential: bool = False
+) -> tuple[np.ndarray, list[str]]:
+    """Read one column as codes into a list of names.
+
+    Args:
+        dataset: a `datasets.Dataset`, or any map-style data set with columns.
+        name (`str`): the column.
+        role (`str`): "label" or "attribute", for messages.
+        known (`Sequence[str]`, *optional*): names that get the first codes, in this order.
+        sequential (`bool`, defaults to `False`): integers stand for themselves (class ids): code 2 is the value 2,
+            whether 0 and 1 occur or not.
+
+    Returns:
+        `tuple[np.ndarray, list[str]]`: `(N,)` codes in the smallest unsigned type, and the names they stand for.
+
+    Raises:
+        TypeError, ValueError: for values that are null, floating-point or otherwise no category.
+    """
+    if isinstance(dataset, np.ndarray):
+        return _encode(_chunks(dataset), len(dataset), name, role, None, known, sequential)
+    names = column_names(dataset)
+    if name not in names:
+        raise ValueError(
+            f"the data set has no {role} column {name!r}; its columns are {', '.join(map(repr, names))}. "
+            f"Set {role}_column to one of them"
+        )
+    if isinstance(dataset, datasets.Dataset):
+        feature = dataset.features[name]
+        class_names = feature.names if isinstance(feature, datasets.ClassLabel) else None
+        plain = dataset.select_columns([name]).with_format("arrow")
+        chunks = (table.column(0) for table in plain.iter(_CHUNK_ROWS))
+        return _encode(chunks, len(dataset), name, role, class_names, known, sequential)
+    values = dataset[name]
+    return _encode(_chunks(values), len(values), name, role, None, known, sequential)
+
+
+def _chunks(values: Any) -> Iterator[pa.Array]:
+    for start in range(0, len(values), _CHUNK_ROWS):
+        part = values[start : start + _CHUNK_ROWS]
+        if hasattr(part, "numpy"):  # a torch tensor
+            part = part.numpy()
+        yield pa.array(part if isinstance(part, np.ndarray) else list(part))
+
+
+def _encode(chunks, length, name, role, class_names, known, sequential):
+    """Dictionary-encode chunk by chunk, then renumber so that the codes follow the sorted values."""
+    first_seen: dict[Any, int] = {}
+    codes = np.empty(length, dtype=np.uint8)
+    start = 0
+    for chunk in chunks:
+        _check_type(chunk, name, role, start)
+        encoded = pc.dictionary_encode(chunk)
+        for part in encoded.chunks if isinstance(encoded, pa.ChunkedArray) else [encoded]:
+            values = part.dictionary.to_pylist()
+            lookup = np.array([first_seen.setdefault(value, len(first_seen)) for value in values], dtype=np.int64)
+            codes = codes.astype(smallest_unsigned(len(first_seen)), copy=False)
+            codes[start : start + len(part)] = lookup[part.indices.to_numpy()]
+            start += len(part)
+
+    ordered = _ordered_names(list(first_seen), name, role, class_names, sequential)
+    if sequential and all(type(value) is int for value in first_seen):
+        names = _merged_class_names(ordered, known, name)
+        final = {value: value for value in first_seen}
+    else:
+        position = {text: i for i, text in enumerate(known)}
+        for text, _ in ordered:
+            position.setdefault(text, len(position))
+        names = list(position)
+        final = {value: position[text] for text, value in ordered if value in first_seen}
+    lookup = np.zeros(max(len(first_seen), 1), dtype=smallest_unsigned(len(names)))
+    for value, seen in first_seen.items():
+        lookup[seen] = final[value]
+    result = codes.astype(lookup.dtype, copy=False)
+    for begin in range(0, length, _CHUNK_ROWS):
+        result[begin : begin + _CHUNK_ROWS] = lookup[codes[begin : begin + _CHUNK_ROWS]]
+    return result, names
+
+
+def _check_type(chunk, name: str, role: str, start: int) -> None:
+    kind = chunk.type.value_type if pa.types.is_dictionary(chunk.type) else chunk.type
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        raise TypeError(
+            f"{role} column {name!r} holds {kind} values, and groups need categories. Turn it into integers, booleans, "
+            f"strings or a ClassLabel first, for example with dataset.map(lambda row: {{{name!r}: row[{name!r}] >= 0.5}})"
+        )
+    if pa.types.is_null(kind) or chunk.null_count:
+        row = start + int(np.flatnonzero(chunk.is_null().to_numpy(zero_copy_only=False))[0])
+        raise ValueError(
+            f"{role} column {name!r} has null values, the first in row {row}. Fill them with a value of their own, or "
+            f"drop these rows: dataset.filter(lambda row: row[{name!r}] is not None)"
+        )
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        raise TypeError(
+            f"{role} column {name!r} holds lists ({kind}). Multi-label targets have no groups; choose one label a row"
+        )
+    if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or _is_text(kind)):
+        raise TypeError(
+            f"{role} column {name!r} holds {kind} values; integers, booleans, strings or a ClassLabel are needed"
+        )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _ordered_names(values, name, role, class_names, sequential) -> list[tuple[str, Any]]:
+    """Pairs of name and value in the order of their codes."""
+    if class_names is not None or (sequential and values and all(type(value) is int for value in values)):
+        top = len(class_names) if class_names is not None else max(values) + 1
+        outside = sorted(value for value in values if not 0 <= value < top)
+        if outside:
+            raise ValueError(
+                f"{role} column {name!r} holds the class ids {outside[:5]}, and they must lie in 0..{max(top - 1, 0)}. "
+                "Rows without a label (-1, say) must be filtered out first"
+            )
+        return [(class_names[i] if class_names is not None else str(i), i) for i in range(top)]
+    return [(str(value), value) for value in sorted(values)]
+
+
+def _merged_class_names(ordered: list[tuple[str, int]], known: Sequence[str], name: str) -> list[str]:
+    """Class ids keep their meaning in every data set: names are merged by id, and must not contradict each other."""
+    merged = list(known)
+    for text, i in ordered:
+        if i >= len(merged):
+            merged.append(text)
+        elif merged[i] == str(i):
+            merged[i] = text
+        elif text not in (merged[i], str(i)):
+            raise ValueError(
+                f"label column {name!r} calls class {i} {text!r}, and the training set calls it {merged[i]!r}. Give both "
+                "data sets the same ClassLabel: dataset.cast_column(name, train_dataset.features[name])"
+            )
+    return merged
+
+
+def smallest_unsigned(count: int) -> np.dtype:
+    """The smallest unsigned integer type that holds `0 .. count - 1`."""
+    return np.min_scalar_type(max(count - 1, 0))

@@ -1,0 +1,95 @@
+"""A data set and a collator that carry each row's group id into the batch, whatever the rows and the user's collator are."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .groups import GroupIndex
+
+GROUP_KEY = "gerne_group_ids"
+"""The batch's entry that holds the group ids; the trainer takes it out before the model's forward."""
+
+
+class GroupedRow(NamedTuple):
+    """A row of the underlying data set with its group id."""
+
+    row: Any
+    group: int
+
+
+class GroupedDataset(Dataset):
+    """Rows of a map-style data set, each with its group id.
+
+    Args:
+        dataset: any map-style data set.
+        groups ([`GroupIndex`]): the index made from this very data set.
+    """
+
+    def __init__(self, dataset: Any, groups: GroupIndex):
+        self.dataset = dataset
+        self.groups = groups
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> GroupedRow:
+        return GroupedRow(self.dataset[index], int(self.groups.codes[index]))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[GroupedRow]:
+        if hasattr(self.dataset, "__getitems__"):
+            rows = self.dataset.__getitems__(indices)
+        else:
+            rows = [self.dataset[index] for index in indices]
+        return list(map(GroupedRow, rows, self.groups.codes[indices].tolist()))
+
+
+class GroupCollator:
+    """Collates the rows with the user's collator and adds their group ids as `batch[GROUP_KEY]`.
+
+    The batch plan is laid out by position, so a collator must return the rows it was given, in their order. This is
+    checked on every batch through the labels, before the batch can reach a training step.
+
+    Args:
+        collator (`Callable`): what the data loader would use otherwise.
+        num_attributes (`int`): A, to get a row's label from its group id `y * A + a`.
+    """
+
+    def __init__(self, collator: Callable[[list[Any]], dict[str, Any]], num_attributes: int):
+        self.collator = collator
+        self.num_attributes = num_attributes
+
+    def __call__(self, features: list[GroupedRow]) -> dict[str, Any]:
+        rows, ids = zip(*features, strict=True)
+        batch = self.collator(list(rows))
+        groups = np.array(ids, dtype=np.int64)
+        self._check(batch, groups // self.num_attributes)
+        batch[GROUP_KEY] = torch.from_numpy(groups)
+        return batch
+
+    def _check(self, batch: dict[str, Any], expected: np.ndarray) -> None:
+        labels = batch.get("labels")
+        name = type(self.collator).__name__ if not hasattr(self.collator, "__name__") else self.collator.__name__
+        if labels is None:
+            raise ValueError(
+                f"the collator {name} returned no 'labels', only {', '.join(batch)}. Group metrics and the training "
+                "loss need them: let the collator return the labels under that name"
+            )
+        labels = torch.as_tensor(labels)
+        if labels.ndim != 1 or labels.is_floating_point():
+            raise ValueError(
+                f"the collator {name} returned labels of shape {tuple(labels.shape)} and type {labels.dtype}; one "
+                "integer class id a row is needed (soft and multi-label targets have no group)"
+            )
+        if len(labels) != len(expected):
+            raise ValueError(
+                f"the collator {name} was given {len(expected)} rows and returned {len(labels)}. A batch is laid out "
+                "by the plan, row by row, so a collator must not drop, pack or add rows"
+            )
+        if not np.array_equal(labels.numpy(), expected):
+            raise ValueError(
+                f"the collator {name} returned rows in another order than it was given (or changed their labels). A "
+                "batch is laid out by the plan, row by row, so a collator must keep the order"
+            )

@@ -1,0 +1,184 @@
+"""Group metrics (pure NumPy): accuracies of each group, each class, and what follows from them."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+_Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+
+SUMMARY_METRICS = (
+    "accuracy",
+    "group_balanced_accuracy",
+    "worst_group_accuracy",
+    "adjusted_accuracy",
+    "class_balanced_accuracy",
+    "worst_class_accuracy",
+)
+"""The figures of [`group_metrics`] that summarize all groups, in the order in which tables show them."""
+
+
+def group_metrics(
+    predictions: np.ndarray | Sequence[int],
+    references: np.ndarray | Sequence[int],
+    attributes: np.ndarray | Sequence[int],
+    train_group_counts: np.ndarray | None = None,
+    label_names: Sequence[str] | None = None,
+    attribute_names: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Accuracy of each group (label, attribute), and the summaries that the literature on group robustness reports.
+
+    Args:
+        predictions (array of shape `(N,)`, or `(N, K)`): class ids, or scores, of which the largest counts.
+        references (array of shape `(N,)`): true class ids.
+        attributes (array of shape `(N,)`): attribute ids.
+        train_group_counts (`np.ndarray` of shape `(K, A)`, *optional*): rows of each group in training.
+        label_names (`Sequence[str]`, *optional*): names of the K classes.
+        attribute_names (`Sequence[str]`, *optional*): names of the A attribute values.
+
+    Returns:
+        `dict`: accuracies are fractions in [0, 1].
+
+        - `accuracy`: share of correct rows.
+        - `worst_group_accuracy`, `worst_group`: the lowest group accuracy, and that group's name.
+        - `group_balanced_accuracy`: unweighted mean of the group accuracies.
+        - `adjusted_accuracy`: group accuracies weighted by training frequency; only with `train_group_counts`. Groups
+          without rows here cannot be judged: their weight is left out.
+        - `worst_class_accuracy`, `class_balanced_accuracy`: the same two over classes.
+        - `groups`: a list with `label`, `attribute`, `count`, `accuracy`, `ci_low`, `ci_high` (95 % Wilson score
+          interval) and, where known, `train_count` of each group. A group without rows has accuracy `None` and is in
+          no summary.
+
+    Raises:
+        ValueError: for arrays of different length, no rows, negative ids, or counts of another shape.
+
+    Example:
+
+    ```python
+    >>> from gerne_hf import group_metrics
+    >>> result = group_metrics(predictions=[0, 0, 1, 0], references=[0, 0, 1, 1], attributes=[0, 1, 0, 1])
+    >>> result["accuracy"], result["worst_group_accuracy"], result["group_balanced_accuracy"]
+    (0.75, 0.0, 0.75)
+
+    ```
+    """
+    predictions, references, attributes = _checked(predictions, references, attributes)
+    counts_shape = np.shape(train_group_counts) if train_group_counts is not None else (0, 0)
+    num_classes = max(int(references.max()) + 1, len(label_names or ()), counts_shape[0])
+    num_attributes = max(int(attributes.max()) + 1, len(attribute_names or ()), counts_shape[-1])
+    label_names = _names(label_names, num_classes, "label_names")
+    attribute_names = _names(attribute_names, num_attributes, "attribute_names")
+
+    group = references * num_attributes + attributes
+    hits = predictions == references
+    size = num_classes * num_attributes
+    count = np.bincount(group, minlength=size)
+    correct = np.bincount(group[hits], minlength=size)
+    seen = count > 0
+    accuracy = np.divide(correct, count, out=np.full(size, np.nan), where=seen)
+
+    train = None
+    if train_group_counts is not None:
+        train = np.zeros((num_classes, num_attributes), dtype=np.int64)
+        if len(counts_shape) != 2:
+            raise ValueError(f"train_group_counts must have the shape (K, A); found {counts_shape}")
+        train[: counts_shape[0], : counts_shape[1]] = train_group_counts
+        train = train.ravel()
+
+    class_count = count.reshape(num_classes, num_attributes).sum(axis=1)
+    class_correct = correct.reshape(num_classes, num_attributes).sum(axis=1)
+    class_accuracy = class_correct[class_count > 0] / class_count[class_count > 0]
+    worst = int(np.nanargmin(accuracy))
+    result: dict[str, Any] = {
+        "accuracy": float(hits.mean()),
+        "group_balanced_accuracy": float(accuracy[seen].mean()),
+        "worst_group_accuracy": float(accuracy[worst]),
+        "worst_group": f"({label_names[worst // num_attributes]}, {attribute_names[worst % num_attributes]})",
+        "class_balanced_accuracy": float(class_accuracy.mean()),
+        "worst_class_accuracy": float(class_accuracy.min()),
+    }
+    if train is not None and train[seen].sum() > 0:
+        result["adjusted_accuracy"] = float((accuracy[seen] * train[seen]).sum() / train[seen].sum())
+    result["groups"] = []
+    for g in range(size):
+        low, high = wilson_interval(int(correct[g]), int(count[g]))
+        entry = {
+            "label": label_names[g // num_attributes],
+            "attribute": attribute_names[g % num_attributes],
+            "count": int(count[g]),
+            "accuracy": float(accuracy[g]) if seen[g] else None,
+            "ci_low": low,
+            "ci_high": high,
+        }
+        if train is not None:
+            entry["train_count"] = int(train[g])
+        result["groups"].append(entry)
+    return result
+
+
+def wilson_interval(correct: int, count: int, z: float = _Z95) -> tuple[float, float] | tuple[None, None]:
+    """Wilson score interval of a proportion; 95 % by default.
+
+    Args:
+        correct (`int`): successes.
+        count (`int`): trials; 0 gives `(None, None)`.
+        z (`float`, defaults to 1.96): quantile of the standard normal distribution.
+
+    Returns:
+        `tuple[float, float]`: lower and upper end, in [0, 1].
+    """
+    if count == 0:
+        return None, None
+    share = correct / count
+    scale = 1.0 + z * z / count
+    centre = (share + z * z / (2 * count)) / scale
+    half = z * math.sqrt(share * (1.0 - share) / count + z * z / (4 * count * count)) / scale
+    low = 0.0 if correct == 0 else max(0.0, centre - half)
+    high = 1.0 if correct == count else min(1.0, centre + half)
+    return low, high
+
+
+def flatten_group_metrics(result: dict[str, Any]) -> dict[str, float]:
+    """The figures of [`group_metrics`] as one flat dictionary of numbers, as `Trainer.evaluate` returns them.
+
+    Groups that have rows appear as `group_accuracy/LABEL|ATTRIBUTE`, `group_count/...`, `group_ci_low/...` and
+    `group_ci_high/...`.
+    """
+    flat: dict[str, float] = {name: result[name] for name in SUMMARY_METRICS if name in result}
+    for group in result["groups"]:
+        if group["count"]:
+            name = f"{group['label']}|{group['attribute']}"
+            flat[f"group_accuracy/{name}"] = group["accuracy"]
+            flat[f"group_count/{name}"] = group["count"]
+            flat[f"group_ci_low/{name}"] = group["ci_low"]
+            flat[f"group_ci_high/{name}"] = group["ci_high"]
+    return flat
+
+
+def _checked(predictions, references, attributes):
+    predictions, references, attributes = map(np.asarray, (predictions, references, attributes))
+    if predictions.ndim == 2:
+        predictions = predictions.argmax(axis=1)
+    lengths = {"predictions": len(predictions), "references": len(references), "attributes": len(attributes)}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"predictions, references and attributes must have one entry a row; found {lengths}")
+    if len(references) == 0:
+        raise ValueError("there are no rows to compute group metrics from")
+    for name, values in (("predictions", predictions), ("references", references), ("attributes", attributes)):
+        if values.ndim != 1 or values.dtype.kind not in "iub":
+            raise ValueError(
+                f"{name} must be one integer a row; found shape {values.shape} of {values.dtype}. Encode strings as "
+                "ids first, for example with GroupIndex"
+            )
+        if name != "predictions" and values.dtype.kind == "i" and values.min() < 0:
+            raise ValueError(f"{name} must not be negative; found {values.min()}")
+    return predictions.astype(np.int64), references.astype(np.int64), attributes.astype(np.int64)
+
+
+def _names(names: Sequence[str] | None, count: int, argument: str) -> list[str]:
+    if names is None:
+        return [str(i) for i in range(count)]
+    if len(names) < count:
+        raise ValueError(f"{argument} has {len(names)} names, and {count} are needed")
+    return [str(name) for name in names]
