@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _CHUNK_ROWS = 1 << 20
+MAX_CLASSES = 1 << 20
+"""Class ids at or above this are taken for something else, such as hashes."""
 
 
 def column_names(dataset: Any) -> list[str]:
@@ -19,8 +21,8 @@ def column_names(dataset: Any) -> list[str]:
     """
     if is_iterable_only(dataset):
         raise TypeError(
-            f"{type(dataset).__name__} can only be iterated, and group sampling needs rows by index. Load the data set "
-            "without streaming=True, or materialize it with Dataset.from_generator or save_to_disk"
+            f"{type(dataset).__name__} can only be iterated, and group sampling needs rows by index. Load the data "
+            "set without streaming=True, or materialize it with Dataset.from_generator or save_to_disk"
         )
     for attribute in ("column_names", "columns"):
         names = getattr(dataset, attribute, None)
@@ -61,7 +63,7 @@ def encode_column(
         TypeError, ValueError: for values that are null, floating-point or otherwise no category.
     """
     if isinstance(dataset, np.ndarray):
-        return _encode(_chunks(dataset), len(dataset), name, role, None, known, sequential)
+        return _encode(_chunks(dataset, name, role), len(dataset), name, role, None, known, sequential)
     names = column_names(dataset)
     if name not in names:
         raise ValueError(
@@ -75,15 +77,21 @@ def encode_column(
         chunks = (table.column(0) for table in plain.iter(_CHUNK_ROWS))
         return _encode(chunks, len(dataset), name, role, class_names, known, sequential)
     values = dataset[name]
-    return _encode(_chunks(values), len(values), name, role, None, known, sequential)
+    return _encode(_chunks(values, name, role), len(values), name, role, None, known, sequential)
 
 
-def _chunks(values: Any) -> Iterator[pa.Array]:
+def _chunks(values: Any, name: str, role: str) -> Iterator[pa.Array]:
+    if getattr(values, "ndim", 1) != 1:
+        raise TypeError(
+            f"{role} column {name!r} has the shape {tuple(values.shape)}, and one value a row is needed. Multi-label "
+            "and one-hot targets have no groups; choose one label a row"
+        )
     for start in range(0, len(values), _CHUNK_ROWS):
         part = values[start : start + _CHUNK_ROWS]
         if hasattr(part, "numpy"):  # a torch tensor
             part = part.numpy()
-        yield pa.array(part if isinstance(part, np.ndarray) else list(part))
+        # from_pandas: NaN and NA are nulls, and must not become a group of their own.
+        yield pa.array(part if hasattr(part, "dtype") else list(part), from_pandas=True)
 
 
 def _encode(chunks, length, name, role, class_names, known, sequential):
@@ -124,8 +132,9 @@ def _check_type(chunk, name: str, role: str, start: int) -> None:
     kind = chunk.type.value_type if pa.types.is_dictionary(chunk.type) else chunk.type
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         raise TypeError(
-            f"{role} column {name!r} holds {kind} values, and groups need categories. Turn it into integers, booleans, "
-            f"strings or a ClassLabel first, for example with dataset.map(lambda row: {{{name!r}: row[{name!r}] >= 0.5}})"
+            f"{role} column {name!r} holds {kind} values, and groups need categories. Turn it into integers, "
+            f"booleans, strings or a ClassLabel first, for example with "
+            f"dataset.map(lambda row: {{{name!r}: row[{name!r}] >= 0.5}})"
         )
     if pa.types.is_null(kind) or chunk.null_count:
         row = start + int(np.flatnonzero(chunk.is_null().to_numpy(zero_copy_only=False))[0])
@@ -151,11 +160,16 @@ def _ordered_names(values, name, role, class_names, sequential) -> list[tuple[st
     """Pairs of name and value in the order of their codes."""
     if class_names is not None or (sequential and values and all(type(value) is int for value in values)):
         top = len(class_names) if class_names is not None else max(values) + 1
+        if top > MAX_CLASSES:
+            raise ValueError(
+                f"{role} column {name!r} holds the class id {max(values)}; ids must count the classes from 0 without "
+                "large gaps. Use dataset.class_encode_column to number them"
+            )
         outside = sorted(value for value in values if not 0 <= value < top)
         if outside:
             raise ValueError(
-                f"{role} column {name!r} holds the class ids {outside[:5]}, and they must lie in 0..{max(top - 1, 0)}. "
-                "Rows without a label (-1, say) must be filtered out first"
+                f"{role} column {name!r} holds the class ids {outside[:5]}, and they must lie in "
+                f"0..{max(top - 1, 0)}. Rows without a label (-1, say) must be filtered out first"
             )
         return [(class_names[i] if class_names is not None else str(i), i) for i in range(top)]
     return [(str(value), value) for value in sorted(values)]
@@ -171,8 +185,8 @@ def _merged_class_names(ordered: list[tuple[str, int]], known: Sequence[str], na
             merged[i] = text
         elif text not in (merged[i], str(i)):
             raise ValueError(
-                f"label column {name!r} calls class {i} {text!r}, and the training set calls it {merged[i]!r}. Give both "
-                "data sets the same ClassLabel: dataset.cast_column(name, train_dataset.features[name])"
+                f"label column {name!r} calls class {i} {text!r}, and the training set calls it {merged[i]!r}. Give "
+                "both data sets the same ClassLabel: dataset.cast_column(name, train_dataset.features[name])"
             )
     return merged
 

@@ -10,9 +10,9 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
-from .groups import LABEL_COLUMNS, GroupIndex
-from .grouped_data import GROUP_KEY, GroupCollator, GroupedDataset
 from .columns import column_names
+from .grouped_data import GROUP_KEY, GroupCollator, GroupedDataset
+from .groups import LABEL_COLUMNS, GroupIndex
 from .losses import logits_of
 from .metrics import flatten_group_metrics, group_metrics
 
@@ -106,11 +106,17 @@ class GroupEvaluationMixin:
         else:
             inner = self._get_collator_with_removed_columns(collator, description)
         view = GroupedDataset(dataset, groups)
-        self.data_collator = GroupCollator(inner, groups.num_attributes)
+        self.data_collator = GroupCollator(inner, groups.num_attributes, self.args.attribute_columns)
         try:
             return super()._get_dataloader(view, description, batch_size, sampler_fn, is_training, dataloader_key)
         finally:
             self.data_collator = collator
+
+    def _get_collator_with_removed_columns(self, data_collator, description=None):
+        """The parent's; it would only go over rows that carry group ids, and find no columns to remove."""
+        if isinstance(data_collator, GroupCollator):
+            return data_collator
+        return super()._get_collator_with_removed_columns(data_collator, description)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """The parent's step; the labels come back with the group ids and the predicted classes."""

@@ -85,11 +85,11 @@ class GroupIndex:
         Raises:
             TypeError, ValueError: for values that are null or floating-point, and for arrays of different length.
         """
-        labels = np.asarray(labels)
+        labels = _as_array(labels)
         coded_labels, label_names = encode_column(labels, "labels", "label", sequential=True)
         encoded = []
         if attributes is not None:
-            attributes = np.asarray(attributes)
+            attributes = _as_array(attributes)
             if len(attributes) != len(labels):
                 raise ValueError(f"labels and attributes differ in length: {len(labels)} and {len(attributes)}")
             encoded.append(encode_column(attributes, "attributes", "attribute"))
@@ -105,7 +105,8 @@ class GroupIndex:
             num_groups *= max(len(names), 1)
             # In place where the type allows: 10^8 rows must not hold several wide copies.
             codes = codes.astype(smallest_unsigned(num_groups), copy=True)
-            codes *= codes.dtype.type(len(names))
+            if num_groups > len(names):  # else every code is 0, and the factor may not fit the type
+                codes *= codes.dtype.type(len(names))
             codes += column_codes.astype(codes.dtype, copy=False)
             if not values:
                 attribute_names = tuple(names)
@@ -125,7 +126,7 @@ class GroupIndex:
 
     def __repr__(self) -> str:
         shape = f"{self.num_classes} classes x {self.num_attributes} attributes"
-        return f"GroupIndex({len(self):,} rows, {shape}, smallest group {self.counts.min():,})"
+        return f"GroupIndex({len(self):,} rows, {shape}, smallest group {self.counts.min(initial=len(self)):,})"
 
     @property
     def num_classes(self) -> int:
@@ -183,9 +184,10 @@ class GroupIndex:
             raise ValueError("the training set has no rows")
         absent = [name for name, count in zip(self.label_names, self.counts.sum(axis=1), strict=True) if count == 0]
         if absent:
+            more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
             raise ValueError(
-                f"the classes {', '.join(absent)} have no training rows, so no class-balanced batch can be drawn. Add "
-                "rows, or renumber the labels 0..K-1 without gaps (and drop unused names from the ClassLabel)"
+                f"the classes {', '.join(absent[:10])}{more} have no training rows, so no class-balanced batch can be "
+                "drawn. Add rows, or number the labels 0..K-1 without gaps (and drop unused names of the ClassLabel)"
             )
         if not needs_attributes:
             return
@@ -202,6 +204,13 @@ class GroupIndex:
                 f"{len(empty)} of {self.counts.size} groups have no training rows: {names}{more}. Collect rows for "
                 "them, or set empty_groups='ignore' to give their mass to the other groups of their class"
             )
+
+
+def _as_array(values: np.ndarray | Sequence) -> np.ndarray:
+    """An array that keeps missing values recognizable: NumPy would turn a NaN among strings into the text "nan"."""
+    if hasattr(values, "dtype"):
+        return np.asarray(values)
+    return np.array(values, dtype=object)
 
 
 def _default_label_column(dataset: Any) -> str:

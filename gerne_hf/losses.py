@@ -1,12 +1,12 @@
 """The training loss of a batch plan: `sum over segments of coefficient * mean(per-row loss)` (Eq. 5 for GERNE)."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-
 from transformers.utils import logging
 
 from .plans import BatchPlan
@@ -31,8 +31,8 @@ class PlanLoss:
         self.loss_func = loss_func
         self._constants: dict[tuple, torch.Tensor] = {}
 
-    def segment_means(self, outputs: Any, labels: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
-        """Mean loss of each segment, from outputs over the whole batch.
+    def losses(self, outputs: Any, labels: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
+        """The losses that a batch's training loss is a linear function of.
 
         Args:
             outputs: the model's outputs for `plan.rows` rows (a mapping with `logits`, or a tuple starting with them).
@@ -40,31 +40,24 @@ class PlanLoss:
             groups (`torch.Tensor` of shape `(plan.rows,)`, *optional*): group ids; needed by plans with group weights.
 
         Returns:
-            `torch.Tensor` of shape `(S,)`.
+            `torch.Tensor` of shape `(plan.rows,)`: each row's loss, times its group's weight where the plan has any;
+            with a `loss_func`, which returns means, of shape `(S,)`: each segment's mean loss.
 
         Raises:
             ValueError: if the batch has another number of rows than the plan.
         """
-        if len(labels) != self.plan.rows:
-            raise ValueError(
-                f"the batch has {len(labels)} rows, and the plan {self.plan.name!r} lays out {self.plan.rows}. Batches "
-                "must come from get_train_dataloader()"
-            )
-        if self.loss_func is None and len(self.plan.segments) == 1:
-            return self.one_segment(0, outputs, labels, groups).unsqueeze(0)
-        if self.loss_func is None:
-            per_row = self._per_row(outputs, labels)
-            parts = per_row.split([segment.rows for segment in self.plan.segments])
+        self.check_rows(len(labels))
+        if self.loss_func is not None:
             means = [
-                self._weighted(i, part, groups, rows)
-                for i, (part, rows) in enumerate(zip(parts, self.plan.slices(), strict=True))
+                self.one_segment(i, slice_rows(outputs, rows, len(labels)), labels[rows], _at(groups, rows))
+                for i, rows in enumerate(self.plan.slices())
             ]
             return torch.stack(means)
-        means = [
-            self.one_segment(i, slice_rows(outputs, rows, len(labels)), labels[rows], _at(groups, rows))
-            for i, rows in enumerate(self.plan.slices())
-        ]
-        return torch.stack(means)
+        per_row = self._per_row(outputs, labels)
+        if all(segment.group_weights is None for segment in self.plan.segments):
+            return per_row
+        parts = [self._weighted(i, per_row[rows], _at(groups, rows)) for i, rows in enumerate(self.plan.slices())]
+        return torch.cat(parts)
 
     def one_segment(
         self, index: int, outputs: Any, labels: torch.Tensor, groups: torch.Tensor | None = None
@@ -72,7 +65,7 @@ class PlanLoss:
         """Mean loss (a scalar) of segment `index`, from outputs over its rows only."""
         weights = self.plan.segments[index].group_weights
         if self.loss_func is None:
-            return self._weighted(index, self._per_row(outputs, labels), groups, slice(None))
+            return self._weighted(index, self._per_row(outputs, labels), groups).mean()
         if weights is None:
             return self.loss_func(outputs, labels, num_items_in_batch=len(labels))
         # The function returns a mean, so rows of different weight need a call each group.
@@ -83,14 +76,36 @@ class PlanLoss:
             total = total + float(weights.ravel()[group]) * len(rows) / len(labels) * mean
         return total
 
-    def total(self, means: torch.Tensor) -> torch.Tensor:
-        """The training loss from the `(S,)` segment means."""
-        return (self.constant("coefficients", self.plan.coefficients, means) * means).sum()
+    def total(self, losses: torch.Tensor) -> torch.Tensor:
+        """The training loss, from what [`losses`] returned or from the `(S,)` segment means."""
+        return torch.dot(self._factors("total", self.plan.coefficients[None], losses)[0], losses)
 
-    def components(self, means: torch.Tensor) -> torch.Tensor:
+    def segment_means(self, losses: torch.Tensor) -> torch.Tensor:
+        """`(S,)`: each segment's mean loss, from what [`losses`] returned."""
+        return self._factors("means", np.eye(len(self.plan.segments)), losses) @ losses
+
+    def components(self, losses: torch.Tensor) -> torch.Tensor:
         """`(len(plan.components) + 1,)`: the plan's named losses, and the training loss last."""
         matrix = np.stack([*self.plan.components.values(), self.plan.coefficients])
-        return self.constant("components", matrix, means) @ means
+        return self._factors("components", matrix, losses) @ losses
+
+    def check_rows(self, rows: int) -> None:
+        """Raise a `ValueError` unless a batch has the number of rows that the plan lays out."""
+        if rows != self.plan.rows:
+            raise ValueError(
+                f"the batch has {rows} rows, and the plan {self.plan.name!r} lays out {self.plan.rows}. Batches must "
+                "come from get_train_dataloader()"
+            )
+
+    def _factors(self, name: str, by_segment: np.ndarray, losses: torch.Tensor) -> torch.Tensor:
+        """`(M, S)` factors of segment means as factors of `losses`: the same, or `(M, plan.rows)` for single rows."""
+        key = f"{name} of {len(losses)}"
+        if (key, losses.device, losses.dtype) in self._constants:
+            return self._constants[key, losses.device, losses.dtype]
+        rows = [segment.rows for segment in self.plan.segments]
+        if len(losses) != len(rows):
+            by_segment = np.repeat(by_segment / np.array(rows), rows, axis=1)
+        return self.constant(key, by_segment, losses)
 
     def constant(self, name: str, values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
         """`values` as a tensor on the device and of the type of `like`, copied there once."""
@@ -105,12 +120,11 @@ class PlanLoss:
             logits = logits.float()
         return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
 
-    def _weighted(self, index: int, per_row: torch.Tensor, groups: torch.Tensor | None, rows: slice) -> torch.Tensor:
+    def _weighted(self, index: int, per_row: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
         weights = self.plan.segments[index].group_weights
         if weights is None:
-            return per_row.mean()
-        table = self.constant(f"weights {index}", weights.ravel(), per_row)
-        return (per_row * table[groups[rows]]).mean()
+            return per_row
+        return per_row * self.constant(f"weights {index}", weights.ravel(), per_row)[groups]
 
 
 class LossMeter:
@@ -127,13 +141,13 @@ class LossMeter:
         self._sums: torch.Tensor | None = None
         self._steps = self._all_steps = 0
 
-    def add(self, means: torch.Tensor) -> None:
-        """Add one step's `(S,)` segment means; no value leaves the device."""
-        values = self._plan_loss.components(means).float()
+    def add(self, losses: torch.Tensor) -> None:
+        """Add one step's losses, as [`PlanLoss.losses`] returns them; no value leaves the device."""
+        losses = losses.detach()
         if self._sums is None:
-            self._sums, self._running = torch.zeros_like(values), torch.zeros_like(values[-1])
-        self._sums += values
-        self._running.lerp_(values[-1], 1.0 - self._DECAY)
+            self._sums, self._running = torch.zeros_like(losses), torch.zeros_like(losses)
+        self._sums += losses
+        self._running.lerp_(losses, 1.0 - self._DECAY)
         self._steps += 1
         self._all_steps += 1
 
@@ -142,8 +156,8 @@ class LossMeter:
         names = list(self._plan_loss.plan.components)
         if not self._steps or not names:
             return {}
-        running = self._running / (1.0 - self._DECAY**self._all_steps)
-        local = torch.cat([self._sums / self._steps, running.unsqueeze(0)])
+        running = self._plan_loss.total(self._running) / (1.0 - self._DECAY**self._all_steps)
+        local = torch.cat([self._plan_loss.components(self._sums) / self._steps, running.unsqueeze(0)]).float()
         *means, extrapolated, running = accelerator.reduce(local, reduction="mean").tolist()
         self._sums.zero_()
         self._steps = 0
@@ -154,6 +168,32 @@ class LossMeter:
                 "learning rate."
             )
         return {**dict(zip(names, means, strict=True)), "loss_extrapolated": extrapolated}
+
+
+def check_own_loss(own: torch.Tensor, outputs: Any, labels: torch.Tensor, mixed_precision: bool, model: str) -> None:
+    """Make sure that a model's own loss is the mean cross-entropy of its logits, which a plan weights row by row.
+
+    Args:
+        own (`torch.Tensor`): the loss that the model returned for this batch; a vector (a loss for each device of
+            DataParallel) is not judged.
+        outputs: the model's outputs for the batch, without the loss.
+        labels (`torch.Tensor` of shape `(B,)`): class ids.
+        mixed_precision (`bool`): whether the forward ran in reduced precision.
+        model (`str`): the model's name, for the message.
+
+    Raises:
+        ValueError: if the two differ by more than rounding.
+    """
+    if own.ndim:
+        return
+    expected = F.cross_entropy(logits_of(outputs).detach().double(), labels).item()
+    tolerance = 0.05 if mixed_precision else {torch.float64: 1e-6, torch.float32: 1e-3}.get(own.dtype, 0.05)
+    if not math.isclose(own.item(), expected, rel_tol=tolerance, abs_tol=tolerance):
+        raise ValueError(
+            f"{model} computes a loss of its own ({own.item():.6g}) that is not the mean cross-entropy of its logits "
+            f"({expected:.6g}), so its rows cannot be weighted. Pass that loss as compute_loss_func, or set "
+            "forward_mode='separate'"
+        )
 
 
 def logits_of(outputs: Any) -> torch.Tensor:

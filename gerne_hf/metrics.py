@@ -65,6 +65,8 @@ def group_metrics(
     """
     predictions, references, attributes = _checked(predictions, references, attributes)
     counts_shape = np.shape(train_group_counts) if train_group_counts is not None else (0, 0)
+    if len(counts_shape) != 2:
+        raise ValueError(f"train_group_counts must have the shape (K, A); found {counts_shape}")
     num_classes = max(int(references.max()) + 1, len(label_names or ()), counts_shape[0])
     num_attributes = max(int(attributes.max()) + 1, len(attribute_names or ()), counts_shape[-1])
     label_names = _names(label_names, num_classes, "label_names")
@@ -81,8 +83,6 @@ def group_metrics(
     train = None
     if train_group_counts is not None:
         train = np.zeros((num_classes, num_attributes), dtype=np.int64)
-        if len(counts_shape) != 2:
-            raise ValueError(f"train_group_counts must have the shape (K, A); found {counts_shape}")
         train[: counts_shape[0], : counts_shape[1]] = train_group_counts
         train = train.ravel()
 

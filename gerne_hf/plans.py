@@ -16,6 +16,7 @@ PLANS = ("independent", "shared", "collapsed", "erm", "resampling", "reweighting
 """Names of the batch plans, as `GerneConfig.plan` takes them."""
 
 _NEGLIGIBLE = 1e-12
+_ROUNDING = 1e-8  # a beta at its bound, written with few digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ class BatchPlan:
             alpha (`np.ndarray` of shape `(K, A)`): group proportions within each class (Eq. 2).
             c (`float`, defaults to `0.5`): degree of bias reduction, in (0, 1].
             beta (`float`, defaults to `1.0`): extrapolation factor.
-            class_probabilities (`np.ndarray` of shape `(K,)`, *optional*): p(y); uniform (class-balanced) if not given.
+            class_probabilities (`np.ndarray` of shape `(K,)`, *optional*): p(y); uniform if not given.
             target (`np.ndarray` of shape `(K, A)`, *optional*): the unbiased distribution; `1 / A` if not given.
 
         Raises:
@@ -109,7 +110,7 @@ class BatchPlan:
             segments, components = _shared_segments(rows, p_b, p_lb, beta)
         elif name == "collapsed":
             check_rows(name, rows, 1)
-            if p_ext.min() < -_NEGLIGIBLE:
+            if p_ext.min() < -_ROUNDING:
                 lower, upper = beta_bounds(alpha, c, target)
                 raise ValueError(
                     f"plan 'collapsed' draws from p_ext (Eq. 8), which beta={beta} makes negative; choose beta in "

@@ -16,6 +16,7 @@ logger = logging.get_logger(__name__)
 
 GROUP_METRICS_FILE = "group_metrics.json"
 TRAINING_PICTURE_FILE = "training.png"
+MAX_TABLE_GROUPS = 24
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -27,10 +28,8 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _pad(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [
-        str(cell).ljust(w) if i == 0 else str(cell).rjust(w)
-        for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-    ]
+    cells = [str(cell) for cell in row]
+    return [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
 
 
 def format_group_table(result: dict[str, Any]) -> str:
@@ -40,12 +39,13 @@ def format_group_table(result: dict[str, Any]) -> str:
         result (`dict`): what [`group_metrics`] returned.
 
     Returns:
-        `str`: a Markdown table of the groups, and a line of summaries.
+        `str`: a Markdown table of the groups (the 24 worst, where there are more), and a line of summaries.
     """
     trained = any("train_count" in group for group in result["groups"])
     header = ["group", *(["train rows"] if trained else []), "rows", "accuracy", "95 % interval"]
     rows = []
-    for group in result["groups"]:
+    shown, hidden = worst_groups(result["groups"])
+    for group in (result["groups"][i] for i in shown):
         name = f"{group['label']}, {group['attribute']}"
         judged = group["accuracy"] is not None
         rows.append(
@@ -57,10 +57,18 @@ def format_group_table(result: dict[str, Any]) -> str:
                 f"{100 * group['ci_low']:.1f} to {100 * group['ci_high']:.1f}" if judged else "-",
             ]
         )
-    summary = ", ".join(
-        f"{name.replace('_', ' ')} {100 * result[name]:.1f}" for name in SUMMARY_METRICS if name in result
-    )
-    return f"{format_table(header, rows)}\n{summary} (worst group: {result['worst_group']})"
+    figures = (f"{name.replace('_', ' ')} {100 * result[name]:.1f}" for name in SUMMARY_METRICS if name in result)
+    more = f"{hidden} groups with higher accuracy are in {GROUP_METRICS_FILE}.\n" if hidden else ""
+    return f"{format_table(header, rows)}\n{more}{', '.join(figures)} (worst group: {result['worst_group']})"
+
+
+def worst_groups(groups: list[dict[str, Any]], most: int = MAX_TABLE_GROUPS) -> tuple[list[int], int]:
+    """Positions of the groups that a table shows, in their order, and how many it leaves out: the better ones."""
+    if len(groups) <= most:
+        return list(range(len(groups))), 0
+    judged = [i for i, group in enumerate(groups) if group["count"]]
+    worst = sorted(judged, key=lambda i: groups[i]["accuracy"])[:most]
+    return sorted(worst), len(groups) - len(worst)
 
 
 def group_report(trainer: "GerneTrainer") -> dict[str, Any]:

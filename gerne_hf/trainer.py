@@ -2,12 +2,11 @@
 
 import contextlib
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
@@ -18,14 +17,12 @@ from .distributions import beta_bounds, biased_distribution, less_biased_distrib
 from .evaluation import GroupEvaluationMixin
 from .grouped_data import GROUP_KEY
 from .groups import GroupIndex
-from .losses import LossMeter, PlanLoss, logits_of
+from .losses import LossMeter, PlanLoss, check_own_loss, slice_rows
 from .plans import BatchPlan, check_rows
 from .reports import report_training
 from .sampling import GroupSampler
 
 logger = logging.get_logger(__name__)
-
-_LOSS_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 
 class GerneTrainer(GroupEvaluationMixin, Trainer):
@@ -181,7 +178,8 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
         if self.groups is not None and num_labels is not None and num_labels != self.groups.num_classes:
             raise ValueError(
                 f"the model's head has num_labels={num_labels}, and the training set has {self.groups.num_classes} "
-                f"classes ({', '.join(self.groups.label_names)}). Load the model with num_labels={self.groups.num_classes}"
+                f"classes ({', '.join(self.groups.label_names)}). Load the model with "
+                f"num_labels={self.groups.num_classes}"
             )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupSampler:
@@ -192,18 +190,15 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
         return self._sampler
 
     def get_biased_dataloader(self) -> DataLoader:
-        """The stream of biased batches, `p_b(a|y) = alpha_ya`, as a loader of its own, half a training batch at a time."""
-        return self._stream("biased", biased_distribution(self.groups.alpha))
+        """The stream of biased batches, `p_b(a|y) = alpha_ya`, as a loader, half a training batch at a time."""
+        return self._stream("biased", self._train_batch_size // 2, biased_distribution(self.groups.alpha))
 
     def get_less_biased_dataloader(self) -> DataLoader:
-        """The stream of less biased batches (Eq. 4) as a loader of its own, half a training batch at a time."""
-        target = uniform_target(self.groups.counts)
-        return self._stream("less_biased", less_biased_distribution(self.groups.alpha, self.args.c, target))
+        """The stream of less biased batches (Eq. 4) as a loader, half a training batch at a time."""
+        distribution = less_biased_distribution(self.groups.alpha, self.args.c, uniform_target(self.groups.counts))
+        return self._stream("less_biased", self._train_batch_size - self._train_batch_size // 2, distribution)
 
-    def _stream(self, name: str, distribution) -> DataLoader:
-        rows = (
-            self._train_batch_size // 2 if name == "biased" else self._train_batch_size - self._train_batch_size // 2
-        )
+    def _stream(self, name: str, rows: int, distribution: np.ndarray) -> DataLoader:
         classes = self._class_probabilities()
         weights = 1.0 / self.groups.num_classes if classes is None else classes[:, None]
         check_rows(name, rows, 1)
@@ -217,27 +212,30 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
         """One forward and backward over the whole batch, or one for each segment (`forward_mode`)."""
         if not self._separate(model):
             return super().training_step(model, inputs, None)
-        total = None
+        self._plan_loss.check_rows(len(inputs["labels"]))
+        losses, means = [], []
         last = len(self._batch_plan.segments) - 1
-        means = []
-        for i, rows in enumerate(self._batch_plan.slices()):
-            defer = self.accelerator.no_sync(model) if i < last else contextlib.nullcontext()
-            with defer:  # gradients are synchronized with the last segment only
-                segment = {key: _rows(value, rows, self._batch_plan.rows) for key, value in inputs.items()}
+        try:
+            for i, rows in enumerate(self._batch_plan.slices()):
+                segment = {key: slice_rows(value, rows, self._batch_plan.rows) for key, value in inputs.items()}
                 self._segment = i, means
-                loss = super().training_step(model, segment, None)
-            total = loss if total is None else total + loss
-        self._segment = None
+                # Gradients are synchronized with the last segment only.
+                with self.accelerator.no_sync(model) if i < last else contextlib.nullcontext():
+                    losses.append(super().training_step(model, segment, None))
+        finally:
+            self._segment = None
         self._meter.add(torch.stack(means))
-        return total
+        return sum(losses)
 
     _segment: tuple[int, list] | None = None
 
     def _separate(self, model) -> bool:
-        if len(self._batch_plan.segments) == 1 or self.args.forward_mode == "fused":
+        if self._batch_plan.segments[0].group_weights is not None or self.args.forward_mode == "fused":
             return False
         if self.args.forward_mode == "separate":
             return True
+        if len(self._batch_plan.segments) == 1:
+            return False
         model.train()
         return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
 
@@ -251,9 +249,9 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
             loss, outputs = self._segment_loss(model, inputs, groups)
         else:
             outputs, labels = self._forward(model, inputs)
-            means = self._plan_loss.segment_means(outputs, labels, groups)
-            loss = self._plan_loss.total(means)
-            self._meter.add(means.detach())
+            losses = self._plan_loss.losses(outputs, labels, groups)
+            loss = self._plan_loss.total(losses)
+            self._meter.add(losses)
         return (loss, outputs) if return_outputs else loss
 
     def _plain_loss(self, model, inputs, return_outputs, num_items_in_batch):
@@ -289,20 +287,9 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
             outputs = type(outputs)(**{key: value for key, value in outputs.items() if key != "loss"})
         else:
             outputs = outputs[1:]
+        name = type(self.accelerator.unwrap_model(model)).__name__
+        check_own_loss(own, outputs, labels, self.accelerator.mixed_precision != "no", name)
         self._loss_checked = True
-        if own.ndim:  # a loss for each device
-            return outputs, labels
-        logits = logits_of(outputs).detach()
-        expected = F.cross_entropy(logits.double(), labels).item()
-        tolerance = _LOSS_TOLERANCE.get(own.dtype, 0.05)
-        if self.accelerator.mixed_precision != "no":
-            tolerance = 0.05
-        if not math.isclose(own.item(), expected, rel_tol=tolerance, abs_tol=tolerance):
-            raise ValueError(
-                f"{type(self.accelerator.unwrap_model(model)).__name__} computes a loss of its own ({own.item():.6g}) "
-                f"that is not the mean cross-entropy of its logits ({expected:.6g}), so its rows cannot be weighted. "
-                "Pass that loss as compute_loss_func, or set forward_mode='separate'"
-            )
         return outputs, labels
 
     # ---- logs -----------------------------------------------------------------------------------------------------
@@ -333,7 +320,3 @@ class _EpochOfSampler(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self._trainer._sampler.set_epoch(int(state.epoch or 0))
-
-
-def _rows(value: Any, rows: slice, total: int) -> Any:
-    return value[rows] if isinstance(value, torch.Tensor) and value.ndim and len(value) == total else value

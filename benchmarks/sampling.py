@@ -1,0 +1,222 @@
+r"""Speed of the index stream, and speed and memory of GroupIndex.
+
+    python benchmarks/sampling.py
+    python benchmarks/sampling.py --rows 1000000      # of the data set that is indexed and sampled from
+
+The index stream is consumed as a DataLoader does it, index by index. Memory is the growth of the process's peak
+resident set, each case in a fresh process; what the inputs and the index itself hold is stated beside it. Pages of a
+memory-mapped data set count as input: they are the file's, and the kernel drops them when memory is short. Ends with
+one Markdown table; the exit status is 1 if a bound is missed.
+"""
+
+import argparse
+import collections
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets.arrow_writer import ArrowWriter
+from overhead import describe_machine
+
+from gerne_hf import BatchPlan, GroupIndex, GroupSampler
+from gerne_hf.reports import format_table
+
+NUM_CLASSES = NUM_ATTRIBUTES = 10
+LEAST_ROWS_PER_SECOND = 1_000_000
+MOST_RATIO = 1.10
+MOST_SECONDS = 5.0
+MOST_MEGABYTES = 200.0
+SMALL, LARGE = 10_000, 100_000_000
+BATCH_ROWS = 128
+STREAM_ROWS = 2_000_000
+TURN_ROWS = 1 << 17
+TURNS, WARM_UP = 12, 4
+CHUNK = 1_000_000
+
+
+def random_codes(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and attributes of `rows` rows, uint8, nine tenths of them tied, made in place chunk by chunk."""
+    rng = np.random.default_rng(0)
+    labels, attributes = np.empty(rows, np.uint8), np.empty(rows, np.uint8)
+    for start in range(0, rows, CHUNK):
+        part = slice(start, min(start + CHUNK, rows))
+        size = part.stop - start
+        labels[part] = rng.integers(NUM_CLASSES, size=size, dtype=np.uint8)
+        free = rng.integers(NUM_ATTRIBUTES, size=size, dtype=np.uint8)
+        attributes[part] = np.where(rng.integers(10, size=size, dtype=np.uint8) > 0, labels[part], free)
+    return labels, attributes
+
+
+def saved_dataset(rows: int, path: str) -> datasets.Dataset:
+    """A memory-mapped data set of a ClassLabel and a column of strings."""
+    names = [f"class {i}" for i in range(NUM_CLASSES)]
+    features = datasets.Features({"label": datasets.ClassLabel(names=names), "place": datasets.Value("string")})
+    places = pa.array([f"place {i}" for i in range(NUM_ATTRIBUTES)])
+    labels, attributes = random_codes(rows)
+    with ArrowWriter(features=features, path=path) as writer:
+        for start in range(0, rows, CHUNK):
+            part = slice(start, min(start + CHUNK, rows))
+            columns = [pa.array(labels[part].astype(np.int64)), places.take(pa.array(attributes[part]))]
+            writer.write_table(pa.table(columns, names=list(features)), writer_batch_size=1000)
+        writer.finalize()
+    return datasets.Dataset.from_file(path)
+
+
+def memory() -> dict[str, int]:
+    """Bytes resident in this process: now, its peak, and the part that is mapped files."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {name: int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM", "RssFile")}
+
+
+def timed_index(build) -> tuple[GroupIndex, dict[str, float]]:
+    """The index that `build` makes, with the time and the memory of making it."""
+    before = memory()
+    begun = time.perf_counter()
+    index = build()
+    seconds = time.perf_counter() - begun
+    after = memory()
+    own = index.codes.nbytes + index.order.nbytes
+    mapped = max(after["RssFile"] - before["RssFile"], 0)
+    # The peak before the build is at least what was resident then: what the inputs took in the making counts too.
+    beyond = after["VmHWM"] - before["VmRSS"] - own - mapped
+    return index, {
+        "seconds": seconds,
+        "own": own,
+        "mapped": mapped,
+        "beyond": max(beyond, 0),
+        "peak": after["VmHWM"],
+    }
+
+
+def index_arrays(rows: int) -> dict[str, float]:
+    labels, attributes = random_codes(rows)
+    GroupIndex.from_arrays(labels[:1000], attributes[:1000])  # loads what is loaded once
+    index, result = timed_index(lambda: GroupIndex.from_arrays(labels, attributes))
+    assert len(index) == rows
+    return result
+
+
+def index_dataset(rows: int, path: str) -> dict[str, float]:
+    dataset = datasets.Dataset.from_file(path)
+    columns = {"label_column": "label", "attribute_column": "place"}
+    GroupIndex.from_dataset(dataset.select(range(1000)), **columns)
+    index, result = timed_index(lambda: GroupIndex.from_dataset(dataset, **columns))
+    assert len(index) == rows and index.num_attributes == NUM_ATTRIBUTES
+    return result
+
+
+def sampler_over(index: GroupIndex, stream_rows: int) -> GroupSampler:
+    plan = BatchPlan.build("independent", BATCH_ROWS, index.alpha, c=0.5, beta=1.0)
+    return GroupSampler(index, plan, num_rows=stream_rows)
+
+
+def stream_seconds(sampler: GroupSampler, epoch: int) -> float:
+    """Seconds a row of one epoch's stream."""
+    sampler.set_epoch(epoch)
+    begun = time.perf_counter()
+    collections.deque(iter(sampler), maxlen=0)
+    return (time.perf_counter() - begun) / len(sampler)
+
+
+def stream(rows: int) -> dict[str, float]:
+    sampler = sampler_over(GroupIndex.from_arrays(*random_codes(rows)), STREAM_ROWS)
+    seconds = [stream_seconds(sampler, epoch) for epoch in range(6)]
+    return {"seconds_a_row": float(np.median(seconds[1:])), "peak": memory()["VmHWM"]}
+
+
+def stream_ratio(small: int, large: int) -> dict[str, float]:
+    """Cost a row at two sizes. Short turns, so that whatever else the machine does slows both alike."""
+    samplers = [sampler_over(GroupIndex.from_arrays(*random_codes(rows)), TURN_ROWS) for rows in (small, large)]
+    turns = [[stream_seconds(sampler, epoch) for sampler in samplers] for epoch in range(WARM_UP + 10 * TURNS)]
+    seconds = np.array(turns[WARM_UP:]).reshape(10, TURNS, 2)
+    costs = np.median(seconds, axis=(0, 1)).tolist()
+    by_tenth = np.median(seconds, axis=1)
+    ratios = by_tenth[:, 1] / by_tenth[:, 0]
+    return {
+        "small": costs[0],
+        "large": costs[1],
+        "ratio": costs[1] / costs[0],
+        "least": float(ratios.min()),
+        "most": float(ratios.max()),
+        "peak": memory()["VmHWM"],
+    }
+
+
+MEASUREMENTS = {
+    "index_arrays": index_arrays,
+    "index_dataset": index_dataset,
+    "stream": stream,
+    "stream_ratio": stream_ratio,
+}
+
+
+def in_fresh_process(name: str, *arguments) -> dict[str, float]:
+    command = [sys.executable, __file__, "--measure", name, json.dumps(arguments)]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(answer.splitlines()[-1])
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10_000_000, help="rows that are indexed and sampled from")
+    parser.add_argument("--large_rows", type=int, default=LARGE, help=f"rows compared with {SMALL:,} rows")
+    parser.add_argument("--measure", nargs=2, metavar=("NAME", "ARGUMENTS"), help=argparse.SUPPRESS)
+    return parser
+
+
+def main(args: argparse.Namespace) -> int:
+    if args.measure:
+        name, arguments = args.measure
+        print(json.dumps(MEASUREMENTS[name](*json.loads(arguments))))
+        return 0
+    table, missed = [], []
+
+    def add(what: str, figure: str, bound: str, met: bool, remark: str) -> None:
+        table.append([what, figure, bound, "yes" if met else "no", remark])
+        missed.append(not met)
+
+    rows = f"{args.rows:,} rows"
+    result = in_fresh_process("stream", args.rows)
+    rate = 1 / result["seconds_a_row"]
+    remark = f"{1e9 * result['seconds_a_row']:.0f} ns a row, peak {_mb(result['peak'])}"
+    met = rate >= LEAST_ROWS_PER_SECOND
+    add(f"index stream, {rows}", f"{rate:,.0f} rows/s", f">= {LEAST_ROWS_PER_SECOND:,}", met, remark)
+
+    result = in_fresh_process("stream_ratio", SMALL, args.large_rows)
+    remark = (
+        f"{1e9 * result['large']:.0f} and {1e9 * result['small']:.0f} ns a row, ratios {result['least']:.2f} to "
+        f"{result['most']:.2f}, peak {_mb(result['peak'])}"
+    )
+    what = f"cost a row, {args.large_rows:,} over {SMALL:,} rows"
+    add(what, f"{result['ratio']:.2f}", f"<= {MOST_RATIO:.2f}", result["ratio"] <= MOST_RATIO, remark)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "rows.arrow")
+        saved_dataset(args.rows, path)
+        results = {
+            "arrays": in_fresh_process("index_arrays", args.rows),
+            "memory-mapped Dataset": in_fresh_process("index_dataset", args.rows, path),
+        }
+    for source, result in results.items():
+        met = result["seconds"] < MOST_SECONDS
+        add(f"GroupIndex, {source}, {rows}", f"{result['seconds']:.2f} s", f"< {MOST_SECONDS:.0f} s", met, "")
+        met = result["beyond"] < MOST_MEGABYTES * 1e6
+        mapped = f", mapped pages {_mb(result['mapped'])}" if result["mapped"] > 1e6 else ""
+        remark = f"the index holds {_mb(result['own'])}{mapped}, peak of all {_mb(result['peak'])}"
+        add(f"  memory beyond {source}", _mb(result["beyond"]), f"< {MOST_MEGABYTES:.0f} MB", met, remark)
+    print(f"\n{describe_machine()}\n\n{format_table(['what', 'measured', 'bound', 'met', 'remark'], table)}")
+    return int(any(missed))
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB"
+
+
+if __name__ == "__main__":
+    sys.exit(main(make_parser().parse_args()))

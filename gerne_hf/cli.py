@@ -1,0 +1,81 @@
+"""Arguments of the recipes: a YAML file of settings, which the command line overrides."""
+
+import argparse
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from transformers import HfArgumentParser
+
+from .config import GerneConfig
+
+
+@dataclass
+class RecipeArguments:
+    """What every recipe takes besides the fields of [`GerneConfig`].
+
+    Args:
+        config (`str`, *optional*): YAML file of settings; the recipe's own in `recipes/configs` if not given.
+        demo (`bool`, defaults to `False`): train on small embedded data, without a network.
+        dataset_name (`str`, *optional*): Hub id or folder; the recipe's data set on the Hub if not given.
+        compare (`str`, defaults to `"erm"`): plans trained beside the main one, for the table, separated by commas;
+            "none" for no other.
+        seeds (`str`, *optional*): a run of each method for each of these, separated by commas; `seed` if not given.
+    """
+
+    config: str | None = field(default=None, metadata={"help": "YAML file of settings; the command line wins."})
+    demo: bool = field(default=False, metadata={"help": "Train on small embedded data, without a network."})
+    dataset_name: str | None = field(default=None, metadata={"help": "Hub id or folder of the data set."})
+    compare: str = field(default="erm", metadata={"help": "Plans trained beside the main one: erm,resampling."})
+    seeds: str | None = field(default=None, metadata={"help": "Seeds of the runs, such as 0,1,2."})
+
+    def methods(self, main: str) -> list[str]:
+        """The plans to train, the main one last."""
+        others = [name.strip() for name in str(self.compare).split(",") if name.strip() not in ("", "none", main)]
+        return [*dict.fromkeys(others), main]
+
+    def seed_list(self, seed: int) -> list[int]:
+        """The seeds to run."""
+        return [int(part) for part in str(self.seeds).split(",")] if self.seeds is not None else [seed]
+
+
+Arguments = TypeVar("Arguments", bound=RecipeArguments)
+
+
+def parse_arguments(
+    arguments_class: type[Arguments], recipe: str, argv: list[str] | None = None
+) -> tuple[Arguments, GerneConfig]:
+    """The arguments of a recipe: the command line over `--config` (or the recipe's own file) over the defaults.
+
+    Args:
+        arguments_class (`type`): the recipe's dataclass.
+        recipe (`str`): path of the recipe's file; its settings lie in `configs/NAME.yaml` beside it, those of `--demo`
+            in `configs/NAME_demo.yaml`.
+        argv (`list[str]`, *optional*): the command line; `sys.argv[1:]` if not given.
+
+    Raises:
+        SystemExit: for an unknown argument or setting, naming the nearest known one.
+    """
+    parser = HfArgumentParser((arguments_class, GerneConfig), description=f"Recipe {Path(recipe).stem}.")
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config")
+    first.add_argument("--demo", nargs="?", const="true", default="false")
+    early, _ = first.parse_known_args(argv)
+    demo = early.demo.lower() in ("true", "1", "yes", "y", "t")
+    name = f"{Path(recipe).stem}{'_demo' if demo else ''}.yaml"
+    path = Path(early.config) if early.config else Path(recipe).parent / "configs" / name
+    if not path.is_file():
+        parser.error(f"no such settings file: {path}")
+    settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    known = [action.dest for action in parser._actions]
+    for key in settings:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            parser.error(
+                f"{path} sets {key!r}, which is no argument" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+    parser.set_defaults(**settings)
+    arguments, config = parser.parse_args_into_dataclasses(args=argv)
+    return arguments, config

@@ -1,0 +1,53 @@
+"""Colored MNIST: ERM beside GERNE, with the paper's data and a multilayer perceptron.
+
+    accelerate launch recipes/colored_mnist.py --demo
+    accelerate launch recipes/colored_mnist.py --dataset_name ylecun/mnist --minority 0.5 --seeds 0,1,2
+
+Settings: recipes/configs/colored_mnist.yaml; the command line overrides them.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from gerne_hf import GerneConfig, GerneTrainer
+from gerne_hf.cli import RecipeArguments, parse_arguments
+from gerne_hf.comparison import compare
+from gerne_hf.data.colored_mnist import demo_colored_mnist, load_colored_mnist
+from gerne_hf.models import MLPConfig, MLPForImageClassification
+
+
+@dataclass
+class Arguments(RecipeArguments):
+    """Arguments of this recipe; all fields of GerneConfig can be given too."""
+
+    minority: float = field(default=0.5, metadata={"help": "Minority share in training, per cent: 0.5, 1, 2 or 5."})
+    momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD."})
+    hidden_layers: int = field(default=2, metadata={"help": "Hidden layers of 100 units."})
+
+
+def main(arguments: Arguments, config: GerneConfig) -> dict:
+    """Train the methods and return their test results."""
+    if arguments.demo:
+        data = demo_colored_mnist()
+    else:
+        data = load_colored_mnist(arguments.dataset_name or "ylecun/mnist", arguments.minority)
+
+    def make_trainer(run: GerneConfig) -> GerneTrainer:
+        size = data["train"].digits.shape[-1]
+        model_config = MLPConfig(image_size=size, hidden_sizes=[100] * arguments.hidden_layers, num_labels=10)
+        sgd = {"lr": run.learning_rate, "momentum": arguments.momentum, "weight_decay": run.weight_decay}
+        return GerneTrainer(
+            model_init=lambda: MLPForImageClassification(model_config),
+            args=run,
+            train_dataset=data["train"],
+            eval_dataset=data["validation"],
+            optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
+        )
+
+    seeds = arguments.seed_list(config.seed)
+    return compare(arguments.methods(config.plan), config, make_trainer, data["test"], seeds)
+
+
+if __name__ == "__main__":
+    main(*parse_arguments(Arguments, __file__))

@@ -1,0 +1,102 @@
+"""MultiNLI with negation as the spurious attribute: ERM beside GERNE, with any sequence-classification backbone.
+
+    accelerate launch recipes/multinli.py --demo
+    accelerate launch recipes/multinli.py --dataset_name nyu-mll/multi_nli --model_name_or_path bert-base-uncased
+
+Settings: recipes/configs/multinli.yaml; the command line overrides them.
+"""
+
+from dataclasses import dataclass, field
+
+import datasets
+from accelerate import PartialState
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerBase,
+    TokenizersBackend,
+)
+
+from gerne_hf import GerneConfig, GerneTrainer
+from gerne_hf.cli import RecipeArguments, parse_arguments
+from gerne_hf.comparison import compare
+from gerne_hf.data.multinli import LABELS, demo_multinli, load_multinli
+
+LABEL_MAPS = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+
+
+@dataclass
+class Arguments(RecipeArguments):
+    """Arguments of this recipe; all fields of GerneConfig can be given too."""
+
+    model_name_or_path: str = field(default="bert-base-uncased", metadata={"help": "Backbone: Hub id or folder."})
+    max_length: int = field(default=128, metadata={"help": "Tokens of a pair; longer ones are cut."})
+
+
+def word_tokenizer(texts: list[str]) -> PreTrainedTokenizerBase:
+    """A tokenizer of whole words, made on the spot from the texts, that lays out pairs as BERT does."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    tokenizer.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=special))
+    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return TokenizersBackend(tokenizer_object=tokenizer, **names)
+
+
+def small_model(tokenizer: PreTrainedTokenizerBase) -> BertForSequenceClassification:
+    """A small transformer, from scratch."""
+    size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=32, **size, **dropout, **LABEL_MAPS)
+    return BertForSequenceClassification(config)
+
+
+def tokenize(data: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.DatasetDict:
+    """Pairs as token ids; label and attribute columns stay."""
+    with PartialState().main_process_first():
+        return data.map(
+            lambda rows: tokenizer(rows["premise"], rows["hypothesis"], truncation=True, max_length=max_length),
+            batched=True,
+            remove_columns=["premise", "hypothesis"],
+            desc="Tokenizing",
+        )
+
+
+def main(arguments: Arguments, config: GerneConfig) -> dict:
+    """Train the methods and return their test results."""
+    if arguments.demo:
+        data = demo_multinli()
+        tokenizer = word_tokenizer(data["train"]["premise"][:] + data["train"]["hypothesis"][:])
+    else:
+        data = load_multinli(arguments.dataset_name or "nyu-mll/multi_nli")
+        tokenizer = AutoTokenizer.from_pretrained(arguments.model_name_or_path)
+    data = tokenize(data, tokenizer, arguments.max_length)
+
+    def make_model():
+        if arguments.demo:
+            return small_model(tokenizer)
+        return AutoModelForSequenceClassification.from_pretrained(arguments.model_name_or_path, **LABEL_MAPS)
+
+    def make_trainer(run: GerneConfig) -> GerneTrainer:
+        return GerneTrainer(
+            model_init=make_model,
+            args=run,
+            train_dataset=data["train"],
+            eval_dataset=data["validation"],
+            processing_class=tokenizer,
+        )
+
+    seeds = arguments.seed_list(config.seed)
+    return compare(arguments.methods(config.plan), config, make_trainer, data["test"], seeds)
+
+
+if __name__ == "__main__":
+    main(*parse_arguments(Arguments, __file__))

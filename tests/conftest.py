@@ -1,0 +1,33 @@
+"""Test set-up: no network, few threads, no state left from one test to the next."""
+
+import os
+
+for _name in (
+    "HF_HUB_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS",
+):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import logging  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def warn_again():
+    """`warning_once` is once a process; each test must see its own."""
+    logging.Logger.warning_once.cache_clear()
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Drawing takes longer than the tiny runs whose picture nobody looks at; test_evaluation.py has it drawn."""
+    monkeypatch.setattr("gerne_hf.plots.plot_training", lambda log_history, path: None)

@@ -1,0 +1,108 @@
+"""Training and evaluation on two processes, by a real `accelerate launch` on the CPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers import SKEWED, table
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from two_processes import HELD_OUT, build, plain  # noqa: E402
+
+from gerne_hf import GroupIndex, GroupSampler  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """What both processes saw, and what the launch printed."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    path = os.pathsep.join([str(HERE.parent), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
+    # With --cpu accelerate starts a second process only under mpirun; --multi_gpu starts both by torchrun, and the
+    # script's use_cpu=True keeps them on the CPU.
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run(
+        [*command, str(HERE / "two_processes.py"), str(folder)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert [rank["processes"] for rank in ranks] == [2, 2]
+    return SimpleNamespace(folder=folder, ranks=ranks, printed=done.stdout)
+
+
+def test_both_processes_get_whole_batches_of_the_plan(run, tmp_path):
+    first, second = run.ranks
+    assert first["segments"] == [6, 7] and len(first["rows"]) == len(second["rows"]) == first["steps"] == 8
+    groups = GroupIndex.from_dataset(table(), attribute_column="place")
+    plan = build(tmp_path).plan
+    stream = GroupSampler(groups, plan, seed=42, batch_multiple=2)
+    for epoch in (0, 1):
+        stream.set_epoch(epoch)
+        batches = np.concatenate(list(stream.blocks()))
+        assert len(batches) == 8  # 88 rows are 7 batches of 13, and one more gives each process 4 steps
+        for rank in (0, 1):
+            assert run.ranks[rank]["rows"][4 * epoch : 4 * epoch + 4] == batches[rank::2].tolist()
+
+
+def test_each_process_has_both_classes_in_each_segment(run):
+    """The allotment of rows to classes, counted without the sampler: 3 of 6 rows, 3 or 4 of 7."""
+    label, place = np.array(table()["label"][:]), np.array(table()["place"][:])
+    for rank in run.ranks:
+        rows = np.array(rank["rows"])
+        assert np.array_equal(np.array(rank["groups"]), 2 * label[rows] + place[rows])
+        assert (label[rows[:, :6]].sum(axis=1) == 3).all()
+        assert set(label[rows[:, 6:]].sum(axis=1)) <= {3, 4}
+
+
+def test_processes_stay_in_step(run):
+    left, right = (torch.load(run.folder / f"weights{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert run.ranks[0]["logs"] == run.ranks[1]["logs"]
+    for entry in run.ranks[0]["logs"]:
+        biased, less_biased = entry["loss_biased"], entry["loss_less_biased"]
+        assert entry["loss_extrapolated"] == pytest.approx(less_biased + 0.8 * (less_biased - biased), abs=1e-5)
+        assert entry["loss"] == pytest.approx(entry["loss_extrapolated"], abs=1e-5)
+
+
+def test_group_metrics_equal_those_of_one_process(run, tmp_path):
+    subject = build(tmp_path)
+    before = plain(subject.evaluate())
+    subject.model.load_state_dict(torch.load(run.folder / "weights0.pt", weights_only=True))
+    after = plain(subject.evaluate())
+    for rank in run.ranks:
+        for mine, theirs in ((before, rank["before"]), (after, rank["after"])):
+            names = [name for name in mine if "preparation" not in name and name != "epoch" and name != "eval_loss"]
+            assert {"eval_worst_group_accuracy", "eval_adjusted_accuracy", "eval_mine"} <= set(names)
+            for name in names:
+                assert theirs[name] == pytest.approx(mine[name], abs=1e-9), name
+        assert rank["after"]["eval_rows"] == np.sum(HELD_OUT) == 37
+        assert rank["labels"] == table(HELD_OUT, seed=5)["label"][:]
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(run):
+    for rank in run.ranks:
+        assert rank["rows"][:4] != rank["rows"][4:]  # another order in the second epoch
+        for step in (3, 6):
+            assert rank[f"rows after {step}"] == rank["rows"][step:]
+            assert rank[f"equal after {step}"]
+
+
+def test_only_the_main_process_prints(run):
+    """Three runs, so three tables; the picture and the JSON file are written by the main process alone."""
+    assert run.printed.count("Groups of the evaluation set (eval, step 8)") == 3
+    assert run.printed.count("| class0, 1") == 3
+    report = json.loads((run.folder / "whole" / "group_metrics.json").read_text())
+    assert report["train_groups"]["counts"] == SKEWED
+    assert not list((run.folder / "whole").glob("*.partial"))

@@ -1,0 +1,371 @@
+"""Bad input is refused with a message that says what is wrong and what to do, before the first training step."""
+
+import math
+import re
+import traceback
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset
+from helpers import SKEWED, bert, config, first_batch, group_columns, mlp, sentences, step_gradient, table, trainer
+from transformers import TrainingArguments
+from transformers.data import default_data_collator
+
+from gerne_hf import GerneTrainer
+from gerne_hf.plans import PLANS
+
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
+
+class Watched(GerneTrainer):
+    """Counts its training steps."""
+
+    steps = 0
+
+    def training_step(self, *args, **kwargs):
+        Watched.steps += 1
+        return super().training_step(*args, **kwargs)
+
+
+def refused(error, *parts, **settings):
+    """Building and training a trainer raises `error`, with all `parts` in the message and no training step."""
+    Watched.steps = 0
+    with pytest.raises(error) as caught:
+        trainer(cls=Watched, **settings).train()
+    assert Watched.steps == 0
+    for part in parts:
+        assert part in str(caught.value), str(caught.value)
+    # Data loader workers end now; left to the garbage collector they would hold up a later test for 10 s.
+    traceback.clear_frames(caught.tb)
+
+
+def accepted(**settings):
+    """The same path without the bad input does train, so that a refusal is due to the bad input alone."""
+    Watched.steps = 0
+    trainer(cls=Watched, **settings).train()
+    assert Watched.steps == 2
+
+
+def with_column(name, values):
+    data = table()
+    return data.remove_columns(name).add_column(name, values)
+
+
+PLACE = np.array(table()["place"][:])
+LABEL = np.array(table()["label"][:])
+
+
+def test_the_control_trains(tmp_path):
+    accepted(output_dir=tmp_path)
+
+
+def test_config_of_another_class(tmp_path):
+    plain = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    with pytest.raises(TypeError, match=r"GerneConfig\(\.\.\.\).*found TrainingArguments"):
+        GerneTrainer(model=mlp(), args=plain, train_dataset=table())
+    with pytest.raises(TypeError, match="GerneConfig"):
+        GerneTrainer(model=mlp(), train_dataset=table())
+
+
+# ---- columns ------------------------------------------------------------------------------------------------------
+
+
+def test_no_attribute_column_named(tmp_path):
+    refused(ValueError, "'independent' needs attribute_column", "'erm'", output_dir=tmp_path, attribute_column=None)
+
+
+def test_attribute_column_missing(tmp_path):
+    settings = dict(output_dir=tmp_path, attribute_column="background")
+    refused(ValueError, "no attribute column 'background'", "'inputs', 'label', 'place', 'row'", **settings)
+
+
+def test_one_of_several_attribute_columns_missing(tmp_path):
+    settings = dict(output_dir=tmp_path, attribute_column=["place", "light"])
+    refused(ValueError, "no attribute column 'light'", "'place'", **settings)
+
+
+def test_label_column_missing(tmp_path):
+    data = table().rename_column("label", "bird")
+    refused(ValueError, "no label column", "label, labels, label_ids", "'bird'", output_dir=tmp_path, train=data)
+    refused(ValueError, "no label column 'brid'", "'bird'", output_dir=tmp_path, train=data, label_column="brid")
+
+
+def test_label_column_of_another_name_needs_a_collator(tmp_path):
+    data = table().rename_column("label", "bird")
+    settings = dict(output_dir=tmp_path, train=data, label_column="bird")
+    refused(ValueError, "returned no 'labels'", **settings)
+
+    def collate(rows):
+        inputs = torch.tensor([row["inputs"] for row in rows])
+        return {"inputs": inputs, "labels": torch.tensor([row["bird"] for row in rows])}
+
+    accepted(data_collator=collate, remove_unused_columns=False, **settings)
+
+
+@pytest.mark.parametrize("name", ["label", "place"])
+def test_float_values(tmp_path, name):
+    role = "label" if name == "label" else "attribute"
+    data = with_column(name, np.linspace(0, 1, 88).tolist())
+    refused(TypeError, f"{role} column {name!r} holds", "dataset.map", output_dir=tmp_path, train=data)
+
+
+@pytest.mark.parametrize("name", ["label", "place"])
+def test_null_values(tmp_path, name):
+    role = "label" if name == "label" else "attribute"
+    values = (LABEL if name == "label" else PLACE).tolist()
+    values[17] = None
+    data = with_column(name, values)
+    refused(ValueError, f"{role} column {name!r} has null values", "row 17", output_dir=tmp_path, train=data)
+
+
+def test_negative_labels(tmp_path):
+    values = LABEL.tolist()
+    values[3] = -1
+    refused(ValueError, "class ids [-1]", "filtered out", output_dir=tmp_path, train=with_column("label", values))
+
+
+def test_lists_as_labels(tmp_path):
+    data = with_column("label", [[int(y), 1 - int(y)] for y in LABEL])
+    refused(TypeError, "lists", "choose one label a row", output_dir=tmp_path, train=data)
+
+
+# ---- groups -------------------------------------------------------------------------------------------------------
+
+
+def test_empty_group(tmp_path):
+    data = table([[40, 8], [30, 0]])
+    refused(ValueError, "1 of 4 groups", "(class1, 1)", "empty_groups='ignore'", output_dir=tmp_path, train=data)
+
+
+def test_empty_group_ignored(tmp_path, caplog):
+    data = table([[40, 8], [30, 0]])
+    for _ in range(2):
+        subject = trainer(tmp_path, train=data, empty_groups="ignore", plan="resampling")
+    assert caplog.text.count("1 of 4 groups have no training rows") == 1
+    subject.train()
+    drawn = subject.plan.segments[0].distribution
+    assert np.allclose(drawn, [[0.25, 0.25], [0.5, 0.0]])
+    for plan in PLANS:
+        subject = trainer(tmp_path, train=data, empty_groups="ignore", plan=plan)
+        assert step_gradient(subject, first_batch(subject))
+
+
+def test_class_without_rows(tmp_path):
+    gap = with_column("label", (2 * LABEL).tolist())
+    refused(ValueError, "classes 1 have no training rows", "0..K-1", output_dir=tmp_path, train=gap)
+    named = table().cast_column("label", ClassLabel(names=["a", "b", "c"]))
+    refused(ValueError, "classes c have no training rows", output_dir=tmp_path, train=named)
+
+
+def test_one_attribute_value(tmp_path):
+    data = with_column("place", [4] * 88)
+    refused(ValueError, "single value '4'", "'erm'", output_dir=tmp_path, train=data)
+    accepted(output_dir=tmp_path, train=data, plan="erm")
+
+
+def test_no_rows(tmp_path):
+    refused(ValueError, "no rows", output_dir=tmp_path, train=table().select([]))
+
+
+# ---- beta and c ---------------------------------------------------------------------------------------------------
+
+UPPER = (40 / 48) / (0.5 * (40 / 48 - 0.5)) - 1  # Eq. 9 for SKEWED and c = 0.5: 4
+
+
+@pytest.mark.parametrize("beta", [UPPER + 0.01, -1.01])
+@pytest.mark.parametrize("plan", ["independent", "shared", "collapsed", "reweighting"])
+def test_beta_out_of_bounds(tmp_path, plan, beta):
+    assert math.isclose(UPPER, 4)
+    refused(ValueError, f"beta={beta:g}", "[-1, 4]", "Eq. 9", output_dir=tmp_path, plan=plan, beta=beta)
+
+
+@pytest.mark.parametrize("beta", [UPPER, -1.0])
+def test_beta_at_its_bounds(tmp_path, beta):
+    accepted(output_dir=tmp_path, beta=beta)
+
+
+def test_beta_out_of_bounds_as_configured(tmp_path, caplog):
+    accepted(output_dir=tmp_path, beta=6.0, beta_out_of_bounds="ignore")
+    assert "outside its bounds" not in caplog.text
+    accepted(output_dir=tmp_path, beta=6.0, beta_out_of_bounds="warn")
+    assert caplog.text.count("beta=6 lies outside its bounds [-1, 4]") == 1
+
+
+def test_plans_without_beta_do_not_mind_it(tmp_path):
+    for plan in ("erm", "resampling"):
+        accepted(output_dir=tmp_path, plan=plan, beta=6.0)
+
+
+@pytest.mark.parametrize("c", [0.0, -0.5, 1.01, math.nan])
+def test_c_out_of_range(tmp_path, c):
+    refused(ValueError, "c, the degree of bias reduction", "(0, 1]", str(c), output_dir=tmp_path, c=c)
+
+
+@pytest.mark.parametrize("beta", [math.nan, math.inf, -math.inf])
+def test_beta_not_finite(tmp_path, beta):
+    refused(ValueError, "beta, the extrapolation factor", "finite", str(beta), output_dir=tmp_path, beta=beta)
+
+
+# ---- settings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plan, rows", [("independent", 1), ("shared", 2)])
+def test_batch_too_small(tmp_path, plan, rows):
+    parts = f"plan {plan!r} needs a batch of at least {rows + 1} rows", f"found {rows}", "per_device_train_batch_size"
+    refused(ValueError, *parts, output_dir=tmp_path, plan=plan, per_device_train_batch_size=rows)
+    accepted(output_dir=tmp_path, plan=plan, per_device_train_batch_size=rows + 1)
+
+
+def test_split_batches(tmp_path):
+    settings = dict(output_dir=tmp_path, accelerator_config={"split_batches": True})
+    refused(ValueError, "split_batches=True", "Leave it False", **settings)
+
+
+def test_train_sampling_strategy(tmp_path):
+    for strategy in ("sequential", "group_by_length"):
+        settings = dict(output_dir=tmp_path, train_sampling_strategy=strategy)
+        refused(ValueError, f"train_sampling_strategy={strategy!r}", "the plan decides", "'random'", **settings)
+
+
+@pytest.mark.parametrize(
+    "name, allowed",
+    [
+        ("plan", PLANS),
+        ("forward_mode", ("auto", "fused", "separate")),
+        ("empty_groups", ("error", "ignore")),
+        ("beta_out_of_bounds", ("error", "warn", "ignore")),
+    ],
+)
+def test_unknown_names(tmp_path, name, allowed):
+    with pytest.raises(ValueError) as caught:
+        config(tmp_path, **{name: "gerne"})
+    assert f"{name} must be one of" in str(caught.value) and "'gerne'" in str(caught.value)
+    assert all(repr(value) in str(caught.value) for value in allowed)
+
+
+# ---- data sets and collators --------------------------------------------------------------------------------------
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        yield {"inputs": [0.0] * 6, "label": 0, "place": 0}
+
+
+@pytest.mark.parametrize("make", [lambda: table().to_iterable_dataset(), Stream], ids=["datasets", "torch"])
+def test_iterable_data_set(tmp_path, make):
+    refused(TypeError, "can only be iterated", "streaming=True", output_dir=tmp_path, train=make())
+    refused(TypeError, "can only be iterated", output_dir=tmp_path, eval_dataset=make())
+
+
+def test_data_set_without_columns(tmp_path):
+    labels, _ = group_columns(SKEWED)
+    rows = [{"inputs": [0.0] * 6, "label": int(y)} for y in labels]
+
+    class Bare(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(rows)
+
+        def __getitem__(self, index):
+            return rows[index]
+
+    refused(TypeError, "Bare has no columns", "column_names", output_dir=tmp_path, train=Bare())
+
+
+def drop_rows(rows):
+    return default_data_collator(rows[:-1])
+
+
+def reverse_rows(rows):
+    return default_data_collator(rows[::-1])
+
+
+def sort_rows(rows):
+    """As collators do that pack by length; labels of the rows may well stay the same."""
+    return default_data_collator(sorted(rows, key=lambda row: (row["label"], row["inputs"][1])))
+
+
+def hide_labels(rows):
+    return {key: value for key, value in default_data_collator(rows).items() if key != "labels"}
+
+
+def soften_labels(rows):
+    batch = default_data_collator(rows)
+    return {**batch, "labels": torch.nn.functional.one_hot(batch["labels"], 2).float()}
+
+
+@pytest.mark.parametrize(
+    "collator, parts",
+    [
+        (drop_rows, ["given 8 rows and returned 7", "must not drop"]),
+        (reverse_rows, ["another order", "keep the order"]),
+        (sort_rows, ["another order", "keep the order"]),
+        (hide_labels, ["no 'labels'", "inputs"]),
+        (soften_labels, ["(8, 2)", "one integer class id a row"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_collators(tmp_path, collator, parts):
+    refused(ValueError, f"collator {collator.__name__}", *parts, output_dir=tmp_path, data_collator=collator)
+
+
+def test_a_collator_in_a_worker_process(tmp_path):
+    settings = dict(data_collator=reverse_rows, dataloader_num_workers=2)
+    refused(ValueError, "collator reverse_rows", "another order", output_dir=tmp_path, **settings)
+
+
+@pytest.mark.parametrize("mode", ["fused", "separate"])
+def test_a_batch_of_another_size_than_the_plan(tmp_path, mode):
+    """From a loader of the user's own, say: without the check each segment of `separate` would take all rows."""
+    subject = trainer(tmp_path, forward_mode=mode)
+    batch = {key: value[:6] for key, value in first_batch(subject).items()}
+    with pytest.raises(ValueError, match="the batch has 6 rows.*lays out 8"):
+        step_gradient(subject, batch)
+
+
+# ---- heads --------------------------------------------------------------------------------------------------------
+
+
+def test_heads(tmp_path):
+    settings = dict(output_dir=tmp_path, train=sentences())
+    multi = bert(problem_type="multi_label_classification")
+    refused(ValueError, "'multi_label_classification'", "single_label_classification", model=multi, **settings)
+    refused(ValueError, "'regression'", model=bert(problem_type="regression"), **settings)
+    refused(ValueError, "regression head (num_labels=1)", model=bert(num_labels=1), **settings)
+    refused(ValueError, "num_labels=3", "2 classes", "num_labels=2", model=bert(num_labels=3), **settings)
+
+
+# ---- evaluation sets ----------------------------------------------------------------------------------------------
+
+
+def test_evaluation_set_without_the_attribute(tmp_path):
+    bare = table().remove_columns("place")
+    parts = "set has no attribute column 'place'", "'inputs', 'label', 'row'"
+    refused(ValueError, "the evaluation " + parts[0], parts[1], output_dir=tmp_path, eval_dataset=bare)
+    refused(ValueError, "the far " + parts[0], output_dir=tmp_path, eval_dataset={"near": table(), "far": bare})
+    subject = trainer(tmp_path)
+    for call in (subject.evaluate, subject.predict):
+        with pytest.raises(ValueError, match=re.escape(parts[0])):
+            call(bare)
+
+
+def test_evaluation_set_without_labels(tmp_path):
+    bare = table().remove_columns("label")
+    refused(ValueError, "the evaluation set has no label column", output_dir=tmp_path, eval_dataset=bare)
+
+
+def test_evaluation_set_with_a_class_that_training_lacks(tmp_path):
+    more = Dataset.from_dict({"inputs": [[0.0] * 6] * 3, "label": [0, 1, 2], "place": [0, 1, 0]})
+    refused(ValueError, "classes that training lacks: 2", output_dir=tmp_path, eval_dataset=more)
+
+
+def test_evaluation_groups_that_training_lacks_are_reported(tmp_path, caplog):
+    data = table([[40, 8], [30, 0]])
+    held_out = table([[5, 6], [7, 4]], seed=3)
+    settings = dict(train=data, empty_groups="ignore", eval_dataset=held_out)
+    subject = trainer(tmp_path, **settings)
+    assert "has groups that training lacks: (class1, 1) with 4 rows" in caplog.text
+    metrics = subject.evaluate()
+    assert metrics["eval_group_count/class1|1"] == 4
+    assert sum(metrics[f"eval_group_count/class{y}|{a}"] for y in (0, 1) for a in (0, 1)) == 22
+    assert subject.group_results["eval"]["groups"][3]["train_count"] == 0

@@ -1,0 +1,148 @@
+"""The hooks of Transformers that gerne_hf overrides or relies on still exist with the parameters it expects."""
+
+import inspect
+
+import pytest
+import torch
+from accelerate import Accelerator
+from helpers import bert, config, sentences, trainer
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.data import default_data_collator
+from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import logging
+
+from gerne_hf import GerneTrainer
+
+OVERRIDDEN = {
+    "training_step": ["self", "model", "inputs", "num_items_in_batch"],
+    "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
+    "prediction_step": ["self", "model", "inputs", "prediction_loss_only", "ignore_keys"],
+    "evaluation_loop": [
+        *("self", "dataloader", "description", "prediction_loss_only", "ignore_keys", "metric_key_prefix")
+    ],
+    "log": ["self", "logs", "start_time"],
+    "train": ["self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
+    "_get_train_sampler": ["self", "train_dataset"],
+    "_get_dataloader": [
+        *("self", "dataset", "description", "batch_size", "sampler_fn", "is_training", "dataloader_key")
+    ],
+}
+
+RELIED_ON = {
+    "evaluate": ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"],
+    "predict": ["self", "test_dataset", "ignore_keys", "metric_key_prefix"],
+    "get_train_dataloader": ["self"],
+    "get_eval_dataloader": ["self", "eval_dataset"],
+    "get_test_dataloader": ["self", "test_dataset"],
+    "_get_eval_sampler": ["self", "eval_dataset"],
+    "_remove_unused_columns": ["self", "dataset", "description"],
+    "_get_collator_with_removed_columns": ["self", "data_collator", "description"],
+    "_inner_training_loop": ["self", "batch_size", "args", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
+    "add_callback": ["self", "callback"],
+    "is_world_process_zero": ["self"],
+}
+
+
+def parameters(function):
+    return list(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize("name, expected", [*OVERRIDDEN.items(), *RELIED_ON.items()])
+def test_hooks_of_trainer(name, expected):
+    assert parameters(getattr(Trainer, name)) == expected
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_overrides_can_be_called_as_trainer_calls_them(name):
+    mine = inspect.signature(getattr(GerneTrainer, name))
+    theirs = inspect.signature(getattr(Trainer, name))
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in mine.parameters.values())
+    assert takes_any or list(mine.parameters) == list(theirs.parameters)
+    for parameter in mine.parameters.values():
+        if parameter.default is not inspect.Parameter.empty:
+            assert parameter.default == theirs.parameters[parameter.name].default
+
+
+def test_no_other_part_of_trainer_is_overridden():
+    mine = {name for cls in GerneTrainer.__mro__ if cls.__module__.startswith("gerne_hf") for name in vars(cls)}
+    methods = {name for name in vars(Trainer) if not name.startswith("__")}
+    assert mine & methods <= set(OVERRIDDEN) | {"create_model_card", "save_model", "_save", "push_to_hub"}
+
+
+def test_constructor_is_that_of_trainer():
+    mine, theirs = inspect.signature(GerneTrainer.__init__), inspect.signature(Trainer.__init__)
+    assert list(mine.parameters) == list(theirs.parameters)
+    for name, parameter in theirs.parameters.items():
+        assert (mine.parameters[name].default, mine.parameters[name].kind) == (parameter.default, parameter.kind)
+
+
+def test_attributes_set_by_the_constructor(tmp_path):
+    plain = Trainer(model=bert(), args=config(tmp_path), train_dataset=sentences())
+    for name in (
+        *("accelerator", "args", "callback_handler", "compute_metrics", "compute_loss_func", "data_collator"),
+        *("eval_dataset", "is_in_train", "label_smoother", "label_names", "model", "preprocess_logits_for_metrics"),
+        *("state", "train_dataset", "_train_batch_size", "loss_is_scaled_for_ga", "model_accepts_loss_kwargs"),
+    ):
+        assert hasattr(plain, name), name
+    assert plain.model_accepts_loss_kwargs  # the trap that GerneTrainer sets itself free of
+    subject = trainer(tmp_path, bert(), sentences())
+    assert subject.model_accepts_loss_kwargs is False and subject.loss_is_scaled_for_ga is False
+
+
+@pytest.mark.parametrize(
+    "method, names",
+    [
+        ("training_step", ["self.compute_loss(", "self.loss_is_scaled_for_ga", "current_gradient_accumulation_steps"]),
+        ("get_train_dataloader", ["self._get_train_sampler", "self._train_batch_size", "self._get_dataloader"]),
+        ("_inner_training_loop", ["self.get_train_dataloader()", "on_epoch_begin"]),
+        ("_run_epoch", ["self.training_step(model, inputs, num_items_in_batch)", "self.accelerator.no_sync"]),
+        ("get_test_dataloader", ['description="test"']),
+        ("_get_dataloader", ["self.data_collator", "self._remove_unused_columns", "_get_collator_with_removed"]),
+        ("evaluation_loop", ["self.preprocess_logits_for_metrics(logits, labels)", "self.prediction_step("]),
+    ],
+)
+def test_the_places_where_trainer_reaches_the_hooks(method, names):
+    source = inspect.getsource(getattr(Trainer, method))
+    for name in names:
+        assert name in source, f"Trainer.{method} no longer has {name!r}"
+
+
+def test_fields_of_training_arguments():
+    fields = TrainingArguments.__dataclass_fields__
+    for name in (
+        *("label_smoothing_factor", "batch_eval_metrics", "data_seed", "seed", "train_sampling_strategy"),
+        *("accelerator_config", "deepspeed", "load_best_model_at_end", "output_dir", "remove_unused_columns"),
+    ):
+        assert name in fields, name
+    assert fields["train_sampling_strategy"].default == "random"
+    for name in ("world_size", "should_save"):
+        assert isinstance(getattr(TrainingArguments, name), property), name
+
+
+def test_other_parts_of_the_libraries():
+    assert EvalLoopOutput._fields == ("predictions", "label_ids", "metrics", "num_samples")
+    assert parameters(EvalPrediction.__init__) == ["self", "predictions", "label_ids", "inputs", "losses"]
+    assert parameters(TrainerCallback.on_epoch_begin)[:4] == ["self", "args", "state", "control"]
+    assert parameters(Accelerator.no_sync) == ["self", "model"]
+    assert parameters(Accelerator.reduce)[:3] == ["self", "tensor", "reduction"]
+    assert callable(logging.get_logger("gerne_hf").warning_once)
+    for name in ("best_global_step", "best_model_checkpoint", "epoch", "global_step", "log_history"):
+        assert name in inspect.signature(TrainerState).parameters, name
+    assert set(default_data_collator([{"label": 1, "inputs": [0.0]}])) == {"labels", "inputs"}
+
+
+def test_the_collator_wrapper_leaves_rows_alone_that_are_no_mappings(tmp_path):
+    """`GroupedRow` is a tuple; Trainer's RemoveColumnsCollator must hand it to our collator untouched."""
+    subject = trainer(tmp_path, bert(), sentences())
+    seen = []
+    wrapped = subject._get_collator_with_removed_columns(seen.extend, "training")
+    rows = [({"place": 1, "input_ids": [2]}, 3)]
+    wrapped(rows)
+    assert seen == rows
+
+
+def test_a_sampler_reaches_the_loader_as_it_is(tmp_path):
+    subject = trainer(tmp_path, bert(), sentences())
+    loader = subject.get_train_dataloader()
+    assert loader.batch_sampler.sampler is subject._sampler
+    assert isinstance(subject._sampler, torch.utils.data.Sampler)
