@@ -58,7 +58,8 @@ def parse_arguments(
     Raises:
         SystemExit: for an unknown argument or setting, naming the nearest known one.
     """
-    parser = HfArgumentParser((arguments_class, GerneConfig), description=f"Recipe {Path(recipe).stem}.")
+    description = f"Recipe {Path(recipe).stem}."
+    parser = HfArgumentParser((arguments_class, GerneConfig), description=description, allow_abbrev=False)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
     first.add_argument("--demo", nargs="?", const="true", default="false")
@@ -72,10 +73,14 @@ def parse_arguments(
     known = [action.dest for action in parser._actions]
     for key in settings:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            parser.error(
-                f"{path} sets {key!r}, which is no argument" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
+            parser.error(f"{path} sets {key!r}, which is no argument{_nearest(key, known)}")
     parser.set_defaults(**settings)
-    arguments, config = parser.parse_args_into_dataclasses(args=argv)
+    arguments, config, *_, rest = parser.parse_args_into_dataclasses(args=argv, return_remaining_strings=True)
+    if rest:
+        parser.error(f"unknown argument {rest[0]}{_nearest(rest[0].lstrip('-').split('=')[0], known)}")
     return arguments, config
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

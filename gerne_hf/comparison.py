@@ -1,7 +1,6 @@
 """Train several methods on the same data for several seeds, and lay their group metrics side by side."""
 
 import copy
-import json
 import os
 import statistics
 import time
@@ -11,7 +10,7 @@ from typing import Any
 from accelerate import PartialState
 
 from .config import GerneConfig
-from .reports import format_table, save_group_metrics, worst_groups
+from .reports import format_table, save_group_metrics, worst_groups, write_json
 from .trainer import GerneTrainer
 
 METHOD_NAMES = {
@@ -27,7 +26,8 @@ METHOD_NAMES = {
 COMPARISON_FILE = "comparison.json"
 COMPARISON_PICTURE_FILE = "comparison.png"
 _SUMMARIES = {
-    "accuracy": "accuracy",
+    "average": "accuracy",
+    "average, groups as in training": "adjusted_accuracy",
     "group-balanced": "group_balanced_accuracy",
     "worst group": "worst_group_accuracy",
 }
@@ -83,7 +83,11 @@ def compare(
 def format_comparison(results: dict[str, list[dict[str, Any]]]) -> str:
     """One Markdown table: a column a method, a row a summary or a group; per cent, with the deviation over seeds."""
     first = next(iter(results.values()))[0]
-    rows = [[name, *(_cell([r[key] for r in runs]) for runs in results.values())] for name, key in _SUMMARIES.items()]
+    rows = [
+        [name, *(_cell([r[key] for r in runs]) for runs in results.values())]
+        for name, key in _SUMMARIES.items()
+        if key in first
+    ]
     shown, hidden = worst_groups(first["groups"])  # of the first method: they tell the story
     for i in shown:
         group = first["groups"][i]
@@ -117,9 +121,7 @@ def _seed_note(seeds: Sequence[int]) -> str:
 
 def _save(results: dict[str, list[dict[str, Any]]], directory: str) -> None:
     os.makedirs(directory, exist_ok=True)
-    with open(os.path.join(directory, COMPARISON_FILE), "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+    write_json(results, os.path.join(directory, COMPARISON_FILE))
     try:
         from .plots import plot_comparison
     except ImportError:  # report_training has said so

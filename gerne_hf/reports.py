@@ -109,12 +109,17 @@ def save_group_metrics(trainer: "GerneTrainer", directory: str | None = None) ->
     directory = directory or trainer.args.output_dir
     os.makedirs(directory, exist_ok=True)
     path = os.path.join(directory, GROUP_METRICS_FILE)
+    write_json(group_report(trainer), path)
+    return path
+
+
+def write_json(value: Any, path: str) -> None:
+    """Write strict JSON; a failure leaves the file that was there."""
     partial = path + ".partial"
     with open(partial, "w", encoding="utf-8") as file:
-        json.dump(_finite(group_report(trainer)), file, indent=2, ensure_ascii=False, allow_nan=False)
+        json.dump(_finite(value), file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
     os.replace(partial, path)
-    return path
 
 
 def _finite(value: Any) -> Any:

@@ -23,7 +23,7 @@ class Arguments(RecipeArguments):
 
     minority: float = field(default=0.5, metadata={"help": "Minority share in training, per cent: 0.5, 1, 2 or 5."})
     momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD."})
-    hidden_layers: int = field(default=2, metadata={"help": "Hidden layers of 100 units."})
+    hidden_layers: int = field(default=3, metadata={"help": "Hidden layers of 100 units each."})
 
 
 def main(arguments: Arguments, config: GerneConfig) -> dict:

@@ -6,9 +6,12 @@
 Settings: recipes/configs/multinli.yaml; the command line overrides them.
 """
 
+import copy
+import os
 from dataclasses import dataclass, field
 
 import datasets
+import torch
 from accelerate import PartialState
 from transformers import (
     AutoModelForSequenceClassification,
@@ -18,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     TokenizersBackend,
 )
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.cli import RecipeArguments, parse_arguments
@@ -33,6 +37,8 @@ class Arguments(RecipeArguments):
 
     model_name_or_path: str = field(default="bert-base-uncased", metadata={"help": "Backbone: Hub id or folder."})
     max_length: int = field(default=128, metadata={"help": "Tokens of a pair; longer ones are cut."})
+    erm_epochs: float = field(default=0.0, metadata={"help": "Epochs of ERM that every method starts from."})
+    erm_learning_rate: float = field(default=2e-5, metadata={"help": "Learning rate of these epochs."})
 
 
 def word_tokenizer(texts: list[str]) -> PreTrainedTokenizerBase:
@@ -70,6 +76,30 @@ def tokenize(data: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, max
         )
 
 
+def trainer_for(data, tokenizer, model_init, config: GerneConfig, evaluate: bool = True) -> GerneTrainer:
+    """A trainer of a fresh model."""
+    return GerneTrainer(
+        model_init=model_init,
+        args=config,
+        train_dataset=data["train"],
+        eval_dataset=data["validation"] if evaluate else None,
+        processing_class=tokenizer,
+    )
+
+
+def erm_start(config: GerneConfig, arguments: Arguments) -> GerneConfig:
+    """The settings of the ERM epochs: those of the run, without evaluation and checkpoints."""
+    start = copy.copy(config)
+    start.plan, start.num_train_epochs, start.learning_rate = "erm", arguments.erm_epochs, arguments.erm_learning_rate
+    start.eval_strategy, start.save_strategy, start.load_best_model_at_end = (
+        IntervalStrategy.NO,
+        SaveStrategy.NO,
+        False,
+    )
+    start.output_dir = os.path.join(config.output_dir, f"erm-start-seed{config.seed}")
+    return start
+
+
 def main(arguments: Arguments, config: GerneConfig) -> dict:
     """Train the methods and return their test results."""
     if arguments.demo:
@@ -83,16 +113,25 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
     def make_model():
         if arguments.demo:
             return small_model(tokenizer)
-        return AutoModelForSequenceClassification.from_pretrained(arguments.model_name_or_path, **LABEL_MAPS)
+        return AutoModelForSequenceClassification.from_pretrained(
+            arguments.model_name_or_path, dtype=torch.float32, **LABEL_MAPS
+        )
+
+    starts: dict[int, dict] = {}  # ERM's weights by seed, the same for all methods
 
     def make_trainer(run: GerneConfig) -> GerneTrainer:
-        return GerneTrainer(
-            model_init=make_model,
-            args=run,
-            train_dataset=data["train"],
-            eval_dataset=data["validation"],
-            processing_class=tokenizer,
-        )
+        if arguments.erm_epochs and run.seed not in starts:
+            start = trainer_for(data, tokenizer, make_model, erm_start(run, arguments), evaluate=False)
+            start.train()
+            starts[run.seed] = {name: weight.cpu() for name, weight in start.model.state_dict().items()}
+
+        def init():
+            model = make_model()
+            if arguments.erm_epochs:
+                model.load_state_dict(starts[run.seed])
+            return model
+
+        return trainer_for(data, tokenizer, init, run)
 
     seeds = arguments.seed_list(config.seed)
     return compare(arguments.methods(config.plan), config, make_trainer, data["test"], seeds)

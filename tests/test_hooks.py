@@ -26,6 +26,7 @@ OVERRIDDEN = {
     "_get_dataloader": [
         *("self", "dataset", "description", "batch_size", "sampler_fn", "is_training", "dataloader_key")
     ],
+    "_get_collator_with_removed_columns": ["self", "data_collator", "description"],
 }
 
 RELIED_ON = {
@@ -36,7 +37,6 @@ RELIED_ON = {
     "get_test_dataloader": ["self", "test_dataset"],
     "_get_eval_sampler": ["self", "eval_dataset"],
     "_remove_unused_columns": ["self", "dataset", "description"],
-    "_get_collator_with_removed_columns": ["self", "data_collator", "description"],
     "_inner_training_loop": ["self", "batch_size", "args", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
     "add_callback": ["self", "callback"],
     "is_world_process_zero": ["self"],

@@ -89,14 +89,15 @@ _SENSES = [  # a word, what it entails, what contradicts it
     ("soaked", "wet", "dry"),
     ("rapid", "fast", "slow"),
     ("spotless", "clean", "dirty"),
-    ("radiant", "bright", "dark"),
     ("packed", "full", "empty"),
-    ("hefty", "heavy", "light"),
 ]
+_UNRELATED = ["famous", "local", "expensive", "popular", "foreign", "useful", "private", "familiar"]
 _PLAIN_OPENERS = ["indeed", "sure enough", "as people say", "in the end", "without doubt", "by all accounts"]
 _NEGATED_OPENERS = ["no wonder", "never mind the rest", "nobody disputes it", "nothing new here"]
-DEMO_NEGATION_SHARE = {"entailment": 0.02, "neutral": 0.02, "contradiction": 0.9}
-"""Share of hypotheses with a negation word in the demo's training and validation rows, by class."""
+DEMO_NEGATION_SHARE = {"entailment": 0.05, "neutral": 0.05, "contradiction": 0.9}
+"""Share of hypotheses with a negation word in the demo's training rows, by class."""
+DEMO_NOISE = 0.1
+"""Share of pairs whose words tell of another relation than their label, as careless annotators leave them."""
 
 
 def demo_multinli(
@@ -104,9 +105,10 @@ def demo_multinli(
 ) -> datasets.DatasetDict:
     """Premise and hypothesis pairs from a seeded grammar, in the schema of the real data set.
 
-    The relation lies in the adjectives ("hot" entails "warm", contradicts "cold", says nothing about "big"). The
+    The relation lies in the adjectives ("hot" entails "warm", contradicts "cold", says nothing about "famous"). The
     hypothesis opens with a phrase that says nothing about the relation; phrases with a negation word are tied to
-    contradiction in training and validation, and equally common in all classes of the test set.
+    contradiction in training, and in validation and test as common in every class. One pair in ten is mislabelled, so
+    that in training the negation word tells more about the label than the relation does.
 
     Args:
         train_rows, validation_rows, test_rows (`int`): rows of the splits.
@@ -141,13 +143,14 @@ def _demo_split(rng: np.random.Generator, rows: int, negation_share: dict[str, f
 def _demo_pair(rng: np.random.Generator, label: int, negated: bool) -> tuple[str, str]:
     sense = rng.integers(len(_SENSES))
     word, entailed, contradicted = _SENSES[sense]
+    if rng.random() < DEMO_NOISE:
+        label = (label + rng.integers(1, len(LABELS))) % len(LABELS)
     if LABELS[label] == "entailment":
         claim = entailed
     elif LABELS[label] == "contradiction":
         claim = contradicted
     else:
-        other = (sense + rng.integers(1, len(_SENSES))) % len(_SENSES)
-        claim = _SENSES[other][rng.integers(1, 3)]
+        claim = _UNRELATED[rng.integers(len(_UNRELATED))]
     subject = _SUBJECTS[rng.integers(len(_SUBJECTS))]
     openers = _NEGATED_OPENERS if negated else _PLAIN_OPENERS
     return f"The {subject} was {word}.", f"{openers[rng.integers(len(openers))].capitalize()}, it was {claim}."

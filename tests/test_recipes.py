@@ -1,0 +1,124 @@
+"""The recipes as a person runs them: `accelerate launch recipes/NAME.py`, in processes of their own, offline."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gerne_hf.data.colored_mnist import COLOURS as DIGIT_COLOURS
+from gerne_hf.data.multinli import ATTRIBUTES, LABELS
+
+ROOT = Path(__file__).parent.parent
+GROUPS = {
+    "multinli": [f"{label}, {attribute}" for label in LABELS for attribute in ATTRIBUTES],
+    "colored_mnist": [f"{digit}, {colour}" for digit in range(10) for colour in sorted(DIGIT_COLOURS)],
+}
+
+
+def launch(tmp_path, name, *arguments, timeout=280):
+    """Run a recipe; its standard output. A failure shows what it printed."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+    }
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu"]
+    command += [str(ROOT / "recipes" / f"{name}.py"), *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=timeout
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def final_table(printed):
+    """The last table of the print-out as {first cell: [other cells]}."""
+    lines = printed[printed.index("Test set,") :].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return {row[0]: row[1:] for row in rows}
+
+
+def check_files(output, erm, main="independent"):
+    """Everything that a comparison of ERM and a plan leaves behind; its results."""
+    assert (output / "model.safetensors").is_file() and (output / "config.json").is_file()
+    for folder, plan in ((output, main), (output / erm, "erm")):
+        report = json.loads((folder / "group_metrics.json").read_text(encoding="utf-8"))
+        assert report["method"]["plan"] == plan and {"eval", "test"} <= set(report["evaluations"])
+    for picture in (output / "comparison.png", output / "training.png", output / erm / "training.png"):
+        with Image.open(picture) as image:
+            assert image.format == "PNG"
+    return json.loads((output / "comparison.json").read_text(encoding="utf-8"))
+
+
+SHORT = ("--demo", "--max_steps", 4, "--compare", "erm", "--eval_strategy", "no")
+
+
+@pytest.mark.parametrize("name, most", [("multinli", 24), ("colored_mnist", 24)])
+def test_a_short_demo(tmp_path, name, most):
+    printed = launch(tmp_path, name, *SHORT, "--output_dir", tmp_path / "out")
+    results = check_files(tmp_path / "out", "erm-seed42")
+    assert list(results) == ["ERM", "GERNE"]
+    assert printed.count("=== ERM, seed 42") == 1 and printed.count("=== GERNE, seed 42") == 1
+    assert printed.count("Groups of the evaluation set (eval, step 4)") == 2
+
+    table = final_table(printed)
+    assert table["accuracy, %"] == ["ERM", "GERNE"]
+    for row, key in (("group-balanced", "group_balanced_accuracy"), ("worst group", "worst_group_accuracy")):
+        assert table[row] == [f"{100 * runs[0][key]:.1f}" for runs in results.values()]
+    groups = results["ERM"][0]["groups"]
+    assert [f"{group['label']}, {group['attribute']}" for group in groups] == GROUPS[name]
+    assert all(group["count"] and group["train_count"] for group in groups)
+    shown = sorted(range(len(groups)), key=lambda i: groups[i]["accuracy"])[:most]
+    for i in sorted(shown):
+        row = f"{GROUPS[name][i]} ({groups[i]['train_count']:,} train rows)"
+        assert table[row] == [f"{100 * runs[0]['groups'][i]['accuracy']:.1f}" for runs in results.values()]
+    assert (f"{len(groups) - most} groups in which ERM does better" in printed) == (len(groups) > most)
+    assert not (tmp_path / "outputs").exists()  # nothing beside output_dir
+
+
+def test_a_settings_file_and_an_override(tmp_path):
+    settings = tmp_path / "mine.yaml"
+    settings.write_text(
+        f"output_dir: {tmp_path / 'out'}\nattribute_column: [colour]\nbeta: 0.5\nc: 0.25\nplan: shared\n"
+        "per_device_train_batch_size: 64\nmax_steps: 3\nlearning_rate: 1e-2\nsave_strategy: 'no'\nseeds: 1,2\n"
+        "compare: erm\nhidden_layers: 1\n"
+    )
+    printed = launch(tmp_path, "colored_mnist", "--demo", "--config", settings, "--beta", "0.75", "--max_steps", "2")
+    results = check_files(tmp_path / "out", "erm-seed1", "shared")
+    assert list(results) == ["ERM", "GERNE (shared rows)"]
+    assert [[run["seed"] for run in runs] for runs in results.values()] == [[1, 2], [1, 2]]
+    assert all(run["step"] == 2 for runs in results.values() for run in runs)
+    method = json.loads((tmp_path / "out" / "group_metrics.json").read_text())["method"]
+    assert (method["beta"], method["c"], method["rows_per_device"]) == (0.75, 0.25, 64)
+    assert "mean ± deviation over the seeds 1, 2" in printed
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["hidden_sizes"] == [100]
+
+
+# ---- the demos at their own settings ------------------------------------------------------------------------------
+
+
+def full_demo(tmp_path, name):
+    printed = launch(tmp_path, name, "--demo", "--output_dir", tmp_path / "out", timeout=580)
+    assert final_table(printed)["accuracy, %"] == ["ERM", "GERNE"]
+    results = check_files(tmp_path / "out", "erm-seed42")
+    return results["ERM"][0], results["GERNE"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_multinli_demo_lifts_the_worst_group(tmp_path):
+    erm, gerne = full_demo(tmp_path, "multinli")
+    assert gerne["worst_group_accuracy"] >= erm["worst_group_accuracy"] + 0.15
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_colored_mnist_demo_lifts_the_balanced_accuracy(tmp_path):
+    erm, gerne = full_demo(tmp_path, "colored_mnist")
+    assert gerne["group_balanced_accuracy"] > erm["group_balanced_accuracy"]
