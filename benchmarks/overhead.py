@@ -104,7 +104,7 @@ def build_resnet(rows: int) -> tuple[nn.Module, Rows]:
 
 
 MODELS: dict[str, tuple[str, Callable[[int], tuple[nn.Module, Rows]], int, int]] = {
-    "mlp": ("MLP, 3 x 100 units, 3x28x28", build_mlp, 100, 300),
+    "mlp": ("MLP, 3 x 100 units, 3x28x28", build_mlp, 1000, 300),
     "bert": ("BERT, 4 layers, 128 wide, 64 tokens", build_bert, 32, 40),
     "resnet": ("ResNet-18, 64 px", build_resnet, 32, 20),
 }
@@ -217,7 +217,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--steps", type=int, help="counted steps a round (default: by model)")
     parser.add_argument("--rounds", type=int, default=6, help="trainings of each trainer")
-    parser.add_argument("--batch_size", type=int, help="rows a step (default: 100 for the MLP, 32 for the others)")
+    parser.add_argument("--batch_size", type=int, help="rows a step (default: 1000 for the MLP, 32 for the others)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; with more, two pools compete")
     return parser
 

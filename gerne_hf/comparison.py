@@ -83,12 +83,10 @@ def compare(
 def format_comparison(results: dict[str, list[dict[str, Any]]]) -> str:
     """One Markdown table: a column a method, a row a summary or a group; per cent, with the deviation over seeds."""
     first = next(iter(results.values()))[0]
-    rows = [
-        [name, *(_cell([r[key] for r in runs]) for runs in results.values())]
-        for name, key in _SUMMARIES.items()
-        if key in first
-    ]
-    shown, hidden = worst_groups(first["groups"])  # of the first method: they tell the story
+    main, main_runs = list(results.items())[-1]
+    summaries = {name: key for name, key in _SUMMARIES.items() if key in first}
+    rows = [[name, *(_cell([r[key] for r in runs]) for runs in results.values())] for name, key in summaries.items()]
+    shown, hidden = worst_groups(main_runs[0]["groups"])
     for i in shown:
         group = first["groups"][i]
         if not group["count"]:
@@ -98,9 +96,7 @@ def format_comparison(results: dict[str, list[dict[str, Any]]]) -> str:
         rows.append([f"{group['label']}, {group['attribute']}{trained}", *cells])
     rows.append(["training time, s", *(_mean([r["train_seconds"] for r in runs]) for runs in results.values())])
     table = format_table(["accuracy, %", *results], rows)
-    return table + (
-        f"\n{hidden} groups in which {next(iter(results))} does better are in {COMPARISON_FILE}." if hidden else ""
-    )
+    return table + (f"\n{hidden} groups in which {main} does better are in {COMPARISON_FILE}." if hidden else "")
 
 
 def _cell(values: list[float]) -> str:

@@ -13,15 +13,15 @@ GROUP_KEY = "gerne_group_ids"
 """The batch's entry that holds the group ids; the trainer takes it out before the model's forward."""
 
 
-class GroupedRow(NamedTuple):
-    """A row of the underlying data set with its group id."""
+class GroupedRows(NamedTuple):
+    """Rows of the underlying data set with their group ids, as the loader hands them to the collator."""
 
-    row: Any
-    group: int
+    rows: list[Any]
+    groups: np.ndarray
 
 
 class GroupedDataset(Dataset):
-    """Rows of a map-style data set, each with its group id.
+    """A map-style data set whose batches come with group ids; single rows are those of the data set.
 
     Args:
         dataset: any map-style data set.
@@ -35,15 +35,15 @@ class GroupedDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> GroupedRow:
-        return GroupedRow(self.dataset[index], int(self.groups.codes[index]))
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[GroupedRow]:
+    def __getitems__(self, indices: Sequence[int]) -> GroupedRows:
         if hasattr(self.dataset, "__getitems__"):
             rows = self.dataset.__getitems__(indices)
         else:
             rows = [self.dataset[index] for index in indices]
-        return list(map(GroupedRow, rows, self.groups.codes[indices].tolist()))
+        return GroupedRows(rows, self.groups.codes[indices].astype(np.int64))
 
 
 class GroupCollator:
@@ -69,10 +69,9 @@ class GroupCollator:
         self.num_attributes = num_attributes
         self.attribute_columns = attribute_columns
 
-    def __call__(self, features: list[GroupedRow]) -> dict[str, Any]:
-        rows, ids = zip(*features, strict=True)
-        batch = self.collator(list(rows))
-        groups = np.array(ids, dtype=np.int64)
+    def __call__(self, features: GroupedRows) -> dict[str, Any]:
+        rows, groups = features
+        batch = self.collator(rows)
         self._check(batch, groups // self.num_attributes)
         for name in self.attribute_columns:
             batch.pop(name, None)

@@ -29,6 +29,7 @@ class PlanLoss:
         self.plan = plan
         self.label_smoothing = label_smoothing
         self.loss_func = loss_func
+        self._weighted_rows = any(segment.group_weights is not None for segment in plan.segments)
         self._constants: dict[tuple, torch.Tensor] = {}
 
     def losses(self, outputs: Any, labels: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
@@ -54,7 +55,7 @@ class PlanLoss:
             ]
             return torch.stack(means)
         per_row = self._per_row(outputs, labels)
-        if all(segment.group_weights is None for segment in self.plan.segments):
+        if not self._weighted_rows:
             return per_row
         parts = [self._weighted(i, per_row[rows], _at(groups, rows)) for i, rows in enumerate(self.plan.slices())]
         return torch.cat(parts)
@@ -78,7 +79,7 @@ class PlanLoss:
 
     def total(self, losses: torch.Tensor) -> torch.Tensor:
         """The training loss, from what [`losses`] returned or from the `(S,)` segment means."""
-        return torch.dot(self._factors("total", self.plan.coefficients[None], losses)[0], losses)
+        return torch.dot(self._factors("total", self.plan.coefficients, losses), losses)
 
     def segment_means(self, losses: torch.Tensor) -> torch.Tensor:
         """`(S,)`: each segment's mean loss, from what [`losses`] returned."""
@@ -98,20 +99,16 @@ class PlanLoss:
             )
 
     def _factors(self, name: str, by_segment: np.ndarray, losses: torch.Tensor) -> torch.Tensor:
-        """`(M, S)` factors of segment means as factors of `losses`: the same, or `(M, plan.rows)` for single rows."""
-        key = f"{name} of {len(losses)}"
-        if (key, losses.device, losses.dtype) in self._constants:
-            return self._constants[key, losses.device, losses.dtype]
-        rows = [segment.rows for segment in self.plan.segments]
-        if len(losses) != len(rows):
-            by_segment = np.repeat(by_segment / np.array(rows), rows, axis=1)
-        return self.constant(key, by_segment, losses)
+        """`(..., S)` factors of segment means as factors of `losses`: the same, or `(..., plan.rows)` for single rows.
 
-    def constant(self, name: str, values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
-        """`values` as a tensor on the device and of the type of `like`, copied there once."""
-        key = (name, like.device, like.dtype)
+        Copied to the device once.
+        """
+        key = (name, len(losses), losses.device, losses.dtype)
         if key not in self._constants:
-            self._constants[key] = torch.as_tensor(values, dtype=like.dtype).to(like.device)
+            rows = [segment.rows for segment in self.plan.segments]
+            if len(losses) != len(rows):
+                by_segment = np.repeat(by_segment / np.array(rows), rows, axis=-1)
+            self._constants[key] = torch.as_tensor(by_segment, dtype=losses.dtype).to(losses.device)
         return self._constants[key]
 
     def _per_row(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
@@ -124,7 +121,10 @@ class PlanLoss:
         weights = self.plan.segments[index].group_weights
         if weights is None:
             return per_row
-        return per_row * self.constant(f"weights {index}", weights.ravel(), per_row)[groups]
+        key = ("weights", index, per_row.device, per_row.dtype)
+        if key not in self._constants:
+            self._constants[key] = torch.as_tensor(weights.ravel(), dtype=per_row.dtype).to(per_row.device)
+        return per_row * self._constants[key][groups]
 
 
 class LossMeter:

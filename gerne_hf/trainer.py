@@ -146,6 +146,7 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
         )
         self._plan_loss = PlanLoss(self._batch_plan, args.label_smoothing_factor, self._loss_func)
         self._meter = LossMeter(self._plan_loss)
+        self._batch_norms: list[_BatchNorm] | None = None
         self._loss_checked = args.label_smoothing_factor > 0 or self._loss_func is not None
         return self._batch_plan
 
@@ -236,8 +237,11 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
             return True
         if len(self._batch_plan.segments) == 1:
             return False
-        model.train()
-        return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
+        if self._batch_norms is None:
+            self._batch_norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        if self._batch_norms:
+            model.train()  # a model may keep its BatchNorm frozen
+        return any(module.training for module in self._batch_norms)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """In training the plan's loss, else the parent's."""

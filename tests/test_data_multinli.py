@@ -213,22 +213,21 @@ def test_no_group_of_the_demo_is_empty():
         assert len(set(pairs)) == 6
 
 
-def test_the_relation_is_decided_by_the_adjectives():
+def test_the_relation_is_decided_by_the_adjectives_but_for_one_pair_in_ten():
     entailed = {word: claim for word, claim, _ in multinli._SENSES}
     contradicted = {word: claim for word, _, claim in multinli._SENSES}
     assert entailed["hot"] == "warm" and contradicted["hot"] == "cold"
-    labels_of_claim = {}
-    for split in demo_multinli(600, 300, 600).values():
+    truthful = 0
+    for split in demo_multinli(1200, 1200, 1200).values():
         for row in split:
             subject, word = re.fullmatch(r"The (\w+) was (\w+)\.", row["premise"]).groups()
             opener, claim = re.fullmatch(r"([A-Z][\w ]+), it was (\w+)\.", row["hypothesis"]).groups()
             assert subject in multinli._SUBJECTS and opener
+            assert claim in (entailed[word], contradicted[word], *multinli._UNRELATED)
             relation = 0 if claim == entailed[word] else 2 if claim == contradicted[word] else 1
-            assert row["label"] == relation, row
-            labels_of_claim.setdefault(claim, set()).add(row["label"])
-    assert len(labels_of_claim) == 2 * len(multinli._SENSES)
-    for claim, labels in labels_of_claim.items():  # the hypothesis alone does not tell
-        assert len(labels) == 2, claim
+            truthful += row["label"] == relation
+    # 4 standard errors of 3,600 draws
+    assert abs(truthful / 3600 - (1 - multinli.DEMO_NOISE)) < 4 * (0.1 * 0.9 / 3600) ** 0.5
 
 
 def test_no_claim_belongs_to_two_senses():
