@@ -15,10 +15,10 @@ _LOSSES = {
     "loss_less_biased": "less biased batch",
     "loss_extrapolated": "extrapolated",
 }
-_SUMMARIES = {
-    "worst_group_accuracy": "worst group",
-    "group_balanced_accuracy": "group-balanced",
-    "accuracy": "average",
+_SUMMARIES = {  # the key's text, colour and line
+    "accuracy": ("average", COLOURS[0], "-"),
+    "group_balanced_accuracy": ("group-balanced", COLOURS[1], "--"),
+    "worst_group_accuracy": ("worst group", COLOURS[2], "-"),
 }
 
 
@@ -60,9 +60,9 @@ def _plot_accuracies(axis, log_history) -> None:
     for i, key in enumerate(group_keys):
         values = [100 * entry.get(key, float("nan")) for entry in evaluations]
         axis.plot(steps, values, color="0.75", linewidth=1, label="each group" if i == 0 else None)
-    for colour, (name, text) in zip(COLOURS[:3][::-1], _SUMMARIES.items(), strict=True):
+    for name, (text, colour, line) in _SUMMARIES.items():
         values = [100 * entry[prefix + name] for entry in evaluations]
-        axis.plot(steps, values, color=colour, marker=marker, markersize=4, linewidth=2, label=text)
+        axis.plot(steps, values, line, color=colour, marker=marker, markersize=4, linewidth=2, label=text)
     axis.set(xlabel="step", ylabel="accuracy, %", ylim=(0, 101), title="Accuracy on the evaluation set")
     axis.legend(frameon=False)
 
@@ -95,6 +95,6 @@ def plot_comparison(results: dict[str, dict[str, Any]], path: str) -> None:
         axis.bar(places, heights, width * 0.92, color=colour, label=method, yerr=errors, ecolor="0.25", capsize=2)
     axis.set_xticks(range(len(groups)), [f"{label}\n{attribute}" for label, attribute in groups], fontsize=8)
     axis.set(ylabel="accuracy, %", ylim=(0, 101), title="Accuracy of each group, with 95 % intervals")
-    axis.legend(frameon=False, ncols=min(4, len(results)), loc="lower right")
+    figure.legend(frameon=False, ncols=min(4, len(results)), loc="outside lower center")
     figure.savefig(path, dpi=120)
     plt.close(figure)
