@@ -8,7 +8,7 @@ from torch.utils.data import Sampler
 from .groups import GroupIndex
 from .plans import BatchPlan, Segment
 
-_BLOCK_ROWS = 1 << 16  # rows drawn at once: large enough to vectorize, small enough for the cache
+_BLOCK_ROWS = 1 << 14  # rows drawn at once: enough to vectorize, few enough for the cache
 
 
 class GroupSampler(Sampler[int]):

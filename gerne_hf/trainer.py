@@ -308,6 +308,10 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
 
     def train(self, *args, **kwargs):
         """The parent's; at the end the group table is printed and `group_metrics.json` and a picture are written."""
+        if self.args.world_size > 1 and self.model_wrapped is self.model:
+            # evaluate() marks a model as prepared without wrapping it, so accelerate would leave it out of DDP here:
+            # the processes would train models that drift apart, silently.
+            vars(self.model).pop("_is_accelerate_prepared", None)
         output = super().train(*args, **kwargs)
         trial = inspect.signature(Trainer.train).bind(self, *args, **kwargs).arguments.get("trial")
         if trial is None:

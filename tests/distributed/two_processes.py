@@ -38,8 +38,8 @@ def main(folder: str) -> None:
     out = Path(folder)
     subject = build(out / "whole")
     rank = subject.args.process_index
-    # Of another model: where evaluate() comes before train(), the Trainer leaves the model out of DDP.
-    seen = {"processes": subject.args.world_size, "before": plain(build(out / "before").evaluate())}
+    # The stock Trainer would leave a model that was evaluated before train() out of DDP.
+    seen = {"processes": subject.args.world_size, "before": plain(subject.evaluate())}
     batches = watch_batches(subject)
     subject.train()
     seen["steps"] = subject.state.global_step
