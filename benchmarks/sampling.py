@@ -130,6 +130,14 @@ def stream(rows: int) -> dict[str, float]:
     return {"seconds_a_row": float(np.median(seconds[1:])), "peak": memory()["VmHWM"]}
 
 
+def read_seconds(array: np.ndarray, seed: int) -> float:
+    """Seconds of one read at a random place of an array, the least that a draw from that many rows can cost."""
+    places = np.random.default_rng(seed).integers(len(array), size=1 << 14)
+    begun = time.perf_counter()
+    array[places]
+    return (time.perf_counter() - begun) / len(places)
+
+
 def stream_ratio(small: int, large: int) -> dict[str, float]:
     """Cost a row at two sizes. Short turns, so that whatever else the machine does slows both alike."""
     samplers = [sampler_over(GroupIndex.from_arrays(*random_codes(rows)), TURN_ROWS) for rows in (small, large)]
@@ -138,7 +146,11 @@ def stream_ratio(small: int, large: int) -> dict[str, float]:
     costs = np.median(seconds, axis=(0, 1)).tolist()
     by_tenth = np.median(seconds, axis=1)
     ratios = by_tenth[:, 1] / by_tenth[:, 0]
+    reads = [np.median([read_seconds(sampler.groups.order, turn) for turn in range(40)]) for sampler in samplers]
     return {
+        "small_read": float(reads[0]),
+        "large_read": float(reads[1]),
+        "ratio_without_read": (costs[1] - reads[1]) / (costs[0] - reads[0]),
         "small": costs[0],
         "large": costs[1],
         "ratio": costs[1] / costs[0],
@@ -195,6 +207,9 @@ def main(args: argparse.Namespace) -> int:
     )
     what = f"cost a row, {args.large_rows:,} over {SMALL:,} rows"
     add(what, f"{result['ratio']:.2f}", f"<= {MOST_RATIO:.2f}", result["ratio"] <= MOST_RATIO, remark)
+    remark = f"a read takes {1e9 * result['large_read']:.0f} and {1e9 * result['small_read']:.0f} ns"
+    rest = result["ratio_without_read"]
+    add("  without one random read of memory", f"{rest:.2f}", f"<= {MOST_RATIO:.2f}", rest <= MOST_RATIO, remark)
 
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "rows.arrow")
