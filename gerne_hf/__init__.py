@@ -5,6 +5,7 @@ from .distributions import beta_bounds, biased_distribution, extrapolated_distri
 from .groups import GroupIndex
 from .metrics import group_metrics
 from .plans import BatchPlan
+from .pseudo_attributes import PseudoAttributes
 from .sampling import GroupSampler
 from .trainer import GerneTrainer
 
@@ -16,6 +17,7 @@ __all__ = [
     "GerneTrainer",
     "GroupIndex",
     "GroupSampler",
+    "PseudoAttributes",
     "beta_bounds",
     "biased_distribution",
     "extrapolated_distribution",

@@ -2,14 +2,15 @@
 
 import argparse
 import difflib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from transformers import HfArgumentParser
 
-from .config import GerneConfig
+from .baselines import BaselineConfig
 
 
 @dataclass
@@ -20,21 +21,46 @@ class RecipeArguments:
         config (`str`, *optional*): YAML file of settings; the recipe's own in `recipes/configs` if not given.
         demo (`bool`, defaults to `False`): train on small embedded data, without a network.
         dataset_name (`str`, *optional*): Hub id or folder; the recipe's data set on the Hub if not given.
-        compare (`str`, defaults to `"erm"`): plans trained beside the main one, for the table, separated by commas;
-            "none" for no other.
+        compare (`str`, defaults to `"erm"`): methods trained beside the main one, for the table, separated by commas
+            ([`METHODS`](gerne_hf.methods.METHODS)); "none" for no other.
         seeds (`str`, *optional*): a run of each method for each of these, separated by commas; `seed` if not given.
+        tune (`int`, defaults to `0`): trials of a search for c, beta and (with pseudo-attributes) t before the final
+            runs, selected on the validation set.
+        method_settings (`dict`, *optional*): by method, settings of its own; in the YAML file, or as JSON.
     """
 
     config: str | None = field(default=None, metadata={"help": "YAML file of settings; the command line wins."})
     demo: bool = field(default=False, metadata={"help": "Train on small embedded data, without a network."})
     dataset_name: str | None = field(default=None, metadata={"help": "Hub id or folder of the data set."})
-    compare: str = field(default="erm", metadata={"help": "Plans trained beside the main one: erm,resampling."})
+    compare: str = field(default="erm", metadata={"help": "Methods trained beside the main one: erm,resampling."})
     seeds: str | None = field(default=None, metadata={"help": "Seeds of the runs, such as 0,1,2."})
 
+    tune: int = field(default=0, metadata={"help": "Trials of a search on the validation set before the final runs."})
+    method_settings: str | dict | None = field(
+        default=None, metadata={"help": 'Settings of single methods as JSON: {"resampling": {"learning_rate": 0.1}}.'}
+    )
+
     def methods(self, main: str) -> list[str]:
-        """The plans to train, the main one last."""
+        """The methods to train, the main one last."""
         others = [name.strip() for name in str(self.compare).split(",") if name.strip() not in ("", "none", main)]
         return [*dict.fromkeys(others), main]
+
+    def settings_by_method(self) -> dict[str, dict[str, Any]]:
+        """`method_settings` as a dictionary of dictionaries.
+
+        Raises:
+            ValueError: if it is not one.
+        """
+        value = self.method_settings or {}
+        try:
+            value = json.loads(value) if isinstance(value, str) else value
+        except json.JSONDecodeError as error:
+            raise ValueError(f"method_settings is no JSON: {error}") from None
+        if not isinstance(value, dict) or not all(isinstance(own, dict) for own in value.values()):
+            raise ValueError(
+                f"method_settings must be settings by method, {{method: {{field: value}}}}; found {value}"
+            )
+        return {name: dict(own) for name, own in value.items()}
 
     def seed_list(self, seed: int) -> list[int]:
         """The seeds to run."""
@@ -46,7 +72,7 @@ Arguments = TypeVar("Arguments", bound=RecipeArguments)
 
 def parse_arguments(
     arguments_class: type[Arguments], recipe: str, argv: list[str] | None = None
-) -> tuple[Arguments, GerneConfig]:
+) -> tuple[Arguments, BaselineConfig]:
     """The arguments of a recipe: the command line over `--config` (or the recipe's own file) over the defaults.
 
     Args:
@@ -59,7 +85,7 @@ def parse_arguments(
         SystemExit: for an unknown argument or setting, naming the nearest known one.
     """
     description = f"Recipe {Path(recipe).stem}."
-    parser = HfArgumentParser((arguments_class, GerneConfig), description=description, allow_abbrev=False)
+    parser = HfArgumentParser((arguments_class, BaselineConfig), description=description, allow_abbrev=False)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
     first.add_argument("--demo", nargs="?", const="true", default="false")

@@ -1,27 +1,21 @@
 """Train several methods on the same data for several seeds, and lay their group metrics side by side."""
 
-import copy
 import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 
 from .config import GerneConfig
+from .methods import METHODS, check_methods, main_method, method_config
 from .reports import format_table, save_group_metrics, worst_groups, write_json
 from .trainer import GerneTrainer
+from .tuning import tune
 
-METHOD_NAMES = {
-    "independent": "GERNE",
-    "shared": "GERNE (shared rows)",
-    "collapsed": "GERNE (collapsed)",
-    "erm": "ERM",
-    "resampling": "resampling",
-    "reweighting": "reweighting",
-}
-"""What tables call the plans."""
+if TYPE_CHECKING:
+    from .cli import RecipeArguments
 
 COMPARISON_FILE = "comparison.json"
 COMPARISON_PICTURE_FILE = "comparison.png"
@@ -33,51 +27,119 @@ _SUMMARIES = {
 }
 
 
+MakeTrainer = Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]
+
+
 def compare(
     methods: Sequence[str],
     config: GerneConfig,
-    make_trainer: Callable[[GerneConfig], GerneTrainer],
+    make_trainer: MakeTrainer,
     test_dataset: Any,
     seeds: Sequence[int] = (0,),
+    settings: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Train each method for each seed, evaluate it once on the test set, print one table and save it.
 
     The run of the last method with the first seed goes to `config.output_dir`, every other to a folder of its own
-    below it. There, too, lie `comparison.json` and, with matplotlib, `comparison.png`.
+    below it. There, too, lie `comparison.json` and, with matplotlib, `comparison.png`; both are written anew after
+    every run, so that an interrupted comparison keeps what it has.
 
     Args:
-        methods (`Sequence[str]`): plans; the last one is the main one.
-        config ([`GerneConfig`]): settings of all runs; `plan`, `seed` and `output_dir` are set for each.
-        make_trainer (`Callable`): makes a trainer with a fresh model from a config.
+        methods (`Sequence[str]`): names in [`METHODS`]; the last one is the main one.
+        config ([`GerneConfig`]): settings of all runs.
+        make_trainer (`Callable`): makes a trainer of the given class, with a fresh model, from a config.
         test_dataset: the data set of the table's figures; read once a run, after training.
         seeds (`Sequence[int]`): a run for each.
+        settings (`dict`, *optional*): by method, fields of the config with values of its own.
 
     Returns:
-        `dict[str, list[dict]]`: by method, the test result of [`group_metrics`] of each seed, with the `seed` and the
-        `train_seconds` of the run.
+        `dict[str, list[dict]]`: by method, the test result of [`group_metrics`] of each seed, with the `seed`, the
+        `train_seconds` of the run and its `validation` figures.
+
+    Raises:
+        ValueError: for methods or fields that do not exist; before anything is trained.
     """
+    settings = settings or {}
+    check_methods(list(methods), settings, config)
+    main = methods[-1]
+    runs = {
+        (name, seed): method_config(config, name, settings, seed=seed, **_folders(config, name, seed, main, seeds))
+        for name in methods
+        for seed in seeds
+    }
     results: dict[str, list[dict[str, Any]]] = {}
-    for method in methods:
-        for seed in seeds:
-            main = method == methods[-1] and seed == seeds[0]
-            run = copy.copy(config)
-            run.plan, run.seed = method, seed
-            run.output_dir = config.output_dir if main else os.path.join(config.output_dir, f"{method}-seed{seed}")
-            PartialState().print(f"\n=== {METHOD_NAMES[method]}, seed {seed}", flush=True)
-            trainer = make_trainer(run)
-            start = time.perf_counter()
-            trainer.train()
-            seconds = time.perf_counter() - start
-            trainer.evaluate(test_dataset, metric_key_prefix="test")
-            save_group_metrics(trainer)
-            result = {**trainer.group_results["test"], "seed": seed, "train_seconds": round(seconds, 1)}
-            results.setdefault(METHOD_NAMES[method], []).append(result)
-            if main and config.should_save:
-                trainer.save_model()
+    trained: dict[tuple[str, int], tuple[GerneTrainer, float]] = {}
+    kept = {METHODS[name].start for name in methods} - {None}
+    for (name, seed), run in runs.items():
+        method = METHODS[name]
+        PartialState().print(f"\n=== {method.title}, seed {seed}", flush=True)
+        start = (method.start, seed)
+        if method.start is None:
+            trainer, seconds = _train(make_trainer(run, method.trainer))
+        elif start in trained:
+            trainer, seconds = trained.pop(start)
+        else:
+            folders = _folders(config, method.start, seed, main, seeds)
+            first = method_config(config, method.start, settings, seed=seed, **folders)
+            trainer, seconds = _train(make_trainer(first, METHODS[method.start].trainer))
+        if method.finish is not None:
+            begin = time.perf_counter()
+            method.finish(trainer)
+            trainer.evaluate()
+            seconds += time.perf_counter() - begin
+        trainer.evaluate(test_dataset, metric_key_prefix="test")
+        save_group_metrics(trainer, run.output_dir)
+        result = {**trainer.group_results["test"], "seed": seed, "train_seconds": round(seconds, 1)}
+        validation = trainer.group_results.get("eval", {})
+        result["validation"] = {key: validation[key] for key in _SUMMARIES.values() if key in validation}
+        results.setdefault(method.title, []).append(result)
+        if name == main and seed == seeds[0]:
+            trainer.save_model(run.output_dir)
+        if name in kept:
+            trained[name, seed] = trainer, seconds
+        if PartialState().is_main_process:
+            write_json(results, os.path.join(config.output_dir, COMPARISON_FILE))
     if PartialState().is_main_process:
         print(f"\nTest set, {_seed_note(seeds)}\n{format_comparison(results)}\n", flush=True)
-        _save(results, config.output_dir)
+        _save_picture(results, config.output_dir)
     return results
+
+
+def _train(trainer: GerneTrainer) -> tuple[GerneTrainer, float]:
+    begin = time.perf_counter()
+    trainer.train()
+    return trainer, time.perf_counter() - begin
+
+
+def _folders(config: GerneConfig, name: str, seed: int, main: str, seeds: Sequence[int]) -> dict[str, str]:
+    """Where a run goes; biased models with equal settings are shared between the methods."""
+    own = os.path.join(config.output_dir, f"{name}-seed{seed}")
+    shared = config.pseudo_attributes_dir or os.path.join(config.output_dir, "pseudo_attributes")
+    return {
+        "output_dir": config.output_dir if name == main and seed == seeds[0] else own,
+        "pseudo_attributes_dir": shared,
+    }
+
+
+def run_recipe(arguments: "RecipeArguments", config: GerneConfig, make_trainer: MakeTrainer, test_dataset: Any):
+    """What a recipe does with its data and models: `--tune N` where asked for, then [`compare`].
+
+    Args:
+        arguments ([`RecipeArguments`]): `compare`, `seeds`, `tune` and `method_settings`.
+        config ([`GerneConfig`]): the recipe's settings; they describe the main method.
+        make_trainer (`Callable`): makes a trainer of the given class, with a fresh model, from a config.
+        test_dataset: read once a run, after training, and never by the search.
+
+    Returns:
+        `dict[str, list[dict]]`: as [`compare`].
+    """
+    main = main_method(config)
+    settings = arguments.settings_by_method()
+    seeds = arguments.seed_list(config.seed)
+    if arguments.tune:
+        trainer = make_trainer(method_config(config, main, settings, seed=seeds[0]), METHODS[main].trainer)
+        settings[main] = {**settings.get(main, {}), **tune(trainer, arguments.tune)}
+    return compare(arguments.methods(main), config, make_trainer, test_dataset, seeds, settings)
 
 
 def format_comparison(results: dict[str, list[dict[str, Any]]]) -> str:
@@ -115,9 +177,7 @@ def _seed_note(seeds: Sequence[int]) -> str:
     return f"mean ± deviation over the seeds {', '.join(map(str, seeds))}"
 
 
-def _save(results: dict[str, list[dict[str, Any]]], directory: str) -> None:
-    os.makedirs(directory, exist_ok=True)
-    write_json(results, os.path.join(directory, COMPARISON_FILE))
+def _save_picture(results: dict[str, list[dict[str, Any]]], directory: str) -> None:
     try:
         from .plots import plot_comparison
     except ImportError:  # report_training has said so

@@ -5,15 +5,19 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .checks import AUTOMATIC
 from .distributions import check_c
 from .plans import PLANS
+from .schedules import BETA_SCHEDULES
 
 _CHOICES = {
     "plan": PLANS,
     "forward_mode": ("auto", "fused", "separate"),
     "empty_groups": ("error", "ignore"),
     "beta_out_of_bounds": ("error", "warn", "ignore"),
+    "beta_schedule": BETA_SCHEDULES,
 }
+_SCHEDULED_PLANS = ("independent", "shared")
 
 
 @dataclass
@@ -29,7 +33,8 @@ class GerneConfig(TrainingArguments):
 
         attribute_column (`str` or `list[str]`, *optional*):
             The column that holds the attribute (integers, booleans, strings or a ClassLabel), or several, whose
-            product is then the attribute. Needed by every plan but `erm`.
+            product is then the attribute. Needed by every plan but `erm`, unless `pseudo_attributes` is set: then it
+            is read for reports and in the evaluation sets only.
         label_column (`str`, *optional*):
             The column that holds the class; the first of `label`, `labels`, `label_ids` that exists if not given.
         empty_groups (`str`, *optional*, defaults to `"error"`):
@@ -48,8 +53,39 @@ class GerneConfig(TrainingArguments):
             the groups in expectation; above that minority groups are over-represented, up to the bound of Eq. 9.
         beta_out_of_bounds (`str`, *optional*, defaults to `"error"`):
             What to do about a beta outside the bounds of Eq. 9: "error", "warn" or "ignore".
+        beta_schedule (`str`, *optional*, defaults to `"constant"`):
+            "constant", or "linear": from -1 (ERM) up to `beta` over the first `beta_ramp` of the training. For
+            schedules of your own override [`GerneTrainer.get_beta`].
+        beta_ramp (`float`, *optional*, defaults to `0.5`):
+            Length of the linear schedule's ramp as a share of the training, in (0, 1].
         class_balanced (`bool`, *optional*, defaults to `True`):
             Whether classes are drawn equally often, as in the paper, or as often as they occur.
+
+        > Unknown attributes (Algorithm 2)
+
+        pseudo_attributes (`bool`, *optional*, defaults to `False`):
+            Train on pseudo-attributes, made from the scores of a biased model that is trained first
+            ([`PseudoAttributes`]). `attribute_column`, if given, is not used in training.
+        threshold (`float`, *optional*):
+            t, the share of each class that becomes the pseudo-attribute "hard", in (0, 1). Needed with
+            `pseudo_attributes`.
+        biased_learning_rate (`float`, *optional*):
+            Learning rate of the biased model; a tenth of `learning_rate` if not given, as in the paper.
+        biased_weight_decay (`float`, *optional*):
+            Its weight decay; twice `weight_decay` if not given, as in the paper.
+        biased_epochs (`float`, *optional*):
+            Its epochs; `num_train_epochs` (or `max_steps`) if not given.
+        biased_model (`str`, *optional*):
+            Folder or Hub id of a biased model that is trained already; it only scores the rows.
+        pseudo_attributes_dir (`str`, *optional*):
+            Where biased models and scores are kept, each fit in a folder of its own, found again by the same settings
+            and data; `output_dir/pseudo_attributes` if not given.
+
+        > Selection
+
+        metric_for_best_model (`str`, *optional*):
+            As in the parent, but where `load_best_model_at_end` is set it defaults to "auto" and not to the loss:
+            worst-group accuracy if the evaluation set has attributes, else worst-class accuracy.
 
         > Computation
 
@@ -59,7 +95,8 @@ class GerneConfig(TrainingArguments):
             is "separate" if the model has a BatchNorm layer in training mode, else "fused".
 
     Raises:
-        ValueError: for values outside those listed, `split_batches`, or another `train_sampling_strategy`.
+        ValueError: for values outside those listed, `split_batches`, another `train_sampling_strategy`, a schedule
+            with a plan that has no beta in its loss, or `pseudo_attributes` without a threshold.
     """
 
     attribute_column: list[str] | None = field(
@@ -75,6 +112,11 @@ class GerneConfig(TrainingArguments):
     )
     c: float = field(default=0.5, metadata={"help": "Degree of bias reduction of the less biased batch, in (0, 1]."})
     beta: float = field(default=1.0, metadata={"help": "Extrapolation factor, inside the bounds of Eq. 9."})
+    beta_schedule: str = field(
+        default="constant",
+        metadata={"help": "beta over training: constant, or linear from -1 up to beta.", "choices": [*BETA_SCHEDULES]},
+    )
+    beta_ramp: float = field(default=0.5, metadata={"help": "Share of the training over which beta rises, in (0, 1]."})
     beta_out_of_bounds: str = field(
         default="error",
         metadata={"help": "What to do about beta outside its bounds.", "choices": ["error", "warn", "ignore"]},
@@ -86,6 +128,27 @@ class GerneConfig(TrainingArguments):
     class_balanced: bool = field(
         default=True, metadata={"help": "Draw classes equally often (as in the paper), not as often as they occur."}
     )
+    pseudo_attributes: bool = field(
+        default=False, metadata={"help": "Attributes are unknown: train on pseudo-attributes from a biased model."}
+    )
+    threshold: float | None = field(
+        default=None, metadata={"help": "t, the share of each class that becomes pseudo-attribute 'hard', in (0, 1)."}
+    )
+    biased_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of the biased model; a tenth of learning_rate if not given."}
+    )
+    biased_weight_decay: float | None = field(
+        default=None, metadata={"help": "Weight decay of the biased model; twice weight_decay if not given."}
+    )
+    biased_epochs: float | None = field(
+        default=None, metadata={"help": "Epochs of the biased model; those of the run if not given."}
+    )
+    biased_model: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id of a biased model that is trained already."}
+    )
+    pseudo_attributes_dir: str | None = field(
+        default=None, metadata={"help": "Folder of biased models and scores; output_dir/pseudo_attributes by default."}
+    )
     forward_mode: str = field(
         default="auto",
         metadata={
@@ -95,6 +158,8 @@ class GerneConfig(TrainingArguments):
     )
 
     def __post_init__(self):
+        if self.load_best_model_at_end and self.metric_for_best_model is None:
+            self.metric_for_best_model = AUTOMATIC
         super().__post_init__()
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
@@ -103,6 +168,15 @@ class GerneConfig(TrainingArguments):
         check_c(self.c)
         if not math.isfinite(self.beta):
             raise ValueError(f"beta, the extrapolation factor, must be a finite number; found {self.beta}")
+        if not 0.0 < self.beta_ramp <= 1.0:
+            raise ValueError(f"beta_ramp, a share of the training, must lie in (0, 1]; found {self.beta_ramp}")
+        if self.beta_schedule != "constant" and self.plan not in (*_SCHEDULED_PLANS, "erm", "resampling"):
+            raise ValueError(
+                f"beta_schedule={self.beta_schedule!r} needs a plan with beta in its loss, "
+                f"{' or '.join(_SCHEDULED_PLANS)}; plan {self.plan!r} has it in its sampling or weights. Choose "
+                "another plan, or the schedule 'constant'"
+            )
+        self._check_pseudo_attributes()
         if self.accelerator_config.split_batches:
             raise ValueError(
                 "split_batches=True would give some processes only biased and others only less biased rows. Leave it "
@@ -118,6 +192,22 @@ class GerneConfig(TrainingArguments):
                 "forward_mode='separate' needs several backward passes a step, which DeepSpeed does not allow; choose "
                 "'fused'"
             )
+
+    def _check_pseudo_attributes(self) -> None:
+        if self.threshold is not None and not 0.0 < self.threshold < 1.0:
+            raise ValueError(
+                f"threshold, the share of each class that becomes 'hard', must lie in (0, 1); found {self.threshold}"
+            )
+        if not self.pseudo_attributes:
+            return
+        if self.threshold is None:
+            raise ValueError(
+                "pseudo_attributes=True needs a threshold, the share t of each class that becomes pseudo-attribute "
+                "'hard'. Start at the share of rows you take for a minority, 0.01 say, and search it by "
+                "hyperparameter_search"
+            )
+        if self.plan == "erm":
+            raise ValueError("plan 'erm' uses no attributes; pseudo_attributes=True needs another plan")
 
     @property
     def attribute_columns(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
+from .checks import AUTOMATIC, automatic_metric, check_selection
 from .columns import column_names
 from .grouped_data import GROUP_KEY, GroupCollator, GroupedDataset
 from .groups import LABEL_COLUMNS, GroupIndex
@@ -31,6 +32,8 @@ class GroupEvaluationMixin:
     """
 
     groups: GroupIndex | None
+    reference_groups: GroupIndex | None
+    """Training groups by the attribute that is evaluated; where that is unknown in training, by class alone."""
 
     def _setup_group_evaluation(self) -> None:
         """Put the hooks between the evaluation loop and the user's functions."""
@@ -64,19 +67,21 @@ class GroupEvaluationMixin:
                 f"the {description} set has no attribute column {', '.join(map(repr, missing))}; its columns are "
                 f"{', '.join(map(repr, names))}. Group metrics need the attribute in every set that is evaluated"
             )
-        index = GroupIndex.from_dataset(dataset, label_column, self.args.attribute_columns, self.groups)
-        if self.groups is not None:
+        index = GroupIndex.from_dataset(dataset, label_column, self.args.attribute_columns, self.reference_groups)
+        if self.reference_groups is not None:
             self._report_unseen_groups(index, description)
         return index
 
     def _report_unseen_groups(self, index: GroupIndex, description: str) -> None:
-        if index.num_classes > self.groups.num_classes:
-            extra = ", ".join(index.label_names[self.groups.num_classes :])
+        if index.num_classes > self.reference_groups.num_classes:
+            extra = ", ".join(index.label_names[self.reference_groups.num_classes :])
             raise ValueError(
                 f"the {description} set has classes that training lacks: {extra}. The model cannot predict them; "
                 "filter these rows out"
             )
-        trained = _aligned_counts(self.groups, index)
+        trained = _aligned_counts(self.reference_groups, index)
+        if trained is None:
+            return
         unseen = np.flatnonzero((trained.ravel() == 0) & (index.counts.ravel() > 0))
         if len(unseen):
             names = ", ".join(f"{index.group_name(g)} with {index.counts.ravel()[g]} rows" for g in unseen)
@@ -95,7 +100,7 @@ class GroupEvaluationMixin:
         self, dataset, description, batch_size, sampler_fn=None, is_training=False, dataloader_key=None
     ):
         """The parent's loader over rows that carry their group ids."""
-        groups = self.groups if is_training else self._groups_of(dataset, description)
+        groups = self._training_groups() if is_training else self._groups_of(dataset, description)
         if groups is None:
             return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
         collator = self.data_collator
@@ -161,11 +166,29 @@ class GroupEvaluationMixin:
             return metrics
         labels, groups, predicted = (np.concatenate(column) for column in zip(*self._batched, strict=True))
         index = self._evaluated_groups
-        trained = None if self.groups is None else _aligned_counts(self.groups, index)
+        trained = None if self.reference_groups is None else _aligned_counts(self.reference_groups, index)
         self._result = group_metrics(
             predicted, labels, groups % index.num_attributes, trained, index.label_names, index.attribute_names
         )
         return {**flatten_group_metrics(self._result), **metrics}
+
+    def selection_metric(self) -> str:
+        """What models are selected on, without the prefix: `metric_for_best_model`, or where none is chosen
+        worst-group accuracy if the evaluation set has attributes, else worst-class accuracy."""
+        chosen = self.args.metric_for_best_model
+        if chosen in (None, AUTOMATIC):
+            return automatic_metric(self.args.attribute_columns)
+        return chosen.removeprefix("eval_")
+
+    def _settle_selection(self, eval_dataset: Any) -> None:
+        """Turn `metric_for_best_model="auto"` into a metric, and refuse one that the evaluation set cannot give."""
+        args = self.args
+        if args.metric_for_best_model == AUTOMATIC:
+            first = f"{next(iter(eval_dataset))}_" if isinstance(eval_dataset, dict) and eval_dataset else ""
+            args.metric_for_best_model = first + self.selection_metric()
+            logger.info(f"Models are selected on {args.metric_for_best_model} of the evaluation set.")
+        if eval_dataset is not None:
+            check_selection(args.metric_for_best_model, args.attribute_columns)
 
     def _call_user_metrics(self, prediction: EvalPrediction, compute_result: bool) -> dict[str, float] | None:
         user = self._user_compute_metrics
@@ -186,8 +209,11 @@ class GroupEvaluationMixin:
         return {key: value for key, value in logs.items() if not any(part in key for part in dropped)}
 
 
-def _aligned_counts(trained: GroupIndex, index: GroupIndex) -> np.ndarray:
-    """Training counts in the shape of an evaluation set's groups; its names continue those of training."""
+def _aligned_counts(trained: GroupIndex, index: GroupIndex) -> np.ndarray | None:
+    """Training counts in the shape of an evaluation set's groups, whose names continue those of training; None where
+    the attribute is unknown in training."""
+    if len(trained.attribute_values) != len(index.attribute_values):
+        return None
     if len(trained.attribute_values) <= 1:
         columns = np.arange(trained.num_attributes)
     else:  # a new value in one of several columns renumbers their product

@@ -56,7 +56,7 @@ class GroupIndex:
             attribute_column (`str` or `Sequence[str]`, *optional*): the attribute, of any of these types; of several
                 columns the product is taken. Without one all rows share a single attribute value.
             reference ([`GroupIndex`], *optional*): names known from another data set (training): they keep their ids,
-                values that are new here follow.
+                values that are new here follow. It has as many attribute columns, or none.
 
         Raises:
             TypeError: for a data set without columns, and for floating-point or list columns.
@@ -66,7 +66,8 @@ class GroupIndex:
         known_labels = reference.label_names if reference is not None else ()
         labels, label_names = encode_column(dataset, label_column, "label", known_labels, sequential=True)
         columns = [attribute_column] if isinstance(attribute_column, str) else list(attribute_column or ())
-        known = reference.attribute_values if reference is not None else ((),) * len(columns)
+        known = reference.attribute_values if reference is not None else ()
+        known = known or ((),) * len(columns)  # a reference without attributes knows the classes only
         if len(known) != len(columns):
             raise ValueError(f"the reference index has {len(known)} attribute columns, this one {len(columns)}")
         encoded = [encode_column(dataset, name, "attribute", k) for name, k in zip(columns, known, strict=True)]

@@ -77,17 +77,38 @@ class PlanLoss:
             total = total + float(weights.ravel()[group]) * len(rows) / len(labels) * mean
         return total
 
-    def total(self, losses: torch.Tensor) -> torch.Tensor:
-        """The training loss, from what [`losses`] returned or from the `(S,)` segment means."""
-        return torch.dot(self._factors("total", self.plan.coefficients, losses), losses)
+    def total(self, losses: torch.Tensor, beta_shift: float = 0.0) -> torch.Tensor:
+        """The training loss, from what [`losses`] returned or from the `(S,)` segment means.
+
+        Args:
+            losses (`torch.Tensor`): losses of rows or segments.
+            beta_shift (`float`, defaults to `0.0`): how far beta is from the plan's own at this step.
+
+        Raises:
+            ValueError: for a shift of a plan that has no beta in its coefficients.
+        """
+        factors = self._factors("total", self.plan.coefficients, losses)
+        if beta_shift:
+            factors = factors.add(self._factors("slopes", self.slopes, losses), alpha=beta_shift)
+        return torch.dot(factors, losses)
+
+    @property
+    def slopes(self) -> np.ndarray:
+        """`(S,)`: the plan's slopes in beta."""
+        if self.plan.slopes is None:
+            raise ValueError(
+                f"beta cannot change over training with the plan {self.plan.name!r}, which has no beta in its "
+                "coefficients. Choose the plan 'independent' or 'shared'"
+            )
+        return self.plan.slopes
 
     def segment_means(self, losses: torch.Tensor) -> torch.Tensor:
         """`(S,)`: each segment's mean loss, from what [`losses`] returned."""
         return self._factors("means", np.eye(len(self.plan.segments)), losses) @ losses
 
     def components(self, losses: torch.Tensor) -> torch.Tensor:
-        """`(len(plan.components) + 1,)`: the plan's named losses, and the training loss last."""
-        matrix = np.stack([*self.plan.components.values(), self.plan.coefficients])
+        """`(len(plan.components),)`: the plan's named losses."""
+        matrix = np.stack([*self.plan.components.values()])
         return self._factors("components", matrix, losses) @ losses
 
     def check_rows(self, rows: int) -> None:
@@ -141,13 +162,15 @@ class LossMeter:
         self._sums: torch.Tensor | None = None
         self._steps = self._all_steps = 0
 
-    def add(self, losses: torch.Tensor) -> None:
-        """Add one step's losses, as [`PlanLoss.losses`] returns them; no value leaves the device."""
-        losses = losses.detach()
+    def add(self, losses: torch.Tensor, total: torch.Tensor) -> None:
+        """Add one step's losses, as [`PlanLoss.losses`] returns them, and its training loss (a scalar); no value
+        leaves the device."""
+        losses, total = losses.detach(), total.detach()
         if self._sums is None:
-            self._sums, self._running = torch.zeros_like(losses), torch.zeros_like(losses)
+            self._sums, self._total, self._running = (torch.zeros_like(part) for part in (losses, total, total))
         self._sums += losses
-        self._running.lerp_(losses, 1.0 - self._DECAY)
+        self._total += total
+        self._running.lerp_(total, 1.0 - self._DECAY)
         self._steps += 1
         self._all_steps += 1
 
@@ -156,10 +179,12 @@ class LossMeter:
         names = list(self._plan_loss.plan.components)
         if not self._steps or not names:
             return {}
-        running = self._plan_loss.total(self._running) / (1.0 - self._DECAY**self._all_steps)
-        local = torch.cat([self._plan_loss.components(self._sums) / self._steps, running.unsqueeze(0)]).float()
+        running = self._running / (1.0 - self._DECAY**self._all_steps)
+        sums = [*self._plan_loss.components(self._sums).unbind(), self._total]
+        local = torch.stack([*(value / self._steps for value in sums), running]).float()
         *means, extrapolated, running = accelerator.reduce(local, reduction="mean").tolist()
         self._sums.zero_()
+        self._total.zero_()
         self._steps = 0
         if running < 0:
             logger.warning_once(

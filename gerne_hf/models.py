@@ -1,8 +1,20 @@
-"""The multilayer perceptron of the paper's Colored MNIST experiments, as a `PreTrainedModel`."""
+"""The multilayer perceptron of the paper's Colored MNIST experiments, as a `PreTrainedModel`, and frozen backbones."""
+
+import types
+from typing import Any
 
 import torch
+from accelerate.utils import tqdm
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    default_data_collator,
+)
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
 
@@ -12,7 +24,8 @@ class MLPConfig(PreTrainedConfig):
     Args:
         image_size (`int`, defaults to `28`): height and width of the images in pixels.
         num_channels (`int`, defaults to `3`): colour channels.
-        hidden_sizes (`list[int]`, *optional*): units of the hidden layers; two of 100 if not given.
+        hidden_sizes (`list[int]`, *optional*): units of the hidden layers; two of 100 if not given. An empty list
+            makes a linear model.
     """
 
     model_type = "gerne_mlp"
@@ -22,7 +35,7 @@ class MLPConfig(PreTrainedConfig):
     hidden_sizes: list[int] | None = None
 
     def __post_init__(self, **kwargs):
-        self.hidden_sizes = self.hidden_sizes or [100, 100]
+        self.hidden_sizes = [100, 100] if self.hidden_sizes is None else self.hidden_sizes
         super().__post_init__(**kwargs)
 
 
@@ -58,6 +71,60 @@ class MLPForImageClassification(PreTrainedModel):
         logits = self.classifier(self.hidden(pixel_values))
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
+
+
+def classification_head(model: nn.Module) -> nn.Linear:
+    """The layer that turns an image's features into class scores: the last linear layer with an output a class.
+
+    Raises:
+        ValueError: if the model has none.
+    """
+    classes = model.config.num_labels
+    heads = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == classes]
+    if not heads:
+        raise ValueError(f"{type(model).__name__} has no linear layer with {classes} outputs, so no head to replace")
+    return heads[-1]
+
+
+@torch.no_grad()
+def frozen_features(
+    model: PreTrainedModel, dataset: Any, batch_size: int = 128, description: str = "Computing features"
+) -> torch.Tensor:
+    """What the classification head of a model sees of each row, the model being frozen.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): an image classifier; put into evaluation mode.
+        dataset: a map-style data set of rows with `pixel_values`.
+        batch_size (`int`, defaults to `128`): rows of a forward.
+        description (`str`): text of the progress bar.
+
+    Returns:
+        `torch.Tensor` of shape `(N, D)`, float32, on the CPU.
+    """
+    model.eval()
+    parts: list[torch.Tensor] = []
+    hook = classification_head(model).register_forward_pre_hook(
+        lambda module, inputs: parts.append(inputs[0].float().cpu())
+    )
+    try:
+        for batch in tqdm(DataLoader(dataset, batch_size, collate_fn=default_data_collator), desc=description):
+            model(pixel_values=batch["pixel_values"].to(model.device))
+    finally:
+        hook.remove()
+    return torch.cat(parts)
+
+
+def freeze_batch_norm(model: nn.Module) -> nn.Module:
+    """Keep the statistics of a model's BatchNorm layers as they are, in training too; their scale and shift train."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+            module.train = types.MethodType(_stay, module)
+    return model
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
 
 
 AutoConfig.register("gerne_mlp", MLPConfig, exist_ok=True)

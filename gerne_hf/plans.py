@@ -47,11 +47,14 @@ class BatchPlan:
         segments (`tuple[Segment, ...]`): the batch's parts, in the order of its rows.
         components (`dict[str, np.ndarray]`): losses worth logging, each as one factor a segment: its value is the sum
             of factor times the segment's mean loss.
+        slopes (`np.ndarray` of shape `(S,)`, *optional*): by how much each coefficient grows when beta grows by 1,
+            for plans with beta in their coefficients.
     """
 
     name: str
     segments: tuple[Segment, ...]
     components: dict[str, np.ndarray] = field(default_factory=dict)
+    slopes: np.ndarray | None = None
 
     @classmethod
     def build(
@@ -99,6 +102,7 @@ class BatchPlan:
         p_ext = classes * extrapolated_distribution(alpha, c, beta, target)
 
         components: dict[str, np.ndarray] = {}
+        slopes = None
         if name == "independent":
             check_rows(name, rows, 2)
             segments = (
@@ -106,8 +110,10 @@ class BatchPlan:
                 Segment("less_biased", rows - rows // 2, p_lb, 1.0 + beta),
             )
             components = {"loss_biased": np.array([1.0, 0.0]), "loss_less_biased": np.array([0.0, 1.0])}
+            slopes = components["loss_less_biased"] - components["loss_biased"]
         elif name == "shared":
             segments, components = _shared_segments(rows, p_b, p_lb, beta)
+            slopes = components["loss_less_biased"] - components["loss_biased"]
         elif name == "collapsed":
             check_rows(name, rows, 1)
             if p_ext.min() < -_ROUNDING:
@@ -128,7 +134,7 @@ class BatchPlan:
             check_rows(name, rows, 1)
             weights = np.divide(p_ext, p_b, out=np.zeros_like(p_b), where=p_b > 0)
             segments = (Segment("biased", rows, p_b, 1.0, weights),)
-        return cls(name, segments, components)
+        return cls(name, segments, components, slopes)
 
     @classmethod
     def single(cls, name: str, rows: int, distribution: np.ndarray) -> "BatchPlan":

@@ -3,9 +3,12 @@
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg", force=False)
 from matplotlib import pyplot as plt  # noqa: E402
+
+from .reports import worst_groups  # noqa: E402
 
 # Okabe and Ito's palette, which people with colour-blindness can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -32,8 +35,7 @@ def plot_training(log_history: list[dict[str, Any]], path: str) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     _plot_losses(left, log_history)
     _plot_accuracies(right, log_history)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    _save(figure, path)
 
 
 def _plot_losses(axis, log_history) -> None:
@@ -75,26 +77,178 @@ def plot_comparison(results: dict[str, dict[str, Any]], path: str) -> None:
     """Draw each group's accuracy with its 95 % interval, one bar a method.
 
     Args:
-        results (`dict[str, dict]`): results of [`group_metrics`] by the method's name.
+        results (`dict[str, dict]`): results of [`group_metrics`] by the method's name. Of more than 24 groups the
+            worst of the last method are drawn.
         path (`str`): the picture's file; its ending gives the format.
     """
-    first = next(iter(results.values()))
-    groups = [(g["label"], g["attribute"]) for g in first["groups"] if g["count"]]
-    figure, axis = plt.subplots(figsize=(max(6.0, 1.0 + 0.45 * len(groups) * len(results)), 4), layout="constrained")
+    main = list(results.values())[-1]
+    shown, hidden = worst_groups(main["groups"])
+    groups = [(g["label"], g["attribute"]) for g in (main["groups"][i] for i in shown) if g["count"]]
+    bars = len(groups) * len(results)
+    figure, axis = plt.subplots(figsize=(min(13.0, max(6.0, 1.0 + 0.45 * bars)), 4.4), layout="constrained")
     width = 0.8 / len(results)
     for i, (method, result) in enumerate(results.items()):
         by_group = {(g["label"], g["attribute"]): g for g in result["groups"]}
-        bars = [by_group[group] for group in groups]
-        heights = [100 * g["accuracy"] for g in bars]
+        drawn = [by_group[group] for group in groups]
+        heights = [100 * g["accuracy"] for g in drawn]
         errors = [
-            [max(0.0, 100 * (g["accuracy"] - g["ci_low"])) for g in bars],
-            [max(0.0, 100 * (g["ci_high"] - g["accuracy"])) for g in bars],
+            [max(0.0, 100 * (g["accuracy"] - g["ci_low"])) for g in drawn],
+            [max(0.0, 100 * (g["ci_high"] - g["accuracy"])) for g in drawn],
         ]
         places = [x + (i - (len(results) - 1) / 2) * width for x in range(len(groups))]
-        colour = COLOURS[i % len(COLOURS)]
-        axis.bar(places, heights, width * 0.92, color=colour, label=method, yerr=errors, ecolor="0.25", capsize=2)
-    axis.set_xticks(range(len(groups)), [f"{label}\n{attribute}" for label, attribute in groups], fontsize=8)
-    axis.set(ylabel="accuracy, %", ylim=(0, 101), title="Accuracy of each group, with 95 % intervals")
+        lines = {"elinewidth": 1.2 if bars <= 60 else 0.6, "capsize": 2 if bars <= 60 else 0}
+        axis.bar(
+            *(places, heights, width * 0.92),
+            color=_colour(i),
+            label=method,
+            yerr=errors,
+            ecolor="0.25",
+            error_kw=lines,
+        )
+    names = [f"{label}\n{attribute}" for label, attribute in groups]
+    _name_groups(axis, names, figure.get_size_inches()[0] / max(len(groups), 1))
+    title = "Accuracy of each group, with 95 % intervals"
+    title += f" (the {len(groups)} worst of {len(groups) + hidden} groups)" if hidden else ""
+    axis.set(ylabel="accuracy, %", ylim=(0, 101), title=title, xlim=(-0.6, len(groups) - 0.4))
     figure.legend(frameon=False, ncols=min(4, len(results)), loc="outside lower center")
+    _save(figure, path)
+
+
+def _colour(i: int) -> str:
+    return COLOURS[i % len(COLOURS)]
+
+
+def _name_groups(axis, names: list[str], inches: float) -> None:
+    """Tick labels side by side where they fit into the space of a group, else upright on one line."""
+    longest = max((len(line) for name in names for line in name.split("\n")), default=0)
+    if 0.075 * longest <= inches:
+        axis.set_xticks(range(len(names)), names, fontsize=8)
+    else:
+        names = [name.replace("\n", ", ") for name in names]
+        axis.set_xticks(range(len(names)), names, fontsize=8, rotation=60, ha="right", rotation_mode="anchor")
+
+
+def plot_search(trials: list[dict[str, Any]], path: str, objective_name: str) -> None:
+    """Draw the trials of a search over c and beta, and for pseudo-attributes over the threshold t too.
+
+    Args:
+        trials (`list[dict]`): `params` with c and beta, and perhaps threshold; `value`, `state` and perhaps
+            `beta_bounds` of each trial, as in `search.json`. The first complete one is the best.
+        path (`str`): the picture's file; its ending gives the format.
+        objective_name (`str`): what `value` is; accuracies are shown in per cent.
+    """
+    percent = objective_name.endswith("accuracy")
+    text = objective_name.replace("_", " ") + (", %" if percent else "")
+    trials = [trial for trial in trials if {"c", "beta"} <= trial["params"].keys()]
+    valued = [trial for trial in trials if trial["value"] is not None]
+    values = [(100 if percent else 1) * trial["value"] for trial in valued]
+    best = next((i for i, trial in enumerate(valued) if trial["state"] == "complete"), None)
+    thresholds = any("threshold" in trial["params"] for trial in trials)
+    figure, axes = plt.subplots(
+        *(1, 2 if thresholds else 1), figsize=(10.5 if thresholds else 6.4, 4.4), layout="constrained", squeeze=False
+    )
+    points = _plot_plane(axes[0, 0], trials, valued, values, best)
+    if thresholds:
+        _plot_thresholds(axes[0, 1], valued, values, best, text)
+    if points is not None:
+        figure.colorbar(points, ax=axes[0, 0], label=text)
+    handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), frameon=False, ncols=5, loc="outside lower center")
+    _save(figure, path)
+
+
+def _plot_plane(axis, trials, valued, values, best):
+    """Points over (c, beta), coloured by their value; the bound is a curve, `(beta + 1) c` being the same for all c."""
+    points = None
+    for state, marker, size in (("complete", "o", 70), ("pruned", "v", 40)):
+        chosen = [i for i, trial in enumerate(valued) if (trial["state"] == "complete") == (state == "complete")]
+        if chosen:
+            points = axis.scatter(
+                [valued[i]["params"]["c"] for i in chosen],
+                [valued[i]["params"]["beta"] for i in chosen],
+                c=[values[i] for i in chosen],
+                vmin=min(values),
+                vmax=max(values),
+                cmap="cividis",
+                marker=marker,
+                s=size,
+                edgecolors="0.2",
+                linewidths=0.6,
+                zorder=3,
+                label=state,
+            )
+    failed = [trial["params"] for trial in trials if trial["value"] is None]
+    if failed:
+        axis.scatter(
+            *([p[name] for p in failed] for name in ("c", "beta")), marker="x", s=36, color="0.35", label="failed"
+        )
+    if best is not None:
+        where = valued[best]["params"]
+        _mark_best(axis, where["c"], where["beta"], f"{values[best]:.4g}")
+    shifts = [trial["params"]["c"] * (trial["beta_bounds"][1] + 1) for trial in trials if "beta_bounds" in trial]
+    if shifts and np.ptp(shifts) < 1e-6 * max(shifts):
+        c = np.linspace(min(t["params"]["c"] for t in trials) * 0.9, 1.02, 200)
+        axis.plot(c, shifts[0] / c - 1, color=COLOURS[1], linewidth=1.5, label="upper bound of beta", zorder=2)
+    axis.axhline(-1, color="0.6", linewidth=1, linestyle=":", zorder=1, label="beta = -1: ERM")
+    axis.set(xlabel="c, degree of bias reduction", ylabel="beta, extrapolation factor", title="Trials over c and beta")
+    return points
+
+
+def _plot_thresholds(axis, valued, values, best, text) -> None:
+    for state, marker, size in (("complete", "o", 45), ("pruned", "v", 28)):
+        chosen = [i for i, trial in enumerate(valued) if (trial["state"] == "complete") == (state == "complete")]
+        axis.scatter(
+            [valued[i]["params"]["threshold"] for i in chosen],
+            [values[i] for i in chosen],
+            marker=marker,
+            s=size,
+            color=COLOURS[0],
+            edgecolors="0.2",
+            linewidths=0.6,
+        )
+    if best is not None:
+        _mark_best(axis, valued[best]["params"]["threshold"], values[best], f"{values[best]:.4g}")
+    axis.set(xscale="log", xlabel="t, threshold of the pseudo-attributes", ylabel=text, title="Trials over t")
+
+
+def _mark_best(axis, x: float, y: float, text: str) -> None:
+    axis.scatter([x], [y], marker="o", s=190, facecolors="none", edgecolors=COLOURS[1], linewidths=2, zorder=4)
+    axis.scatter([], [], marker="o", s=80, facecolors="none", edgecolors=COLOURS[1], linewidths=2, label="best")
+    axis.annotate(text, (x, y), textcoords="offset points", xytext=(11, 7), fontsize=9, fontweight="bold", zorder=5)
+
+
+def plot_pseudo_attributes(table: list[dict[str, Any]], path: str) -> None:
+    """Draw precision and recall of the minority among the hard rows over the threshold t (the paper's Figure 3).
+
+    Args:
+        table (`list[dict]`): `threshold`, `precision` and `recall` of each threshold, as shares, and perhaps
+            `group_balanced_accuracy` of a model trained with it.
+        path (`str`): the picture's file; its ending gives the format.
+    """
+    table = sorted(table, key=lambda row: row["threshold"])
+    figure, axis = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    lines = [
+        ("precision", "precision of the minority", COLOURS[0], "-", "o"),
+        ("recall", "recall of the minority", COLOURS[1], "--", "s"),
+        ("group_balanced_accuracy", "group-balanced accuracy", COLOURS[2], ":", "D"),
+    ]
+    for key, text, colour, line, marker in lines:
+        rows = [row for row in table if row.get(key) is not None]
+        if rows:
+            x, y = [row["threshold"] for row in rows], [100 * row[key] for row in rows]
+            axis.plot(x, y, line, color=colour, marker=marker, markersize=6, linewidth=2, label=text)
+    axis.set(xscale="log", xlabel="t, share of each class taken for the minority", ylabel="%", ylim=(-2, 102))
+    axis.set_title("Pseudo-attributes against the true minority")
+    ticks = [row["threshold"] for row in table]
+    if len(ticks) <= 8:
+        axis.set_xticks(ticks, [f"{t:g}" for t in ticks], minor=False)
+        axis.minorticks_off()
+    axis.grid(axis="y", color="0.9")
+    axis.set_axisbelow(True)
+    figure.legend(frameon=False, ncols=3, loc="outside lower center")
+    _save(figure, path)
+
+
+def _save(figure, path: str) -> None:
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -80,6 +80,7 @@ def group_report(trainer: "GerneTrainer") -> dict[str, Any]:
             "plan": args.plan,
             "c": args.c,
             "beta": args.beta,
+            "beta_schedule": args.beta_schedule,
             "beta_bounds": list(trainer.beta_bounds),
             "class_balanced": args.class_balanced,
             "empty_groups": args.empty_groups,
@@ -92,8 +93,19 @@ def group_report(trainer: "GerneTrainer") -> dict[str, Any]:
         report["train_groups"] = {
             "label_names": list(groups.label_names),
             "attribute_names": list(groups.attribute_names),
-            "attribute_columns": list(args.attribute_columns),
+            "attribute_columns": [] if args.pseudo_attributes else list(args.attribute_columns),
             "counts": groups.counts.tolist(),
+        }
+        report["selection"] = {
+            "metric": trainer.selection_metric(),
+            "best_model_loaded": bool(args.load_best_model_at_end),
+            "step": trainer.state.best_global_step if args.load_best_model_at_end else trainer.state.global_step,
+        }
+    if trainer.pseudo is not None:
+        report["pseudo_attributes"] = {
+            "threshold": args.threshold,
+            "biased_model_class_balanced_accuracy": trainer.pseudo.record.get("class_balanced_accuracy"),
+            "fingerprint": trainer.pseudo.fingerprint,
         }
     return report
 

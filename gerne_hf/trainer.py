@@ -1,31 +1,30 @@
 """`GerneTrainer`: `transformers.Trainer` that trains on the extrapolated gradient of two batches (Algorithm 1)."""
 
-import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, set_seed
 from transformers.utils import logging
 
+from .checks import check_beta, check_head
+from .columns import column_names
 from .config import GerneConfig
 from .distributions import beta_bounds, biased_distribution, less_biased_distribution, uniform_target
 from .evaluation import GroupEvaluationMixin
-from .grouped_data import GROUP_KEY
 from .groups import GroupIndex
-from .losses import LossMeter, PlanLoss, check_own_loss, slice_rows
+from .plan_training import PlanTrainingMixin
 from .plans import BatchPlan, check_rows
+from .pseudo_attributes import PseudoAttributes, provisional_index
 from .reports import report_training
 from .sampling import GroupSampler
 
 logger = logging.get_logger(__name__)
 
 
-class GerneTrainer(GroupEvaluationMixin, Trainer):
+class GerneTrainer(PlanTrainingMixin, GroupEvaluationMixin, Trainer):
     """A drop-in for [`~transformers.Trainer`] that debiases a classifier by gradient extrapolation.
 
     Each step computes the gradient of `L_ext = L_lb + beta (L_lb - L_b)` (Eq. 5, 7) over a batch laid out by
@@ -44,6 +43,8 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
         TypeError: for a config that is no [`GerneConfig`], and for data without columns or with unusable ones.
         ValueError: for groups, a beta, a batch size or a model head that the plan cannot be trained with.
     """
+
+    _plans_without_attributes: tuple[str, ...] = ("erm",)
 
     def __init__(
         self,
@@ -67,10 +68,12 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
                 f"{type(args).__name__}"
             )
         self.args = args
-        self.groups = None
+        self.groups = self.reference_groups = None
+        self.pseudo: PseudoAttributes | None = None
         self._batch_plan: BatchPlan | None = None
+        self._settle_selection(eval_dataset)
         if train_dataset is not None:
-            self.groups = self._index_training_set(train_dataset)
+            self.reference_groups, self.groups = self._index_training_set(train_dataset)
         self._index_evaluation_sets(eval_dataset)
         super().__init__(
             model=model,
@@ -91,7 +94,7 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
         self._loss_func = compute_loss_func
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
-        self._check_head()
+        check_head(self.model, self.groups)
         if self.groups is not None:
             self._build_plan()  # reports a bad beta or batch size now
         self._setup_group_evaluation()
@@ -99,21 +102,41 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
 
     # ---- data -----------------------------------------------------------------------------------------------------
 
-    def _index_training_set(self, dataset: Any) -> GroupIndex:
-        needs_attributes = self.args.plan != "erm"
-        if needs_attributes and not self.args.attribute_columns:
+    def _index_training_set(self, dataset: Any) -> tuple[GroupIndex, GroupIndex]:
+        """The training rows by evaluated attribute, for reports, and by the groups that are trained on."""
+        args = self.args
+        needed = args.plan not in self._plans_without_attributes and not args.pseudo_attributes
+        if needed and not args.attribute_columns:
             raise ValueError(
-                f"plan {self.args.plan!r} needs attribute_column, the column (or columns) that holds the attribute. "
-                "Without one only the plan 'erm' can be trained"
+                f"plan {args.plan!r} needs attribute_column, the column (or columns) that holds the attribute. "
+                "Without one only the plan 'erm' can be trained, or any plan with pseudo_attributes=True"
             )
-        groups = GroupIndex.from_dataset(dataset, self.args.label_column, self.args.attribute_columns)
-        groups.check_trainable(self.args.empty_groups, needs_attributes)
-        if needs_attributes and (groups.counts == 0).any():
+        known = needed or all(name in column_names(dataset) for name in args.attribute_columns)
+        reference = GroupIndex.from_dataset(dataset, args.label_column, args.attribute_columns if known else None)
+        if args.pseudo_attributes:
+            reference.check_trainable(needs_attributes=False)
+            # Which rows are hard is not known before the biased model is; how many are is.
+            return reference, provisional_index(reference, args.threshold)
+        reference.check_trainable(args.empty_groups, needed)
+        if needed and (reference.counts == 0).any():
             logger.warning_once(
-                f"{int((groups.counts == 0).sum())} of {groups.counts.size} groups have no training rows; their mass "
-                "goes to the other groups of their class (empty_groups='ignore')."
+                f"{int((reference.counts == 0).sum())} of {reference.counts.size} groups have no training rows; their "
+                "mass goes to the other groups of their class (empty_groups='ignore')."
             )
-        return groups
+        return reference, reference
+
+    def _training_groups(self) -> GroupIndex | None:
+        """The groups to train on; the first call with pseudo-attributes fits the biased model."""
+        if self.args.pseudo_attributes and self.train_dataset is not None:
+            self._fit_biased_model()
+            self.groups = self.pseudo.index(self.args.threshold)
+        return self.groups
+
+    def _fit_biased_model(self) -> None:
+        """Train f~ and score the training rows (Algorithm 2, step 1), unless that is done."""
+        if self.pseudo is None:
+            self.pseudo = PseudoAttributes.fit_for(self)
+            set_seed(self.args.seed)  # the run that follows is that of a trainer which found the scores ready
 
     @property
     def plan(self) -> BatchPlan | None:
@@ -134,8 +157,8 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
         """(Re)build the plan for the current settings and batch size; the sampler and the loss read this object."""
         args, groups = self.args, self.groups
         if args.plan in ("independent", "shared", "collapsed", "reweighting"):
-            self._check_beta()
-        self._batch_plan = BatchPlan.build(
+            check_beta(args.beta, self.beta_bounds, args.c, args.beta_out_of_bounds)
+        plan = BatchPlan.build(
             args.plan,
             self._train_batch_size,
             groups.alpha,
@@ -144,44 +167,7 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
             self._class_probabilities(),
             uniform_target(groups.counts),
         )
-        self._plan_loss = PlanLoss(self._batch_plan, args.label_smoothing_factor, self._loss_func)
-        self._meter = LossMeter(self._plan_loss)
-        self._batch_norms: list[_BatchNorm] | None = None
-        self._loss_checked = args.label_smoothing_factor > 0 or self._loss_func is not None
-        return self._batch_plan
-
-    def _check_beta(self) -> None:
-        lower, upper = self.beta_bounds
-        beta, rule = self.args.beta, self.args.beta_out_of_bounds
-        if lower - 1e-9 <= beta <= upper + 1e-9 or rule == "ignore":
-            return
-        message = (
-            f"beta={beta:g} lies outside its bounds [{lower:g}, {upper:.4g}] for this data and c={self.args.c:g} "
-            "(Eq. 9): some group would get negative weight, and training may diverge. Choose beta inside them, or a "
-            "smaller c, which widens them"
-        )
-        if rule == "error":
-            raise ValueError(message + "; beta_out_of_bounds='warn' trains all the same")
-        logger.warning_once(message)
-
-    def _check_head(self) -> None:
-        """Refuse heads that do not choose one of the K classes."""
-        config = getattr(self.model, "config", None)
-        problem = getattr(config, "problem_type", None)
-        if problem in ("regression", "multi_label_classification"):
-            raise ValueError(
-                f"the model's problem_type is {problem!r}. Groups are made of one class a row, so only "
-                "single_label_classification can be trained"
-            )
-        num_labels = getattr(config, "num_labels", None)
-        if num_labels == 1:
-            raise ValueError("the model has a regression head (num_labels=1); load it with num_labels of 2 or more")
-        if self.groups is not None and num_labels is not None and num_labels != self.groups.num_classes:
-            raise ValueError(
-                f"the model's head has num_labels={num_labels}, and the training set has {self.groups.num_classes} "
-                f"classes ({', '.join(self.groups.label_names)}). Load the model with "
-                f"num_labels={self.groups.num_classes}"
-            )
+        return self._use_plan(plan)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupSampler:
         """The index stream of the plan, the same on every process; accelerate deals out its batches."""
@@ -192,10 +178,12 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
 
     def get_biased_dataloader(self) -> DataLoader:
         """The stream of biased batches, `p_b(a|y) = alpha_ya`, as a loader, half a training batch at a time."""
+        self._training_groups()
         return self._stream("biased", self._train_batch_size // 2, biased_distribution(self.groups.alpha))
 
     def get_less_biased_dataloader(self) -> DataLoader:
         """The stream of less biased batches (Eq. 4) as a loader, half a training batch at a time."""
+        self._training_groups()
         distribution = less_biased_distribution(self.groups.alpha, self.args.c, uniform_target(self.groups.counts))
         return self._stream("less_biased", self._train_batch_size - self._train_batch_size // 2, distribution)
 
@@ -207,111 +195,13 @@ class GerneTrainer(GroupEvaluationMixin, Trainer):
         sampler = GroupSampler(self.groups, plan, seed=self.args.seed, batch_multiple=self.args.world_size)
         return Trainer._get_dataloader(self, self.train_dataset, name, rows, lambda dataset: sampler, True)
 
-    # ---- the training step ----------------------------------------------------------------------------------------
-
-    def training_step(self, model, inputs, num_items_in_batch=None):
-        """One forward and backward over the whole batch, or one for each segment (`forward_mode`)."""
-        if not self._separate(model):
-            return super().training_step(model, inputs, None)
-        self._plan_loss.check_rows(len(inputs["labels"]))
-        losses, means = [], []
-        last = len(self._batch_plan.segments) - 1
-        try:
-            for i, rows in enumerate(self._batch_plan.slices()):
-                segment = {key: slice_rows(value, rows, self._batch_plan.rows) for key, value in inputs.items()}
-                self._segment = i, means
-                # Gradients are synchronized with the last segment only.
-                with self.accelerator.no_sync(model) if i < last else contextlib.nullcontext():
-                    losses.append(super().training_step(model, segment, None))
-        finally:
-            self._segment = None
-        self._meter.add(torch.stack(means))
-        return sum(losses)
-
-    _segment: tuple[int, list] | None = None
-
-    def _separate(self, model) -> bool:
-        if self._batch_plan.segments[0].group_weights is not None or self.args.forward_mode == "fused":
-            return False
-        if self.args.forward_mode == "separate":
-            return True
-        if len(self._batch_plan.segments) == 1:
-            return False
-        if self._batch_norms is None:
-            self._batch_norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-        if self._batch_norms:
-            model.train()  # a model may keep its BatchNorm frozen
-        return any(module.training for module in self._batch_norms)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """In training the plan's loss, else the parent's."""
-        if GROUP_KEY not in inputs:
-            return self._plain_loss(model, inputs, return_outputs, num_items_in_batch)
-        inputs = dict(inputs)
-        groups = inputs.pop(GROUP_KEY)
-        if self._segment is not None:
-            loss, outputs = self._segment_loss(model, inputs, groups)
-        else:
-            outputs, labels = self._forward(model, inputs)
-            losses = self._plan_loss.losses(outputs, labels, groups)
-            loss = self._plan_loss.total(losses)
-            self._meter.add(losses)
-        return (loss, outputs) if return_outputs else loss
-
-    def _plain_loss(self, model, inputs, return_outputs, num_items_in_batch):
-        """The mean loss of an evaluation batch, as the parent computes it with the user's loss function."""
-        if self._loss_func is None or "labels" not in inputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs.pop("labels")
-        outputs = model(**inputs)
-        loss = self._loss_func(outputs, labels, num_items_in_batch=len(labels))
-        return (loss, outputs) if return_outputs else loss
-
-    def _segment_loss(self, model, inputs, groups):
-        """One segment's part of the loss; the model's own loss where the user chose no other."""
-        index, means = self._segment
-        if self._loss_func is None and self.label_smoother is None:
-            mean, outputs = super().compute_loss(model, inputs, return_outputs=True)
-        else:
-            labels = inputs.pop("labels")
-            outputs = model(**inputs)
-            mean = self._plan_loss.one_segment(index, outputs, labels, groups)
-        means.append(mean.detach())
-        return float(self._batch_plan.coefficients[index]) * mean, outputs
-
-    def _forward(self, model, inputs):
-        """Outputs and labels. The plan weights rows, so it needs their losses and cannot use the model's mean: the
-        first batch makes sure that this mean is the cross-entropy that takes its place."""
-        labels = inputs["labels"]
-        if self._loss_checked:
-            return model(**{key: value for key, value in inputs.items() if key != "labels"}), labels
-        outputs = model(**inputs)
-        own = outputs["loss"] if isinstance(outputs, dict) else outputs[0]
-        if isinstance(outputs, dict):
-            outputs = type(outputs)(**{key: value for key, value in outputs.items() if key != "loss"})
-        else:
-            outputs = outputs[1:]
-        name = type(self.accelerator.unwrap_model(model)).__name__
-        check_own_loss(own, outputs, labels, self.accelerator.mixed_precision != "no", name)
-        self._loss_checked = True
-        return outputs, labels
-
-    # ---- logs -----------------------------------------------------------------------------------------------------
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The parent's, with the losses of both batches, and without what would flood the terminal."""
-        if self.is_in_train and "loss" in logs:
-            logs.update(self._meter.drain(self.accelerator))
-        kept = self._loggable(logs)
-        super().log(kept, start_time)
-        logs.update(kept)
-
     def train(self, *args, **kwargs):
         """The parent's; at the end the group table is printed and `group_metrics.json` and a picture are written."""
         if self.args.world_size > 1 and self.model_wrapped is self.model:
             # evaluate() marks a model as prepared without wrapping it, so accelerate would leave it out of DDP here:
             # the processes would train models that drift apart, silently.
             vars(self.model).pop("_is_accelerate_prepared", None)
+        self._training_groups()
         output = super().train(*args, **kwargs)
         trial = inspect.signature(Trainer.train).bind(self, *args, **kwargs).arguments.get("trial")
         if trial is None:

@@ -12,7 +12,7 @@ import torch
 
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.cli import RecipeArguments, parse_arguments
-from gerne_hf.comparison import compare
+from gerne_hf.comparison import run_recipe
 from gerne_hf.data.colored_mnist import demo_colored_mnist, load_colored_mnist
 from gerne_hf.models import MLPConfig, MLPForImageClassification
 
@@ -33,11 +33,11 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
     else:
         data = load_colored_mnist(arguments.dataset_name or "ylecun/mnist", arguments.minority)
 
-    def make_trainer(run: GerneConfig) -> GerneTrainer:
+    def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         size = data["train"].digits.shape[-1]
         model_config = MLPConfig(image_size=size, hidden_sizes=[100] * arguments.hidden_layers, num_labels=10)
         sgd = {"lr": run.learning_rate, "momentum": arguments.momentum, "weight_decay": run.weight_decay}
-        return GerneTrainer(
+        return trainer_class(
             model_init=lambda: MLPForImageClassification(model_config),
             args=run,
             train_dataset=data["train"],
@@ -45,8 +45,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
             optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
         )
 
-    seeds = arguments.seed_list(config.seed)
-    return compare(arguments.methods(config.plan), config, make_trainer, data["test"], seeds)
+    return run_recipe(arguments, config, make_trainer, data["test"])
 
 
 if __name__ == "__main__":

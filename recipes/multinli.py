@@ -6,9 +6,8 @@
 Settings: recipes/configs/multinli.yaml; the command line overrides them.
 """
 
-import copy
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import datasets
 import torch
@@ -21,12 +20,12 @@ from transformers import (
     PreTrainedTokenizerBase,
     TokenizersBackend,
 )
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.cli import RecipeArguments, parse_arguments
-from gerne_hf.comparison import compare
+from gerne_hf.comparison import run_recipe
 from gerne_hf.data.multinli import LABELS, demo_multinli, load_multinli
+from gerne_hf.methods import METHODS
 
 LABEL_MAPS = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
 
@@ -76,9 +75,9 @@ def tokenize(data: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, max
         )
 
 
-def trainer_for(data, tokenizer, model_init, config: GerneConfig, evaluate: bool = True) -> GerneTrainer:
+def trainer_for(data, tokenizer, model_init, config, trainer_class=GerneTrainer, evaluate=True) -> GerneTrainer:
     """A trainer of a fresh model."""
-    return GerneTrainer(
+    return trainer_class(
         model_init=model_init,
         args=config,
         train_dataset=data["train"],
@@ -89,15 +88,10 @@ def trainer_for(data, tokenizer, model_init, config: GerneConfig, evaluate: bool
 
 def erm_start(config: GerneConfig, arguments: Arguments) -> GerneConfig:
     """The settings of the ERM epochs: those of the run, without evaluation and checkpoints."""
-    start = copy.copy(config)
-    start.plan, start.num_train_epochs, start.learning_rate = "erm", arguments.erm_epochs, arguments.erm_learning_rate
-    start.eval_strategy, start.save_strategy, start.load_best_model_at_end = (
-        IntervalStrategy.NO,
-        SaveStrategy.NO,
-        False,
-    )
-    start.output_dir = os.path.join(config.output_dir, f"erm-start-seed{config.seed}")
-    return start
+    settings = METHODS["erm"].settings | {"num_train_epochs": arguments.erm_epochs, "max_steps": -1}
+    unsaved = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    folder = os.path.join(config.output_dir, f"erm-start-seed{config.seed}")
+    return replace(config, **settings, **unsaved, learning_rate=arguments.erm_learning_rate, output_dir=folder)
 
 
 def main(arguments: Arguments, config: GerneConfig) -> dict:
@@ -119,7 +113,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
 
     starts: dict[int, dict] = {}  # ERM's weights by seed, the same for all methods
 
-    def make_trainer(run: GerneConfig) -> GerneTrainer:
+    def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         if arguments.erm_epochs and run.seed not in starts:
             start = trainer_for(data, tokenizer, make_model, erm_start(run, arguments), evaluate=False)
             start.train()
@@ -131,10 +125,9 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
                 model.load_state_dict(starts[run.seed])
             return model
 
-        return trainer_for(data, tokenizer, init, run)
+        return trainer_for(data, tokenizer, init, run, trainer_class)
 
-    seeds = arguments.seed_list(config.seed)
-    return compare(arguments.methods(config.plan), config, make_trainer, data["test"], seeds)
+    return run_recipe(arguments, config, make_trainer, data["test"])
 
 
 if __name__ == "__main__":

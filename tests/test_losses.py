@@ -269,12 +269,12 @@ one_process = SimpleNamespace(reduce=lambda values, reduction: values)
 def test_meter_averages_the_named_losses(problem):
     meter = LossMeter(PlanLoss(problem.plan("independent")))
     assert meter.drain(one_process) == {}
-    meter.add(torch.tensor([1.0, 2.0]))
-    meter.add(torch.tensor([3.0, 6.0]))
+    meter.add(torch.tensor([1.0, 2.0]), torch.tensor((1 + BETA) * 2 - BETA * 1))
+    meter.add(torch.tensor([3.0, 6.0]), torch.tensor((1 + BETA) * 6 - BETA * 3))
     logs = meter.drain(one_process)
     extrapolated = np.mean([(1 + BETA) * 2 - BETA * 1, (1 + BETA) * 6 - BETA * 3])
     assert logs == pytest.approx({"loss_biased": 2, "loss_less_biased": 4, "loss_extrapolated": extrapolated})
-    meter.add(torch.tensor([5.0, 7.0]))
+    meter.add(torch.tensor([5.0, 7.0]), torch.tensor(1.0))
     assert meter.drain(one_process)["loss_biased"] == pytest.approx(5)
     assert meter.drain(one_process) == {}
 
@@ -282,7 +282,7 @@ def test_meter_averages_the_named_losses(problem):
 @pytest.mark.parametrize(("biased", "warns"), [(9.0, True), (1.0, False)])
 def test_meter_warns_of_a_negative_running_mean(problem, biased, warns, caplog):
     meter = LossMeter(PlanLoss(problem.plan("independent")))
-    meter.add(torch.tensor([biased, 1.0]))
+    meter.add(torch.tensor([biased, 1.0]), torch.tensor((1 + BETA) - BETA * biased))
     with caplog.at_level(logging.WARNING, logger="gerne_hf.losses"):
         meter.drain(one_process)
     assert ("running mean of L_ext is negative" in caplog.text) == warns
@@ -290,5 +290,5 @@ def test_meter_warns_of_a_negative_running_mean(problem, biased, warns, caplog):
 
 def test_meter_is_silent_for_plans_of_one_segment(problem):
     meter = LossMeter(PlanLoss(problem.plan("erm")))
-    meter.add(torch.tensor([1.0]))
+    meter.add(torch.tensor([1.0]), torch.tensor(1.0))
     assert meter.drain(one_process) == {}

@@ -1,0 +1,30 @@
+"""`BaselineConfig`: `GerneConfig` with the settings of the baselines."""
+
+from dataclasses import dataclass, field
+
+from ..config import GerneConfig
+
+
+@dataclass
+class BaselineConfig(GerneConfig):
+    r"""Settings of a baseline's trainer: all of [`GerneConfig`], and those below.
+
+    Args:
+        group_dro_step_size (`float`, *optional*, defaults to `0.01`):
+            Step size of Group DRO's group weights (eta_q in its paper), positive.
+        jtt_upweight (`float`, *optional*, defaults to `20.0`):
+            How many times more often than the others JTT draws a row that the biased model gets wrong, at least 1.
+
+    Raises:
+        ValueError: for values out of range.
+    """
+
+    group_dro_step_size: float = field(default=0.01, metadata={"help": "Step size of Group DRO's group weights."})
+    jtt_upweight: float = field(default=20.0, metadata={"help": "How many times more often JTT draws error rows."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.group_dro_step_size > 0:
+            raise ValueError(f"group_dro_step_size must be positive; found {self.group_dro_step_size}")
+        if not self.jtt_upweight >= 1:
+            raise ValueError(f"jtt_upweight must be at least 1; found {self.jtt_upweight}")

@@ -1,0 +1,148 @@
+"""Deep feature reweighting (Kirichenko et al., ICLR 2023): the last layer, fitted anew on balanced held-out groups."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers.utils import logging
+
+from ..groups import GroupIndex
+from ..metrics import group_metrics
+from ..trainer import GerneTrainer
+
+logger = logging.get_logger(__name__)
+
+INVERSE_PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""Strengths of the inverse L2 penalty that are tried, as scikit-learn's `C`."""
+
+
+def last_layer(model: nn.Module) -> nn.Linear:
+    """The linear layer that gives the logits: the last one with `num_labels` outputs.
+
+    Raises:
+        ValueError: if the model has none.
+    """
+    labels = model.config.num_labels
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == labels]
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no linear layer with {labels} outputs to fit anew")
+    return layers[-1]
+
+
+def balanced_rows(groups: GroupIndex, rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
+    """As many of `rows` from each group as the smallest group among them has."""
+    codes = groups.codes[rows]
+    counts = np.bincount(codes, minlength=groups.counts.size)
+    size = counts[counts > 0].min()
+    return np.concatenate([rng.permutation(rows[codes == g])[:size] for g in np.flatnonzero(counts)])
+
+
+def fit_last_layer(
+    features: np.ndarray, groups: GroupIndex, seed: int = 0, refits: int = 10
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Logistic regression on group-balanced subsets.
+
+    The penalty is chosen by worst-group accuracy on one half of the rows, after a fit on the other half; the final
+    weights are the mean of `refits` fits, each on a group-balanced subset of all rows.
+
+    Args:
+        features (`np.ndarray` of shape `(N, D)`): inputs of the last layer.
+        groups ([`GroupIndex`]): labels and attributes of these rows.
+        seed (`int`, defaults to `0`): chooses halves and subsets.
+        refits (`int`, defaults to `10`): number of subsets.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray, float]`: weight `(K, D)`, bias `(K,)`, and the chosen inverse penalty.
+
+    Raises:
+        ValueError: if a class has no rows.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    labels = (groups.codes // groups.num_attributes).astype(np.int64)
+    if (groups.counts.sum(axis=1) == 0).any():
+        raise ValueError("every class needs rows in the data that the last layer is fitted on")
+    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-8
+    scaled = (features - mean) / scale
+    rng = np.random.default_rng(seed)
+
+    def fit(rows: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+        model = LogisticRegression(C=penalty, max_iter=1000).fit(scaled[rows], labels[rows])
+        weight, bias = model.coef_, model.intercept_
+        if len(weight) == 1:  # two classes: scikit-learn gives the log-odds
+            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        return weight, bias
+
+    def accuracy(rows: np.ndarray, layer: tuple[np.ndarray, np.ndarray]) -> float:
+        predicted = (scaled[rows] @ layer[0].T + layer[1]).argmax(axis=1)
+        attributes = groups.codes[rows] % groups.num_attributes
+        return group_metrics(predicted, labels[rows], attributes)["worst_group_accuracy"]
+
+    halves = _halves(groups, rng)
+    chosen = [balanced_rows(groups, rng, halves[0]) for _ in range(3)]
+    scores = {c: np.mean([accuracy(halves[1], fit(rows, c)) for rows in chosen]) for c in INVERSE_PENALTIES}
+    penalty = max(scores, key=scores.get)
+    everything = np.arange(len(labels))
+    fits = [fit(balanced_rows(groups, rng, everything), penalty) for _ in range(refits)]
+    weight = np.mean([w for w, _ in fits], axis=0) / scale
+    bias = np.mean([b for _, b in fits], axis=0) - weight @ mean
+    return weight, bias, penalty
+
+
+def _halves(groups: GroupIndex, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two halves of the rows, each group split evenly; a group of one row is in both."""
+    first, second = [], []
+    for group in np.flatnonzero(groups.counts.ravel()):
+        rows = rng.permutation(np.flatnonzero(groups.codes == group))
+        half = (len(rows) + 1) // 2
+        first.append(rows[:half])
+        second.append(rows[half:] if len(rows) > 1 else rows)
+    return np.concatenate(first), np.concatenate(second)
+
+
+def collect_features(trainer: GerneTrainer, dataset: Any) -> np.ndarray:
+    """`(N, D)`, float32: the inputs of the model's last layer for each row, in order, over all processes."""
+    layer = last_layer(trainer.accelerator.unwrap_model(trainer.model))
+    seen: list[torch.Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().float()))
+    own, trainer.preprocess_logits_for_metrics = trainer.preprocess_logits_for_metrics, lambda *_: seen.pop()
+    try:
+        return trainer.predict(dataset, metric_key_prefix="features").predictions
+    finally:
+        handle.remove()
+        trainer.preprocess_logits_for_metrics = own
+        trainer.group_results.pop("features", None)
+
+
+def refit_last_layer(trainer: GerneTrainer, dataset: Any = None, seed: int | None = None) -> float:
+    """Fit the last layer of a trained model anew on group-balanced held-out data, in place (needs scikit-learn).
+
+    Args:
+        trainer ([`GerneTrainer`]): has trained the model, by ERM in the paper.
+        dataset (*optional*): held-out rows with attributes; the trainer's evaluation set if not given.
+        seed (`int`, *optional*): chooses the subsets; the trainer's if not given.
+
+    Returns:
+        `float`: the inverse penalty that was chosen.
+
+    Raises:
+        ValueError: without such data, without attributes, or for a model whose logits come from no linear layer.
+    """
+    dataset = trainer.eval_dataset if dataset is None else dataset
+    if dataset is None or isinstance(dataset, dict):
+        raise ValueError("DFR needs one held-out data set with attributes; pass dataset=")
+    if not trainer.args.attribute_columns:
+        raise ValueError("DFR balances groups, so it needs attribute_column in the held-out data")
+    groups = trainer._groups_of(dataset, "evaluation")
+    features = collect_features(trainer, dataset)
+    seed = trainer.args.seed if seed is None else seed
+    weight, bias, penalty = fit_last_layer(features, groups, seed)
+    layer = last_layer(trainer.accelerator.unwrap_model(trainer.model))
+    if layer.bias is None:
+        raise ValueError("the model's last layer has no bias, which DFR fits")
+    with torch.no_grad():
+        layer.weight.copy_(torch.as_tensor(weight))
+        layer.bias.copy_(torch.as_tensor(bias))
+    logger.info(f"DFR fitted the last layer on {len(groups):,} rows, C={penalty:g}")
+    return penalty

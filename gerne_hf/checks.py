@@ -1,0 +1,93 @@
+"""Checks of a trainer's settings against its data and its model, made at construction."""
+
+from typing import Any
+
+from transformers.utils import logging
+
+from .groups import GroupIndex
+
+logger = logging.get_logger(__name__)
+
+GROUP_SELECTION_METRICS = ("worst_group_accuracy", "group_balanced_accuracy", "adjusted_accuracy")
+"""Metrics that mean something only where the evaluation set has attributes."""
+
+AUTOMATIC = "auto"
+"""Value of `metric_for_best_model` that stands for the rule of [`automatic_metric`]."""
+
+
+def check_beta(beta: float, bounds: tuple[float, float], c: float, rule: str) -> None:
+    """Refuse a beta outside its bounds (Eq. 9), or warn about it, or accept it (`rule`: "error", "warn", "ignore").
+
+    Raises:
+        ValueError: if the rule is "error".
+    """
+    lower, upper = bounds
+    if lower - 1e-9 <= beta <= upper + 1e-9 or rule == "ignore":
+        return
+    message = (
+        f"beta={beta:g} lies outside its bounds [{lower:g}, {upper:.4g}] for this data and c={c:g} (Eq. 9): some "
+        "group would get negative weight, and training may diverge. Choose beta inside them, or a smaller c, which "
+        "widens them"
+    )
+    if rule == "error":
+        raise ValueError(message + "; beta_out_of_bounds='warn' trains all the same")
+    logger.warning_once(message)
+
+
+def check_head(model: Any, groups: GroupIndex | None) -> None:
+    """Refuse heads that do not choose one of the K classes.
+
+    Raises:
+        ValueError: for regression and multi-label heads, and for another number of classes than the training set's.
+    """
+    config = getattr(model, "config", None)
+    problem = getattr(config, "problem_type", None)
+    if problem in ("regression", "multi_label_classification"):
+        raise ValueError(
+            f"the model's problem_type is {problem!r}. Groups are made of one class a row, so only "
+            "single_label_classification can be trained"
+        )
+    num_labels = getattr(config, "num_labels", None)
+    if num_labels == 1:
+        raise ValueError("the model has a regression head (num_labels=1); load it with num_labels of 2 or more")
+    if groups is not None and num_labels is not None and num_labels != groups.num_classes:
+        raise ValueError(
+            f"the model's head has num_labels={num_labels}, and the training set has {groups.num_classes} "
+            f"classes ({', '.join(groups.label_names)}). Load the model with num_labels={groups.num_classes}"
+        )
+
+
+def check_same_labels(model: Any, biased_model: Any) -> None:
+    """Refuse a biased model whose classes are not those of the main model.
+
+    Raises:
+        ValueError: for another number of classes, or other names where both models have names.
+    """
+    ours, theirs = (dict(getattr(getattr(m, "config", None), "id2label", None) or {}) for m in (model, biased_model))
+    named = [names for names in (ours, theirs) if any(text != f"LABEL_{i}" for i, text in names.items())]
+    if ours and theirs and (len(ours) != len(theirs) or (len(named) == 2 and ours != theirs)):
+        raise ValueError(
+            f"the biased model's classes are {list(theirs.values())}, and the main model's are {list(ours.values())}. "
+            "Scores of one label space say nothing about another: choose a biased model with the same labels"
+        )
+
+
+def automatic_metric(attribute_columns: tuple[str, ...]) -> str:
+    """What a model is selected on: worst-group accuracy where the validation set has attributes, else worst-class
+    accuracy (METHOD: model selection by attribute availability)."""
+    return "worst_group_accuracy" if attribute_columns else "worst_class_accuracy"
+
+
+def check_selection(metric: str | None, attribute_columns: tuple[str, ...]) -> None:
+    """Refuse to select on a group metric without attributes.
+
+    Raises:
+        ValueError: says which metrics there are.
+    """
+    if metric is None or attribute_columns or not metric.endswith(GROUP_SELECTION_METRICS):
+        return
+    raise ValueError(
+        f"metric_for_best_model={metric!r} needs attributes in the evaluation set, and no attribute_column is given. "
+        "Name the column that holds the attribute, or select on 'worst_class_accuracy' (the default without "
+        "attributes), 'class_balanced_accuracy' or 'accuracy'"
+    )

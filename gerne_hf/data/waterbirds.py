@@ -1,0 +1,265 @@
+"""Waterbirds: y = landbird, waterbird; a = land, water in the background, tied to the bird for 95 % of training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate.utils import tqdm
+from torch.utils.data import Dataset
+
+from .loading import load_splits, require_columns, require_splits
+
+LABELS = ["landbird", "waterbird"]
+PLACES = ["land", "water"]
+SPLITS = ["train", "validation", "test"]
+
+CROP_SCALE = (0.7, 1.0)
+CROP_RATIO = (0.75, 4 / 3)
+"""Area and aspect ratio of the random crops, as published (SubpopBench); half of them are mirrored."""
+
+_CROP_TRIES = 10
+
+
+class _Birds(Dataset):
+    """Rows with a bird and a place each; what the model sees of them is up to the subclass."""
+
+    column_names = ("label", "place")
+
+    def __init__(self, labels: np.ndarray, places: np.ndarray):
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.places = np.asarray(places, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, key: int | str) -> Any:
+        if key == "label":
+            return np.array(LABELS)[self.labels]
+        if key == "place":
+            return np.array(PLACES)[self.places]
+        if isinstance(key, str):
+            raise KeyError(f"no column {key!r}; there are {', '.join(self.column_names)}")
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Rows with `pixel_values`, float32, and `label`."""
+        index = np.asarray(indices)
+        values, labels = self.pixel_values(torch.from_numpy(index)), self.labels[index].tolist()
+        return [{"pixel_values": value, "label": label} for value, label in zip(values, labels, strict=True)]
+
+    def pixel_values(self, index: torch.Tensor) -> torch.Tensor:
+        """The model's inputs of some rows."""
+        raise NotImplementedError
+
+
+class Waterbirds(_Birds):
+    """Photographs of birds, held decoded in memory; normalized, and augmented if asked, a batch at a time.
+
+    Augmentation draws from PyTorch's global generator, which the Trainer seeds and keeps in its checkpoints, and which
+    each worker of a data loader seeds for itself.
+
+    Args:
+        images (`np.ndarray` of shape `(N, 3, H, W)`, uint8): the photographs.
+        labels, places (`np.ndarray` of shape `(N,)`): indices into [`LABELS`] and [`PLACES`].
+        mean, std (`Sequence[float]` of length 3): by which the channels, in [0, 1], are normalized.
+        augment (`bool`, defaults to `False`): random crops of 70 to 100 % of the area, half of them mirrored.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        places: np.ndarray,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        augment: bool = False,
+    ):
+        super().__init__(labels, places)
+        self.images = torch.from_numpy(np.ascontiguousarray(images))
+        self.mean = torch.tensor(mean, dtype=torch.float32).view(3, 1, 1) * 255
+        self.scale = 1 / (torch.tensor(std, dtype=torch.float32).view(3, 1, 1) * 255)
+        self.augment = augment
+
+    def pixel_values(self, index: torch.Tensor) -> torch.Tensor:
+        """`(n, 3, H, W)` photographs, normalized."""
+        images = self.images.index_select(0, index)
+        images = random_crops(images) if self.augment else images.float()
+        return images.sub_(self.mean).mul_(self.scale)
+
+
+class WaterbirdFeatures(_Birds):
+    """What a frozen backbone sees of the birds, as the input of a linear head.
+
+    Args:
+        features (`torch.Tensor` of shape `(N, D)`): a vector a row.
+        labels, places (`np.ndarray` of shape `(N,)`): indices into [`LABELS`] and [`PLACES`].
+    """
+
+    def __init__(self, features: torch.Tensor, labels: np.ndarray, places: np.ndarray):
+        super().__init__(labels, places)
+        self.features = features[:, :, None, None]
+
+    def pixel_values(self, index: torch.Tensor) -> torch.Tensor:
+        """`(n, D, 1, 1)` vectors, in the shape of images of one pixel."""
+        return self.features.index_select(0, index)
+
+
+def random_crops(images: torch.Tensor) -> torch.Tensor:
+    """Crop each image at random and resize it back, half of them mirrored: torchvision's `RandomResizedCrop` and
+    `RandomHorizontalFlip` for a whole batch at once.
+
+    Args:
+        images (`torch.Tensor` of shape `(n, 3, H, W)`, uint8): changed in place.
+
+    Returns:
+        `torch.Tensor` of shape `(n, 3, H, W)`, float32, in [0, 255].
+    """
+    count, _, height, width = images.shape
+    pixels, mirrored = images.numpy(), (torch.rand(count) < 0.5).numpy()
+    pixels[mirrored] = pixels[mirrored][..., ::-1]  # through NumPy: PyTorch's indexing takes twice the time
+    across, down = _crop_sizes(count, height, width)
+    # Coordinates run from -1 to 1; a crop is a scale and a shift within what it leaves free.
+    left, top = (1 - across) * (2 * torch.rand(count) - 1), (1 - down) * (2 * torch.rand(count) - 1)
+    x = _pixel_centres(width) * across[:, None] + left[:, None]
+    y = _pixel_centres(height) * down[:, None] + top[:, None]
+    shape = (count, height, width)
+    grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+
+
+def _crop_sizes(count: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Width and height of crops as shares of the image; a crop that doesn't fit is drawn again, and at last cut."""
+    area = torch.empty(count, _CROP_TRIES).uniform_(*CROP_SCALE) * (height * width)
+    ratio = torch.empty(count, _CROP_TRIES).uniform_(*np.log(CROP_RATIO)).exp()
+    across, down = (area * ratio).sqrt() / width, (area / ratio).sqrt() / height
+    first = ((across <= 1) & (down <= 1)).int().argmax(dim=1, keepdim=True)
+    return tuple(size.gather(1, first).squeeze(1).clamp(max=1) for size in (across, down))
+
+
+def _pixel_centres(size: int) -> torch.Tensor:
+    return (2 * torch.arange(size) + 1) / size - 1
+
+
+def load_waterbirds(
+    name: str = "grodino/waterbirds",
+    image_size: int = 224,
+    mean: Sequence[float] = (0.5, 0.5, 0.5),
+    std: Sequence[float] = (0.5, 0.5, 0.5),
+    augment: bool = True,
+) -> dict[str, Waterbirds]:
+    """The data set's own three splits, decoded once.
+
+    Args:
+        name (`str`, defaults to `"grodino/waterbirds"`): Hub id or folder with the columns `image`, `label`, `place`.
+        image_size (`int`, defaults to `224`): height and width in pixels that the images are resized to. They are
+            squeezed into a square, so that no bird is cut off.
+        mean, std (`Sequence[float]` of length 3): normalization of the backbone.
+        augment (`bool`, defaults to `True`): augment the training images.
+
+    Returns:
+        `dict[str, Waterbirds]`: train, validation, test.
+
+    Raises:
+        ValueError: for missing splits or columns (naming those found), other classes or places, and images that can't
+            be decoded (naming the row).
+    """
+    splits = load_splits(name)
+    require_splits(splits, SPLITS, name)
+    for key in SPLITS:
+        require_columns(splits[key], ["image", "label", "place"], name)
+    columns = {key: [_ids(splits[key], column, name) for column in ("label", "place")] for key in SPLITS}
+    return {
+        key: Waterbirds(
+            _decode(splits[key], image_size, name, key), *columns[key], mean, std, augment and key == "train"
+        )
+        for key in SPLITS
+    }
+
+
+def _ids(split: datasets.Dataset, column: str, name: str) -> np.ndarray:
+    values = np.asarray(split.select_columns([column]).with_format("numpy")[column][:])
+    if values.dtype.kind not in "iub" or not np.isin(values, (0, 1)).all():
+        names = LABELS if column == "label" else PLACES
+        found = ", ".join(str(value) for value in np.unique(values)[:5])
+        raise ValueError(f"{name}: the column {column!r} must hold 0 ({names[0]}) and 1 ({names[1]}); found {found}")
+    return values.astype(np.int64)
+
+
+def _decode(split: datasets.Dataset, image_size: int, name: str, description: str) -> np.ndarray:
+    """All images as one `(N, 3, H, W)` array."""
+    split = split.select_columns(["image"])
+    pixels = np.empty((len(split), 3, image_size, image_size), dtype=np.uint8)
+    for i in tqdm(range(len(split)), desc=f"Decoding {description} images", leave=False):
+        try:
+            image = split[i]["image"].convert("RGB")
+        except (OSError, SyntaxError, ValueError, AttributeError) as error:  # an image may also be missing: None
+            raise ValueError(
+                f"{name}: the image of row {i} of the split {description!r} cannot be decoded ({error}). Mend the "
+                "file, or drop the row: dataset.select(...)"
+            ) from error
+        if image.size != (image_size, image_size):
+            image = image.resize((image_size, image_size))
+        pixels[i] = np.asarray(image).transpose(2, 0, 1)
+    return pixels
+
+
+# ---- the demo: drawn birds ------------------------------------------------------------------------------------------
+
+DEMO_TIED = 0.95
+"""Share of the demo's training birds in the place that their kind is tied to."""
+
+
+def demo_waterbirds(
+    train_rows: int = 1600, validation_rows: int = 600, test_rows: int = 1200, image_size: int = 24, seed: int = 0
+) -> dict[str, Waterbirds]:
+    """Small drawn birds: a landbird has a round body, a waterbird a long flat one with a neck.
+
+    Land is greenish with upright stems, water bluish with waves. In training the place is tied to the bird, in
+    validation and test each group is equally large.
+
+    Args:
+        train_rows, validation_rows, test_rows (`int`): rows of the splits.
+        image_size (`int`, defaults to `24`): height and width in pixels.
+        seed (`int`, defaults to `0`): decides the rows.
+
+    Returns:
+        `dict[str, Waterbirds]`: train, validation, test.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = dict(zip(SPLITS, (train_rows, validation_rows, test_rows), strict=True))
+    data = {}
+    for key, rows in sizes.items():
+        labels = np.arange(rows) % 2
+        other = np.arange(rows) // 2 % 2 == 1 if key != "train" else np.arange(rows) // 2 % 20 >= 20 * DEMO_TIED
+        places = np.where(other, 1 - labels, labels)
+        images = _draw(rng, labels, places, image_size)
+        data[key] = Waterbirds(images, labels, places)
+    return data
+
+
+def _draw(rng: np.random.Generator, labels: np.ndarray, places: np.ndarray, size: int) -> np.ndarray:
+    """`(N, 3, size, size)` images, uint8."""
+    rows = len(labels)
+    y, x = np.mgrid[0:size, 0:size] / size
+
+    def draw(low: float, high: float, channels: int = 1) -> np.ndarray:
+        return rng.uniform(low, high, (rows, channels, 1, 1))
+
+    along = np.where(places[:, None, None] == 0, x, y)[:, None]
+    pattern = np.sin(2 * np.pi * (draw(3, 6) * along + draw(0, 1)))
+    green, blue = np.array([0.3, 0.5, 0.3]), np.array([0.3, 0.4, 0.6])
+    ground = np.where(places[:, None] == 0, green, blue)[:, :, None, None] + draw(-0.1, 0.1, 3)
+    images = ground + 0.12 * pattern
+
+    water = (labels == 1)[:, None, None, None]
+    left, top = draw(0.35, 0.65), draw(0.4, 0.65)
+    wide, high = np.where(water, 0.26, 0.2), np.where(water, 0.13, 0.2)
+    body = ((x - left) / wide) ** 2 + ((y - top) / high) ** 2 < 1
+    side = rng.choice([-1.0, 1.0], (rows, 1, 1, 1))
+    neck = water & (np.abs(x - left - side * 0.2) < 0.045) & (y < top) & (y > top - 0.35)
+    images = np.where(body | neck, draw(0.1, 0.9, 3), images)
+    images = images + rng.normal(0, 0.08, images.shape)
+    return (255 * images.clip(0, 1)).astype(np.uint8)

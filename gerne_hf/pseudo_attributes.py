@@ -1,0 +1,344 @@
+"""Pseudo-attributes for unknown attributes (Algorithm 2): the rows that a biased model is least sure of are "hard"."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .columns import add_column
+from .groups import GroupIndex
+from .reports import format_table, write_json
+
+HARD, EASY = 0, 1
+PSEUDO_NAMES = ("hard", "easy")
+"""The pseudo-attribute's values: the least confident rows of each class, and the others."""
+
+SCORES_FILE = "scores.parquet"
+RECORD_FILE = "pseudo_attributes.json"
+_CONTENT_ROWS = 64  # rows whose content is part of a fingerprint
+
+
+def hard_counts(class_counts: np.ndarray | Sequence[int], threshold: float) -> np.ndarray:
+    """`floor(t n)` for each class, exactly: 0.29 of 100 rows are 29, whatever binary fractions make of it.
+
+    Args:
+        class_counts (array of shape `(K,)`): rows of each class.
+        threshold (`float`): t, in (0, 1).
+
+    Returns:
+        `np.ndarray` of shape `(K,)`, int64.
+    """
+    share = Fraction(repr(float(threshold)))
+    return np.array([math.floor(share * int(count)) for count in class_counts], dtype=np.int64)
+
+
+def check_threshold(class_counts: np.ndarray | Sequence[int], threshold: float, label_names: Sequence[str]) -> None:
+    """Refuse a threshold that leaves a part of a class empty.
+
+    Raises:
+        ValueError: names the class, and the smallest and the largest threshold that work for all classes.
+    """
+    if not 0.0 < threshold < 1.0:
+        raise ValueError(f"the threshold t must lie in (0, 1); found {threshold}")
+    hard = hard_counts(class_counts, threshold)
+    for name, count, part in zip(label_names, class_counts, hard, strict=True):
+        if 0 < part < count:
+            continue
+        if count < 2:
+            raise ValueError(f"class {name} has {count} rows and cannot be split into hard and easy ones")
+        raise ValueError(
+            f"threshold {threshold:g} makes {part} of the {count:,} rows of class {name} hard, and neither part may "
+            f"be empty. The smallest threshold that works for all classes is {smallest_threshold(class_counts):g}"
+        )
+
+
+def smallest_threshold(class_counts: np.ndarray | Sequence[int]) -> float:
+    """The smallest t, in six digits, for which every class has a hard row."""
+    exact = Fraction(1, int(min(class_counts)))
+    digits = 6 - math.ceil(math.log10(exact))
+    return float(Fraction(math.ceil(exact * 10**digits), 10**digits))
+
+
+def pseudo_attributes(scores: np.ndarray, labels: np.ndarray, threshold: float, num_classes: int) -> np.ndarray:
+    """Pseudo-attribute of each row: of every class the `floor(t n)` rows of lowest score are hard, the rest easy.
+
+    Args:
+        scores (`np.ndarray` of shape `(N,)`): the biased model's softmax probability of the true class. Of equal
+            scores the earlier row is the lower one.
+        labels (`np.ndarray` of shape `(N,)`): class ids.
+        threshold (`float`): t, in (0, 1).
+        num_classes (`int`): K.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`, uint8: 0 is hard, 1 is easy.
+    """
+    labels = np.asarray(labels)
+    counts = np.bincount(labels, minlength=num_classes)
+    result = np.full(len(labels), EASY, dtype=np.uint8)
+    for label, hard in enumerate(hard_counts(counts, threshold)):
+        rows = np.flatnonzero(labels == label)
+        result[rows[np.argsort(scores[rows], kind="stable")[:hard]]] = HARD
+    return result
+
+
+def provisional_index(classes: GroupIndex, threshold: float) -> GroupIndex:
+    """A group index with the pseudo-groups' sizes, which follow from t alone; which rows are hard is still unknown.
+
+    Raises:
+        ValueError: if a part of a class would be empty.
+    """
+    labels = (classes.codes // classes.num_attributes).astype(np.int64)
+    check_threshold(classes.counts.sum(axis=1), threshold, classes.label_names)
+    return _index(np.zeros(len(labels), dtype=np.float32), labels, classes.label_names, threshold)
+
+
+def _index(scores: np.ndarray, labels: np.ndarray, label_names: Sequence[str], threshold: float) -> GroupIndex:
+    attributes = pseudo_attributes(scores, labels, threshold, len(label_names))
+    return GroupIndex._from_codes(labels.astype(np.uint32), tuple(label_names), [(attributes, PSEUDO_NAMES)])
+
+
+@dataclass(eq=False)
+class PseudoAttributes:
+    """Scores of the training rows under a biased model; pseudo-attributes for any threshold follow at no cost.
+
+    Make it with [`PseudoAttributes.fit`], or read it with [`PseudoAttributes.load`].
+
+    Args:
+        scores (`np.ndarray` of shape `(N,)`, float32): softmax probability of the row's true class.
+        predictions (`np.ndarray` of shape `(N,)`): class that the biased model predicts.
+        labels (`np.ndarray` of shape `(N,)`): true class ids.
+        label_names (`tuple[str, ...]`): the K classes.
+        fingerprint (`str`): of the training set, see [`fingerprint`].
+        directory (`str`, *optional*): folder of the scores and of the biased model (`model/`).
+        record (`dict`): the settings of the fit.
+
+    Raises:
+        ValueError: for scores that are not finite: the biased model has diverged.
+    """
+
+    scores: np.ndarray
+    predictions: np.ndarray
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    fingerprint: str
+    directory: str | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        bad = np.flatnonzero(~np.isfinite(self.scores))
+        if len(bad):
+            raise ValueError(
+                f"{len(bad)} scores are not finite, the first in row {bad[0]}: the biased model has diverged. Lower "
+                "biased_learning_rate"
+            )
+        self._dataset: Any = None
+        self._last: tuple[float, GroupIndex] | None = None
+
+    # ---- fitting --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def fit(cls, *, args: Any, train_dataset: Any, model: Any = None, model_init: Any = None, **arguments: Any):
+        """Train the biased model f~ and score the training rows.
+
+        f~ is trained like the main run, with the plan `erm` (class-balanced batches), twice the weight decay and a
+        tenth of the learning rate, and selected by class-balanced accuracy of the evaluation set (without one: the
+        last weights). A fit that was interrupted is resumed from its last checkpoint; one that is complete, with the
+        same settings and data, is read and not repeated.
+
+        Args:
+            args ([`GerneConfig`]): settings of the main run; see its `biased_*` fields and `pseudo_attributes_dir`.
+            train_dataset: the rows to score.
+            model ([`~transformers.PreTrainedModel`], *optional*): f~ before training; may be smaller than the main
+                one.
+            model_init (`Callable`, *optional*): makes it.
+            arguments: more arguments of [`GerneTrainer`]: `eval_dataset`, `data_collator`, `processing_class`,
+                `compute_loss_func`, `optimizer_cls_and_kwargs` (its `lr` and `weight_decay` are replaced).
+
+        Returns:
+            [`PseudoAttributes`]
+        """
+        from .biased_model import fit_biased_model
+
+        return fit_biased_model(
+            args=args, train_dataset=train_dataset, model=model, model_init=model_init, **arguments
+        )
+
+    @classmethod
+    def fit_for(cls, trainer: Any) -> "PseudoAttributes":
+        """Fit for the model, the data and the settings of a [`GerneTrainer`]."""
+        from .biased_model import fit_for_trainer
+
+        return fit_for_trainer(trainer)
+
+    # ---- pseudo-attributes ----------------------------------------------------------------------------------------
+
+    def attributes(self, threshold: float) -> np.ndarray:
+        """`(N,)`, uint8: 0 (hard) for the `floor(t n)` least confident rows of each class, 1 (easy) for the others.
+
+        Raises:
+            ValueError: if a part of a class is empty; names the class and the smallest threshold that works.
+        """
+        check_threshold(np.bincount(self.labels, minlength=len(self.label_names)), threshold, self.label_names)
+        return pseudo_attributes(self.scores, self.labels, threshold, len(self.label_names))
+
+    def index(self, threshold: float) -> GroupIndex:
+        """The pseudo-groups at a threshold as a [`GroupIndex`]."""
+        if self._last is None or self._last[0] != threshold:
+            check_threshold(np.bincount(self.labels, minlength=len(self.label_names)), threshold, self.label_names)
+            self._last = threshold, _index(self.scores, self.labels, self.label_names, threshold)
+        return self._last[1]
+
+    def errors(self) -> GroupIndex:
+        """The rows by class and by whether the biased model is wrong on them (attribute "wrong" or "right")."""
+        right = (self.predictions == self.labels).astype(np.uint8)
+        return GroupIndex._from_codes(self.labels.astype(np.uint32), self.label_names, [(right, ("wrong", "right"))])
+
+    def label(self, threshold: float, dataset: Any = None, column: str = "pseudo_attribute") -> Any:
+        """The data set with the pseudo-attributes as a column, to be trained on as `attribute_column`.
+
+        Args:
+            threshold (`float`): t, in (0, 1).
+            dataset (*optional*): the training set; the one of the fit if not given.
+            column (`str`, defaults to `"pseudo_attribute"`): name of the new column.
+
+        Raises:
+            ValueError: for another data set than the one scored, or a threshold that leaves a part of a class empty.
+        """
+        dataset = self._dataset if dataset is None else dataset
+        if dataset is None:
+            raise ValueError("these scores were read from files; pass the data set that they belong to as dataset=")
+        self.check_dataset(dataset)
+        return add_column(dataset, column, self.attributes(threshold), PSEUDO_NAMES)
+
+    def check_dataset(self, dataset: Any) -> None:
+        """Raise a `ValueError` unless `dataset` has the rows that were scored, in their order."""
+        if len(dataset) != len(self.scores):
+            raise ValueError(f"there are scores of {len(self.scores):,} rows, and the data set has {len(dataset):,}")
+        found = fingerprint(dataset, self.record.get("label_column"), self.record.get("columns"))
+        if found != self.fingerprint:
+            raise ValueError(
+                f"these scores belong to another data set: its fingerprint is {self.fingerprint[:12]}, that of the "
+                f"data set given is {found[:12]} (other rows, labels or order). Fit again, or pass the set scored"
+            )
+
+    def recovery(
+        self, true_attributes: np.ndarray | Sequence, thresholds: Sequence[float], rows: np.ndarray | None = None
+    ) -> list[dict[str, float]]:
+        """How well the hard rows recover the minority, for rows whose true attributes are known (Figure 3).
+
+        A group is a minority if its share within its class is below that of an even split among the attribute values
+        that the class has.
+
+        Args:
+            true_attributes (array of shape `(N,)`, or `(len(rows),)`): the true attributes.
+            thresholds (`Sequence[float]`): values of t.
+            rows (`np.ndarray`, *optional*): row numbers of `true_attributes`; all rows if not given.
+
+        Returns:
+            `list[dict]`: for each t `threshold`, `hard_rows` (all of them), `precision` (share of minority rows among
+            the known hard ones; None where there are none) and `recall` (share of the minority that is hard).
+        """
+        rows = np.arange(len(self.scores)) if rows is None else np.asarray(rows)
+        known = GroupIndex.from_arrays(self.labels[rows], true_attributes)
+        share, present = known.alpha, known.counts > 0
+        small = present & (share < 1.0 / present.sum(axis=1, keepdims=True) - 1e-12)
+        minority = small.ravel()[known.codes]
+        table = []
+        for threshold in thresholds:
+            hard = self.attributes(threshold) == HARD
+            hits = int((hard[rows] & minority).sum())
+            found, wanted = int(hard[rows].sum()), int(minority.sum())
+            table.append(
+                {
+                    "threshold": threshold,
+                    "hard_rows": int(hard.sum()),
+                    "precision": hits / found if found else None,
+                    "recall": hits / wanted if wanted else None,
+                }
+            )
+        return table
+
+    # ---- files ----------------------------------------------------------------------------------------------------
+
+    def save(self, directory: str) -> None:
+        """Write `scores.parquet` (score, prediction, label) and `pseudo_attributes.json`; the record last, so that a
+        folder with one is complete."""
+        os.makedirs(directory, exist_ok=True)
+        columns = {"score": self.scores.astype(np.float32), "prediction": self.predictions, "label": self.labels}
+        path = os.path.join(directory, SCORES_FILE)
+        pq.write_table(pa.table(columns), path + ".partial")
+        os.replace(path + ".partial", path)
+        record = {**self.record, "fingerprint": self.fingerprint, "label_names": list(self.label_names)}
+        write_json(record, os.path.join(directory, RECORD_FILE))
+        self.directory = directory
+
+    @classmethod
+    def load(cls, directory: str, dataset: Any = None) -> "PseudoAttributes":
+        """Read saved scores.
+
+        Args:
+            directory (`str`): a folder that a fit, or [`PseudoAttributes.save`], wrote.
+            dataset (*optional*): the training set, checked against the fingerprint.
+
+        Raises:
+            FileNotFoundError: if the folder holds no complete fit.
+            ValueError: if the scores belong to another data set.
+        """
+        path = os.path.join(directory, RECORD_FILE)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"{directory} holds no complete fit: there is no {RECORD_FILE}")
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        table = pq.read_table(os.path.join(directory, SCORES_FILE))
+        scores, predictions, labels = (table[name].to_numpy() for name in ("score", "prediction", "label"))
+        names, mark = tuple(record.pop("label_names")), record.pop("fingerprint")
+        pseudo = cls(scores, predictions, labels, names, mark, directory, record)
+        if dataset is not None:
+            pseudo.check_dataset(dataset)
+            pseudo._dataset = dataset
+        return pseudo
+
+
+def format_recovery(table: Sequence[dict[str, float]]) -> str:
+    """The result of [`PseudoAttributes.recovery`] as a Markdown table, shares in per cent."""
+    rows = [
+        [
+            f"{entry['threshold']:g}",
+            f"{entry['hard_rows']:,}",
+            *("-" if entry[name] is None else f"{100 * entry[name]:.1f}" for name in ("precision", "recall")),
+        ]
+        for entry in table
+    ]
+    return format_table(["threshold t", "hard rows", "precision, %", "recall, %"], rows)
+
+
+def fingerprint(dataset: Any, label_column: str | None = None, columns: Sequence[str] | None = None) -> str:
+    """A hash of the labels in their order and, of a `datasets.Dataset`, of the content of some rows, spread evenly.
+
+    Args:
+        dataset: the data set; no transform runs.
+        label_column (`str`, *optional*): as in [`GroupIndex.from_dataset`].
+        columns (`Sequence[str]`, *optional*): columns whose content counts; all if not given.
+    """
+    index = GroupIndex.from_dataset(dataset, label_column)
+    digest = hashlib.sha256(json.dumps([len(index), *index.label_names]).encode())
+    digest.update(np.ascontiguousarray(index.codes.astype(np.uint32)).tobytes())
+    if isinstance(dataset, datasets.Dataset) and len(dataset):
+        missing = [name for name in columns or () if name not in dataset.column_names]
+        if missing:
+            digest.update(f"without {missing}".encode())
+        kept = [name for name in dataset.column_names if columns is None or name in columns]
+        some = np.unique(np.linspace(0, len(dataset) - 1, _CONTENT_ROWS).astype(int))
+        plain = dataset.select_columns(sorted(kept)).with_format("arrow")
+        for row in plain[some.tolist()].to_pylist():
+            digest.update(repr(sorted(row.items())).encode())
+    return digest.hexdigest()

@@ -1,0 +1,27 @@
+"""Schedules of the extrapolation factor over training."""
+
+BETA_SCHEDULES = ("constant", "linear")
+"""Names of the schedules, as `GerneConfig.beta_schedule` takes them."""
+
+
+def scheduled_beta(schedule: str, beta: float, progress: float, ramp: float = 0.5) -> float:
+    """The extrapolation factor at one point of the training.
+
+    Args:
+        schedule (`str`): "constant", or "linear": from -1, which is class-balanced ERM, up to `beta` over the first
+            `ramp` of the training.
+        beta (`float`): the factor at the end of the ramp.
+        progress (`float`): share of the training that is done, in [0, 1].
+        ramp (`float`, defaults to `0.5`): length of the ramp as a share of the training, in (0, 1].
+
+    Returns:
+        `float`: between -1 and `beta`.
+
+    Raises:
+        ValueError: for an unknown schedule.
+    """
+    if schedule == "constant":
+        return beta
+    if schedule == "linear":
+        return -1.0 + (beta + 1.0) * min(progress / ramp, 1.0)
+    raise ValueError(f"unknown beta_schedule {schedule!r}; the schedules are {', '.join(BETA_SCHEDULES)}")
