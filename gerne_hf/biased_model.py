@@ -10,7 +10,8 @@ import datasets
 import numpy as np
 import torch
 from transformers import set_seed
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy, get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
 from .checks import check_same_labels
@@ -47,7 +48,7 @@ def biased_config(args: GerneConfig, directory: str, evaluates: bool) -> GerneCo
     config.metric_for_best_model = "class_balanced_accuracy" if evaluates else None
     if not evaluates:
         config.eval_strategy = IntervalStrategy.NO
-    config.push_to_hub, config.resume_from_checkpoint = False, None
+    config.push_to_hub, config.resume_from_checkpoint, config.save_only_model = False, None, False
     return config
 
 
@@ -55,7 +56,7 @@ def _first(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def fit_record(args: GerneConfig, train_dataset: Any, model: Any, optimizer: tuple | None) -> dict[str, Any]:
+def fit_record(args, train_dataset: Any, model: Any, optimizer: tuple | None, eval_dataset: Any = None) -> dict:
     """What a fit depends on; fits with equal records are the same fit."""
     columns = sorted(train_dataset.column_names) if isinstance(train_dataset, datasets.Dataset) else None
     settings = {
@@ -63,19 +64,28 @@ def fit_record(args: GerneConfig, train_dataset: Any, model: Any, optimizer: tup
         for name in (
             *("seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs"),
             *("max_steps", "learning_rate", "weight_decay", "warmup_steps", "label_smoothing_factor", "world_size"),
-            *("max_grad_norm", "adam_beta1", "adam_beta2", "biased_model", "bf16", "fp16"),
+            *("max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon", "optim_args", "lr_scheduler_kwargs"),
+            *("biased_model", "bf16", "fp16", "load_best_model_at_end", "eval_steps", "eval_delay"),
         )
     }
+    settings["eval_strategy"] = str(args.eval_strategy)
     settings["lr_scheduler_type"], settings["optim"] = str(args.lr_scheduler_type), str(args.optim)
     if optimizer is not None:
         settings["optimizer"] = [optimizer[0].__name__, {k: v for k, v in optimizer[1].items() if _plain(v)}]
     configuration = getattr(model, "config", None)
+    described = configuration.to_dict() if configuration is not None else {}
+    # What the Trainer and save_pretrained write into it is no part of the model.
+    for name in ("use_cache", "architectures", "dtype", "transformers_version", "_name_or_path"):
+        described.pop(name, None)
     return {
         "label_column": args.label_column,
         "columns": columns,
         "fingerprint": fingerprint(train_dataset, args.label_column, columns),
+        "evaluation": None if eval_dataset is None else fingerprint(eval_dataset, args.label_column),
+        "weights": _digest(model) if args.biased_model is not None else None,
         "model": type(model).__name__,
-        "model_config": configuration.to_json_string(use_diff=True) if configuration is not None else None,
+        "model_config": json.dumps(described, sort_keys=True, default=str),
+        "model_origin": getattr(configuration, "name_or_path", None),
         "settings": settings,
     }
 
@@ -94,7 +104,7 @@ def fit_for_trainer(trainer: Any) -> PseudoAttributes:
         )
     main = trainer.accelerator.unwrap_model(trainer.model)
     if args.biased_model is not None:
-        model = type(main).from_pretrained(args.biased_model)
+        model = load_biased_model(main, args.biased_model)
         check_same_labels(main, model)
     else:
         set_seed(args.seed)
@@ -128,6 +138,8 @@ def fit_biased_model(
         if model_init is None:
             raise ValueError("the biased model is missing: pass model= or model_init=")
         model = model_init()
+    if args.biased_model is not None:
+        model = load_biased_model(model, args.biased_model)
     if isinstance(eval_dataset, dict):
         eval_dataset = next(iter(eval_dataset.values()), None)
     config = biased_config(args, args.output_dir, eval_dataset is not None and args.biased_model is None)
@@ -135,11 +147,10 @@ def fit_biased_model(
     if optimizer_cls_and_kwargs is not None:
         # The optimizer's own rate and decay win over those of the config, as in the main run.
         cls, kwargs = optimizer_cls_and_kwargs
-        rate, decay = kwargs.get("lr", args.learning_rate), kwargs.get("weight_decay", args.weight_decay)
+        rate = kwargs.get("lr", args.learning_rate)
         config.learning_rate = _first(args.biased_learning_rate, LEARNING_RATE_FACTOR * rate)
-        config.weight_decay = _first(args.biased_weight_decay, WEIGHT_DECAY_FACTOR * decay)
         optimizer = cls, {**kwargs, "lr": config.learning_rate, "weight_decay": config.weight_decay}
-    record = fit_record(config, train_dataset, model, optimizer)
+    record = fit_record(config, train_dataset, model, optimizer, eval_dataset)
     key = hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:12]
     parent = args.pseudo_attributes_dir or os.path.join(args.output_dir, "pseudo_attributes")
     config.output_dir = directory = os.path.join(parent, key)
@@ -156,13 +167,48 @@ def fit_biased_model(
         preprocess_logits_for_metrics=true_class_scores,
         **arguments,
     )
+    trainer._hidden_columns = args.attribute_columns
     if args.biased_model is None:
         trainer.train(resume_from_checkpoint=_last_checkpoint(directory))
     return _score(trainer, train_dataset, record, directory)
 
 
 def _last_checkpoint(directory: str) -> str | None:
-    return get_last_checkpoint(directory) if os.path.isdir(directory) else None
+    """The newest checkpoint that was written to its end, which its state marks; one cut off is passed over."""
+    if not os.path.isdir(directory):
+        return None
+    names = [name for name in os.listdir(directory) if name.startswith(f"{PREFIX_CHECKPOINT_DIR}-")]
+    complete = [name for name in names if os.path.isfile(os.path.join(directory, name, TRAINER_STATE_NAME))]
+    newest = max(complete, key=lambda name: int(name.rsplit("-", 1)[1]), default=None)
+    return None if newest is None else os.path.join(directory, newest)
+
+
+def _digest(model: Any) -> str:
+    """A hash of all weights: a folder may get another model under the same name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_biased_model(like: Any, folder: str) -> Any:
+    """A trained biased model from a folder or the Hub.
+
+    Args:
+        like ([`~transformers.PreTrainedModel`]): a model of the class to load.
+        folder (`str`): where it is.
+
+    Raises:
+        ValueError: if the checkpoint is of another class, whose weights would not be found.
+    """
+    names = type(like).config_class.get_config_dict(folder)[0].get("architectures") or []
+    if names and type(like).__name__ not in names:
+        raise ValueError(
+            f"biased_model={folder!r} holds a {names[0]}, and the main model is a {type(like).__name__}. Fit with it "
+            "by PseudoAttributes.fit(model=...), and train on the column that label() adds"
+        )
+    return type(like).from_pretrained(folder)
 
 
 def true_class_scores(logits: Any, labels: torch.Tensor) -> torch.Tensor:

@@ -76,6 +76,9 @@ def encode_column(
         plain = dataset.select_columns([name]).with_format("arrow")
         chunks = (table.column(0) for table in plain.iter(_CHUNK_ROWS))
         return _encode(chunks, len(dataset), name, role, class_names, known, sequential)
+    if isinstance(dataset, ColumnAdded) and name == dataset.name:
+        names = dataset.names.tolist()
+        return _encode(_chunks(dataset.codes, name, role), len(dataset), name, role, names, known, sequential)
     values = dataset[name]
     return _encode(_chunks(values, name, role), len(values), name, role, None, known, sequential)
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from accelerate import PartialState
 
 from .config import GerneConfig
+from .files import format_table, write_json
 from .methods import METHODS, check_methods, main_method, method_config
-from .reports import format_table, save_group_metrics, worst_groups, write_json
+from .reports import save_group_metrics, worst_groups
 from .trainer import GerneTrainer
 from .tuning import tune
 

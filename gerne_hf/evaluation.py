@@ -31,6 +31,7 @@ class GroupEvaluationMixin:
     `compute_metrics` and `preprocess_logits_for_metrics` still see plain labels.
     """
 
+    _hidden_columns: tuple = ()
     groups: GroupIndex | None
     reference_groups: GroupIndex | None
     """Training groups by the attribute that is evaluated; where that is unknown in training, by class alone."""
@@ -111,7 +112,9 @@ class GroupEvaluationMixin:
         else:
             inner = self._get_collator_with_removed_columns(collator, description)
         view = GroupedDataset(dataset, groups)
-        self.data_collator = GroupCollator(inner, groups.num_attributes, self.args.attribute_columns)
+        self.data_collator = GroupCollator(
+            inner, groups.num_attributes, (*self.args.attribute_columns, *self._hidden_columns)
+        )
         try:
             return super()._get_dataloader(view, description, batch_size, sampler_fn, is_training, dataloader_key)
         finally:

@@ -51,6 +51,7 @@ class PlanTrainingMixin:
 
     _segment: tuple[int, list] | None = None
     _beta_shift = 0.0
+    _warned_of_beta = False
 
     def get_beta(self, progress: float) -> float:
         """The extrapolation factor at a point of the training; override it for a schedule of your own.
@@ -67,7 +68,10 @@ class PlanTrainingMixin:
         beta = self.get_beta(self.state.global_step / max(self.state.max_steps, 1))
         if beta == self.args.beta or self.args.plan in ("erm", "resampling"):
             return 0.0
-        check_beta(beta, self.beta_bounds, self.args.c, self.args.beta_out_of_bounds)
+        if not (self.args.beta_out_of_bounds == "warn" and self._warned_of_beta):
+            lower, upper = self.beta_bounds
+            self._warned_of_beta = not lower - 1e-9 <= beta <= upper + 1e-9
+            check_beta(beta, (lower, upper), self.args.c, self.args.beta_out_of_bounds)
         return beta - self.args.beta
 
     def _total_loss(self, losses: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
@@ -147,7 +151,9 @@ class PlanTrainingMixin:
         """The parent's, with the losses of both batches, and without what would flood the terminal."""
         if self.is_in_train and "loss" in logs:
             logs.update(self._meter.drain(self.accelerator))
-            if self.args.beta_schedule != "constant" and self._batch_plan.slopes is not None:
+            overridden = type(self).get_beta is not PlanTrainingMixin.get_beta
+            scheduled = self.args.beta_schedule != "constant" or overridden
+            if scheduled and self._batch_plan.slopes is not None:
                 logs["beta"] = self.args.beta + self._beta_shift
         kept = self._loggable(logs)
         super().log(kept, start_time)

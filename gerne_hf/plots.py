@@ -81,11 +81,13 @@ def plot_comparison(results: dict[str, dict[str, Any]], path: str) -> None:
             worst of the last method are drawn.
         path (`str`): the picture's file; its ending gives the format.
     """
-    main = list(results.values())[-1]
+    last, main = list(results.items())[-1]
     shown, hidden = worst_groups(main["groups"])
     groups = [(g["label"], g["attribute"]) for g in (main["groups"][i] for i in shown) if g["count"]]
     bars = len(groups) * len(results)
-    figure, axis = plt.subplots(figsize=(min(13.0, max(6.0, 1.0 + 0.45 * bars)), 4.4), layout="constrained")
+    names = [f"{label}\n{attribute}" for label, attribute in groups]
+    needed = 1.0 + max(0.45 * bars, len(groups) * _label_width(names))
+    figure, axis = plt.subplots(figsize=(min(13.0, max(6.0, needed)), 4.4), layout="constrained")
     width = 0.8 / len(results)
     for i, (method, result) in enumerate(results.items()):
         by_group = {(g["label"], g["attribute"]): g for g in result["groups"]}
@@ -97,18 +99,15 @@ def plot_comparison(results: dict[str, dict[str, Any]], path: str) -> None:
         ]
         places = [x + (i - (len(results) - 1) / 2) * width for x in range(len(groups))]
         lines = {"elinewidth": 1.2 if bars <= 60 else 0.6, "capsize": 2 if bars <= 60 else 0}
-        axis.bar(
-            *(places, heights, width * 0.92),
-            color=_colour(i),
-            label=method,
-            yerr=errors,
-            ecolor="0.25",
-            error_kw=lines,
-        )
-    names = [f"{label}\n{attribute}" for label, attribute in groups]
-    _name_groups(axis, names, figure.get_size_inches()[0] / max(len(groups), 1))
+        style = {"color": _colour(i), "ecolor": "0.25", "error_kw": lines, "label": method}
+        axis.bar(places, heights, width * 0.92, yerr=errors, **style)
+    if len(groups) * _label_width(names) <= 12.0:
+        axis.set_xticks(range(len(groups)), names, fontsize=8)
+    else:
+        names = [name.replace("\n", ", ") for name in names]
+        axis.set_xticks(range(len(groups)), names, fontsize=8, rotation=60, ha="right", rotation_mode="anchor")
     title = "Accuracy of each group, with 95 % intervals"
-    title += f" (the {len(groups)} worst of {len(groups) + hidden} groups)" if hidden else ""
+    title += f" (the {len(groups)} groups of {len(main['groups'])} that are worst for {last})" if hidden else ""
     axis.set(ylabel="accuracy, %", ylim=(0, 101), title=title, xlim=(-0.6, len(groups) - 0.4))
     figure.legend(frameon=False, ncols=min(4, len(results)), loc="outside lower center")
     _save(figure, path)
@@ -118,14 +117,9 @@ def _colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
-def _name_groups(axis, names: list[str], inches: float) -> None:
-    """Tick labels side by side where they fit into the space of a group, else upright on one line."""
-    longest = max((len(line) for name in names for line in name.split("\n")), default=0)
-    if 0.075 * longest <= inches:
-        axis.set_xticks(range(len(names)), names, fontsize=8)
-    else:
-        names = [name.replace("\n", ", ") for name in names]
-        axis.set_xticks(range(len(names)), names, fontsize=8, rotation=60, ha="right", rotation_mode="anchor")
+def _label_width(names: list[str]) -> float:
+    """Inches that a tick label of 8 points takes."""
+    return 0.07 * max((len(line) for name in names for line in name.split("\n")), default=0)
 
 
 def plot_search(trials: list[dict[str, Any]], path: str, objective_name: str) -> None:
@@ -145,7 +139,7 @@ def plot_search(trials: list[dict[str, Any]], path: str, objective_name: str) ->
     best = next((i for i, trial in enumerate(valued) if trial["state"] == "complete"), None)
     thresholds = any("threshold" in trial["params"] for trial in trials)
     figure, axes = plt.subplots(
-        *(1, 2 if thresholds else 1), figsize=(10.5 if thresholds else 6.4, 4.4), layout="constrained", squeeze=False
+        *(1, 2 if thresholds else 1), figsize=(11 if thresholds else 7, 4.6), layout="constrained", squeeze=False
     )
     points = _plot_plane(axes[0, 0], trials, valued, values, best)
     if thresholds:
@@ -153,12 +147,14 @@ def plot_search(trials: list[dict[str, Any]], path: str, objective_name: str) ->
     if points is not None:
         figure.colorbar(points, ax=axes[0, 0], label=text)
     handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), frameon=False, ncols=5, loc="outside lower center")
+    figure.legend(
+        handles.values(), handles.keys(), frameon=False, ncols=6 if thresholds else 3, loc="outside lower center"
+    )
     _save(figure, path)
 
 
 def _plot_plane(axis, trials, valued, values, best):
-    """Points over (c, beta), coloured by their value; the bound is a curve, `(beta + 1) c` being the same for all c."""
+    """Points over (c, beta), coloured by their value, below the bound: at it `c (beta + 1)` is the same for all c."""
     points = None
     for state, marker, size in (("complete", "o", 70), ("pruned", "v", 40)):
         chosen = [i for i, trial in enumerate(valued) if (trial["state"] == "complete") == (state == "complete")]
@@ -191,6 +187,10 @@ def _plot_plane(axis, trials, valued, values, best):
         axis.plot(c, shifts[0] / c - 1, color=COLOURS[1], linewidth=1.5, label="upper bound of beta", zorder=2)
     axis.axhline(-1, color="0.6", linewidth=1, linestyle=":", zorder=1, label="beta = -1: ERM")
     axis.set(xlabel="c, degree of bias reduction", ylabel="beta, extrapolation factor", title="Trials over c and beta")
+    drawn = sorted({trial["params"]["c"] for trial in trials})
+    if len(drawn) <= 5:
+        axis.set_xticks(drawn, [f"{c:g}" for c in drawn])
+    axis.margins(0.1)
     return points
 
 
@@ -209,6 +209,7 @@ def _plot_thresholds(axis, valued, values, best, text) -> None:
     if best is not None:
         _mark_best(axis, valued[best]["params"]["threshold"], values[best], f"{values[best]:.4g}")
     axis.set(xscale="log", xlabel="t, threshold of the pseudo-attributes", ylabel=text, title="Trials over t")
+    axis.margins(0.1)
 
 
 def _mark_best(axis, x: float, y: float, text: str) -> None:
@@ -228,8 +229,8 @@ def plot_pseudo_attributes(table: list[dict[str, Any]], path: str) -> None:
     table = sorted(table, key=lambda row: row["threshold"])
     figure, axis = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     lines = [
-        ("precision", "precision of the minority", COLOURS[0], "-", "o"),
-        ("recall", "recall of the minority", COLOURS[1], "--", "s"),
+        ("precision", "precision", COLOURS[0], "-", "o"),
+        ("recall", "recall", COLOURS[1], "--", "s"),
         ("group_balanced_accuracy", "group-balanced accuracy", COLOURS[2], ":", "D"),
     ]
     for key, text, colour, line, marker in lines:
@@ -238,9 +239,10 @@ def plot_pseudo_attributes(table: list[dict[str, Any]], path: str) -> None:
             x, y = [row["threshold"] for row in rows], [100 * row[key] for row in rows]
             axis.plot(x, y, line, color=colour, marker=marker, markersize=6, linewidth=2, label=text)
     axis.set(xscale="log", xlabel="t, share of each class taken for the minority", ylabel="%", ylim=(-2, 102))
-    axis.set_title("Pseudo-attributes against the true minority")
+    axis.set_title("How much of the minority is found by the pseudo-attributes")
     ticks = [row["threshold"] for row in table]
-    if len(ticks) <= 8:
+    steps = np.diff(np.log10(ticks))
+    if len(ticks) > 1 and steps.min() > 0.1 * steps.sum():  # room for a label at each
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks], minor=False)
         axis.minorticks_off()
     axis.grid(axis="y", color="0.9")

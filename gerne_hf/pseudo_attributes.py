@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import datasets
@@ -15,79 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .columns import add_column
+from .files import write_json
 from .groups import GroupIndex
-from .reports import format_table, write_json
-
-HARD, EASY = 0, 1
-PSEUDO_NAMES = ("hard", "easy")
-"""The pseudo-attribute's values: the least confident rows of each class, and the others."""
+from .thresholds import HARD, PSEUDO_NAMES, check_threshold, pseudo_attributes
 
 SCORES_FILE = "scores.parquet"
 RECORD_FILE = "pseudo_attributes.json"
 _CONTENT_ROWS = 64  # rows whose content is part of a fingerprint
-
-
-def hard_counts(class_counts: np.ndarray | Sequence[int], threshold: float) -> np.ndarray:
-    """`floor(t n)` for each class, exactly: 0.29 of 100 rows are 29, whatever binary fractions make of it.
-
-    Args:
-        class_counts (array of shape `(K,)`): rows of each class.
-        threshold (`float`): t, in (0, 1).
-
-    Returns:
-        `np.ndarray` of shape `(K,)`, int64.
-    """
-    share = Fraction(repr(float(threshold)))
-    return np.array([math.floor(share * int(count)) for count in class_counts], dtype=np.int64)
-
-
-def check_threshold(class_counts: np.ndarray | Sequence[int], threshold: float, label_names: Sequence[str]) -> None:
-    """Refuse a threshold that leaves a part of a class empty.
-
-    Raises:
-        ValueError: names the class, and the smallest and the largest threshold that work for all classes.
-    """
-    if not 0.0 < threshold < 1.0:
-        raise ValueError(f"the threshold t must lie in (0, 1); found {threshold}")
-    hard = hard_counts(class_counts, threshold)
-    for name, count, part in zip(label_names, class_counts, hard, strict=True):
-        if 0 < part < count:
-            continue
-        if count < 2:
-            raise ValueError(f"class {name} has {count} rows and cannot be split into hard and easy ones")
-        raise ValueError(
-            f"threshold {threshold:g} makes {part} of the {count:,} rows of class {name} hard, and neither part may "
-            f"be empty. The smallest threshold that works for all classes is {smallest_threshold(class_counts):g}"
-        )
-
-
-def smallest_threshold(class_counts: np.ndarray | Sequence[int]) -> float:
-    """The smallest t, in six digits, for which every class has a hard row."""
-    exact = Fraction(1, int(min(class_counts)))
-    digits = 6 - math.ceil(math.log10(exact))
-    return float(Fraction(math.ceil(exact * 10**digits), 10**digits))
-
-
-def pseudo_attributes(scores: np.ndarray, labels: np.ndarray, threshold: float, num_classes: int) -> np.ndarray:
-    """Pseudo-attribute of each row: of every class the `floor(t n)` rows of lowest score are hard, the rest easy.
-
-    Args:
-        scores (`np.ndarray` of shape `(N,)`): the biased model's softmax probability of the true class. Of equal
-            scores the earlier row is the lower one.
-        labels (`np.ndarray` of shape `(N,)`): class ids.
-        threshold (`float`): t, in (0, 1).
-        num_classes (`int`): K.
-
-    Returns:
-        `np.ndarray` of shape `(N,)`, uint8: 0 is hard, 1 is easy.
-    """
-    labels = np.asarray(labels)
-    counts = np.bincount(labels, minlength=num_classes)
-    result = np.full(len(labels), EASY, dtype=np.uint8)
-    for label, hard in enumerate(hard_counts(counts, threshold)):
-        rows = np.flatnonzero(labels == label)
-        result[rows[np.argsort(scores[rows], kind="stable")[:hard]]] = HARD
-    return result
 
 
 def provisional_index(classes: GroupIndex, threshold: float) -> GroupIndex:
@@ -249,8 +181,9 @@ class PseudoAttributes:
         """
         rows = np.arange(len(self.scores)) if rows is None else np.asarray(rows)
         known = GroupIndex.from_arrays(self.labels[rows], true_attributes)
-        share, present = known.alpha, known.counts > 0
-        small = present & (share < 1.0 / present.sum(axis=1, keepdims=True) - 1e-12)
+        present = known.counts > 0  # in integers: a class may have no known rows
+        totals, values = (part.sum(axis=1, keepdims=True) for part in (known.counts, present))
+        small = present & (known.counts * values < totals)
         minority = small.ravel()[known.codes]
         table = []
         for threshold in thresholds:
@@ -306,19 +239,6 @@ class PseudoAttributes:
             pseudo.check_dataset(dataset)
             pseudo._dataset = dataset
         return pseudo
-
-
-def format_recovery(table: Sequence[dict[str, float]]) -> str:
-    """The result of [`PseudoAttributes.recovery`] as a Markdown table, shares in per cent."""
-    rows = [
-        [
-            f"{entry['threshold']:g}",
-            f"{entry['hard_rows']:,}",
-            *("-" if entry[name] is None else f"{100 * entry[name]:.1f}" for name in ("precision", "recall")),
-        ]
-        for entry in table
-    ]
-    return format_table(["threshold t", "hard rows", "precision, %", "recall, %"], rows)
 
 
 def fingerprint(dataset: Any, label_column: str | None = None, columns: Sequence[str] | None = None) -> str:

@@ -1,13 +1,15 @@
 """What a run leaves behind for people: the group table, `group_metrics.json`, the picture of the training."""
 
-import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from transformers.utils import logging
 
+from .files import format_table, write_json
 from .metrics import SUMMARY_METRICS
+from .thresholds import smallest_threshold
 
 if TYPE_CHECKING:
     from .trainer import GerneTrainer
@@ -16,20 +18,9 @@ logger = logging.get_logger(__name__)
 
 GROUP_METRICS_FILE = "group_metrics.json"
 TRAINING_PICTURE_FILE = "training.png"
+RECOVERY_PICTURE_FILE = "pseudo_attributes.png"
+RECOVERY_THRESHOLDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MAX_TABLE_GROUPS = 24
-
-
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up; the first column is flush left, the others flush right."""
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
-    lines = ["| " + " | ".join(_pad(row, widths)) + " |" for row in [header, *rows]]
-    rule = "|" + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths))
-    return "\n".join([lines[0], rule + "|", *lines[1:]])
-
-
-def _pad(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    cells = [str(cell) for cell in row]
-    return [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
 
 
 def format_group_table(result: dict[str, Any]) -> str:
@@ -103,11 +94,37 @@ def group_report(trainer: "GerneTrainer") -> dict[str, Any]:
         }
     if trainer.pseudo is not None:
         report["pseudo_attributes"] = {
+            "recovery": recovery_of(trainer),
             "threshold": args.threshold,
             "biased_model_class_balanced_accuracy": trainer.pseudo.record.get("class_balanced_accuracy"),
             "fingerprint": trainer.pseudo.fingerprint,
         }
     return report
+
+
+def recovery_of(trainer: "GerneTrainer") -> list[dict[str, float]]:
+    """How well pseudo-attributes recover the minority over the threshold, for a trainer that has fitted a biased model
+    and whose training set has the true attributes, which are used for nothing else; empty for others."""
+    reference = trainer.reference_groups
+    if trainer.pseudo is None or not trainer.args.pseudo_attributes or reference.num_attributes < 2:
+        return []
+    counts = reference.counts.sum(axis=1)
+    thresholds = [t for t in RECOVERY_THRESHOLDS if t >= smallest_threshold(counts)]
+    attributes = (reference.codes % reference.num_attributes).astype(np.int64)
+    return trainer.pseudo.recovery(attributes, sorted({*thresholds, trainer.args.threshold}))
+
+
+def format_recovery(table: Sequence[dict[str, float]]) -> str:
+    """The result of [`PseudoAttributes.recovery`] as a Markdown table, shares in per cent."""
+    rows = [
+        [
+            f"{entry['threshold']:g}",
+            f"{entry['hard_rows']:,}",
+            *("-" if entry[name] is None else f"{100 * entry[name]:.1f}" for name in ("precision", "recall")),
+        ]
+        for entry in table
+    ]
+    return format_table(["threshold t", "hard rows", "precision, %", "recall, %"], rows)
 
 
 def save_group_metrics(trainer: "GerneTrainer", directory: str | None = None) -> str | None:
@@ -125,42 +142,28 @@ def save_group_metrics(trainer: "GerneTrainer", directory: str | None = None) ->
     return path
 
 
-def write_json(value: Any, path: str) -> None:
-    """Write strict JSON; a failure leaves the file that was there."""
-    partial = path + ".partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(_finite(value), file, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-    os.replace(partial, path)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: an unbounded beta is written as null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value
-
-
 def report_training(trainer: "GerneTrainer") -> None:
     """At the end of training: the group table of each evaluation set, `group_metrics.json`, and the picture."""
     if trainer.eval_dataset is not None:
         _evaluate_if_stale(trainer)
     if not trainer.is_world_process_zero():
         return
+    if trainer.args.load_best_model_at_end and trainer.state.best_metric is not None:
+        metric, step = trainer.args.metric_for_best_model.removeprefix("eval_"), trainer.state.best_global_step
+        print(f"\nModel of step {step}, selected on {metric} ({trainer.state.best_metric:.4g})", flush=True)
     for prefix, result in trainer.group_results.items():
         print(
             f"\nGroups of the evaluation set ({prefix}, step {result['step']})\n{format_group_table(result)}\n",
             flush=True,
         )
+    recovery = recovery_of(trainer)
+    if recovery:
+        print(f"\nMinority rows among the hard ones of the training set\n{format_recovery(recovery)}\n", flush=True)
     if trainer.groups is not None:
         path = save_group_metrics(trainer)
         logger.info(f"Group metrics saved to {path}")
     try:
-        from .plots import plot_training
+        from .plots import plot_pseudo_attributes, plot_training
     except ImportError:
         logger.warning_once(
             "No picture of the training was drawn: matplotlib is not installed. `pip install gerne_hf[plots]` adds it."
@@ -168,6 +171,8 @@ def report_training(trainer: "GerneTrainer") -> None:
         return
     if trainer.args.should_save:
         plot_training(trainer.state.log_history, os.path.join(trainer.args.output_dir, TRAINING_PICTURE_FILE))
+        if recovery:
+            plot_pseudo_attributes(recovery, os.path.join(trainer.args.output_dir, RECOVERY_PICTURE_FILE))
 
 
 def _evaluate_if_stale(trainer: "GerneTrainer") -> None:

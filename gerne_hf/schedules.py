@@ -23,5 +23,5 @@ def scheduled_beta(schedule: str, beta: float, progress: float, ramp: float = 0.
     if schedule == "constant":
         return beta
     if schedule == "linear":
-        return -1.0 + (beta + 1.0) * min(progress / ramp, 1.0)
+        return beta if progress >= ramp else min(-1.0 + (beta + 1.0) * progress / ramp, beta)
     raise ValueError(f"unknown beta_schedule {schedule!r}; the schedules are {', '.join(BETA_SCHEDULES)}")

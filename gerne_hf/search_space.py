@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .distributions import beta_bounds, group_proportions, uniform_target
-from .pseudo_attributes import hard_counts, smallest_threshold
+from .thresholds import hard_counts, smallest_threshold
 
 if TYPE_CHECKING:
     import optuna

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .reports import format_table
+from .files import format_table
 
 if TYPE_CHECKING:
     import optuna

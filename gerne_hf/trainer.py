@@ -20,11 +20,12 @@ from .plans import BatchPlan, check_rows
 from .pseudo_attributes import PseudoAttributes, provisional_index
 from .reports import report_training
 from .sampling import GroupSampler
+from .tuning import TuningMixin
 
 logger = logging.get_logger(__name__)
 
 
-class GerneTrainer(PlanTrainingMixin, GroupEvaluationMixin, Trainer):
+class GerneTrainer(PlanTrainingMixin, GroupEvaluationMixin, TuningMixin, Trainer):
     """A drop-in for [`~transformers.Trainer`] that debiases a classifier by gradient extrapolation.
 
     Each step computes the gradient of `L_ext = L_lb + beta (L_lb - L_b)` (Eq. 5, 7) over a batch laid out by
@@ -197,7 +198,7 @@ class GerneTrainer(PlanTrainingMixin, GroupEvaluationMixin, Trainer):
 
     def train(self, *args, **kwargs):
         """The parent's; at the end the group table is printed and `group_metrics.json` and a picture are written."""
-        if self.args.world_size > 1 and self.model_wrapped is self.model:
+        if self.args.world_size > 1 and self.model is not None and self.model_wrapped is self.model:
             # evaluate() marks a model as prepared without wrapping it, so accelerate would leave it out of DDP here:
             # the processes would train models that drift apart, silently.
             vars(self.model).pop("_is_accelerate_prepared", None)

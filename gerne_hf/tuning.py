@@ -10,7 +10,7 @@ from accelerate.utils import broadcast_object_list
 from transformers.trainer_utils import BestRun
 from transformers.utils import logging
 
-from .reports import write_json
+from .files import write_json
 from .search_space import PLANS_WITH_BETA, draw_settings
 from .studies import (
     MADE_WITH,

@@ -23,7 +23,7 @@ from transformers import (
 
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.cli import RecipeArguments, parse_arguments
-from gerne_hf.comparison import compare
+from gerne_hf.comparison import run_recipe
 from gerne_hf.data.waterbirds import LABELS, WaterbirdFeatures, demo_waterbirds, load_waterbirds
 from gerne_hf.models import MLPConfig, MLPForImageClassification, freeze_batch_norm, frozen_features
 
@@ -56,8 +56,9 @@ def pretrained_model(name: str, image_size: int) -> PreTrainedModel:
     model = AutoModelForImageClassification.from_pretrained(
         name, num_labels=len(LABELS), ignore_mismatched_sizes=True, dtype=torch.float32, **LABEL_MAPS
     )
-    if hasattr(model.config, "pretrained_cfg"):  # timm's image processor must prepare images as they are trained on
+    if hasattr(model.config, "pretrained_cfg"):  # timm's settings: images as they are trained on, names of the classes
         model.config.pretrained_cfg.update(input_size=[3, image_size, image_size], crop_pct=1.0, crop_mode="squash")
+        model.config.label_names = LABELS
     return model
 
 
@@ -71,12 +72,14 @@ def normalization(name: str) -> tuple[list[float], list[float]]:
 
 
 def on_features(data: dict, model: PreTrainedModel) -> tuple[dict, Callable[[], PreTrainedModel]]:
-    """The data as a frozen model sees it, and what makes a linear head for it."""
-    features = {}
-    for name, split in data.items():
-        vectors = frozen_features(model, split, description=f"Features of {name} images")
-        features[name] = WaterbirdFeatures(vectors, split.labels, split.places)
-    config = MLPConfig(image_size=1, num_channels=vectors.shape[1], hidden_sizes=[], **LABEL_MAPS)
+    """The data as a frozen model sees it, standardized by the training rows, and what makes a linear head for it."""
+    vectors = {name: frozen_features(model, split, description=f"Features, {name}") for name, split in data.items()}
+    mean, deviation = vectors["train"].mean(dim=0), vectors["train"].std(dim=0) + 1e-3  # some units never fire
+    features = {
+        name: WaterbirdFeatures((vectors[name] - mean) / deviation, split.labels, split.places)
+        for name, split in data.items()
+    }
+    config = MLPConfig(image_size=1, num_channels=len(mean), hidden_sizes=[], **LABEL_MAPS)
     return features, lambda: MLPForImageClassification(config)
 
 
@@ -101,7 +104,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
     if arguments.freeze_backbone:
         data, make_model = on_features(data, make_model().to(config.device))
 
-    def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer] = GerneTrainer) -> GerneTrainer:
+    def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         def init() -> PreTrainedModel:
             model = make_model()
             return freeze_batch_norm(model) if arguments.freeze_batch_norm else model
@@ -115,8 +118,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
             optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
         )
 
-    seeds = arguments.seed_list(config.seed)
-    return compare(arguments.methods(config.plan), config, make_trainer, data["test"], seeds)
+    return run_recipe(arguments, config, make_trainer, data["test"])
 
 
 if __name__ == "__main__":

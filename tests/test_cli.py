@@ -1,13 +1,16 @@
 """Arguments of the recipes: which settings file is read, what wins, and what is refused."""
 
 import importlib.util
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from gerne_hf import GerneConfig
+from gerne_hf.baselines import BaselineConfig
 from gerne_hf.cli import RecipeArguments, parse_arguments
+from gerne_hf.methods import METHODS
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -156,6 +159,82 @@ def test_seeds(seeds, expected):
     assert RecipeArguments(seeds=seeds).seed_list(42) == expected
 
 
+def test_every_method_can_be_compared():
+    arguments = RecipeArguments(compare=",".join(METHODS))
+    assert arguments.methods("pseudo") == [*(name for name in METHODS if name != "pseudo"), "pseudo"]
+
+
+def test_settings_of_the_baselines_are_arguments(recipe):
+    _, config = parse(recipe, "--group_dro_step_size", "0.5", "--jtt_upweight", "3")
+    assert isinstance(config, BaselineConfig)
+    assert (config.group_dro_step_size, config.jtt_upweight) == (0.5, 3.0)
+
+
+def test_tune(recipe):
+    assert parse(recipe)[0].tune == 0
+    assert parse(recipe, "--tune", "7")[0].tune == 7
+    (recipe.parent / "mine.yaml").write_text("output_dir: out\ntune: 5\n")
+    assert parse(recipe, "--config", recipe.parent / "mine.yaml")[0].tune == 5
+    assert parse(recipe, "--config", recipe.parent / "mine.yaml", "--tune", "2")[0].tune == 2
+
+
+def test_a_number_of_trials_that_is_none(recipe, capsys):
+    with pytest.raises(SystemExit):
+        parse(recipe, "--tune", "many")
+    assert "--tune" in capsys.readouterr().err
+
+
+# ---- settings of single methods -----------------------------------------------------------------------------------
+
+OWN = {"resampling": {"learning_rate": 0.1}, "jtt": {"biased_epochs": 2}}
+
+
+def test_no_settings_of_single_methods(recipe):
+    assert parse(recipe)[0].settings_by_method() == {}
+
+
+def test_settings_of_single_methods_in_the_settings_file(recipe):
+    lines = "output_dir: out\nmethod_settings:\n  resampling:\n    learning_rate: 0.1\n  jtt:\n    biased_epochs: 2\n"
+    (recipe.parent / "mine.yaml").write_text(lines)
+    arguments, _ = parse(recipe, "--config", recipe.parent / "mine.yaml")
+    assert arguments.settings_by_method() == OWN
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_settings_of_single_methods_on_the_command_line(recipe, joined):
+    text = json.dumps(OWN)
+    arguments, _ = parse(recipe, *([f"--method_settings={text}"] if joined else ["--method_settings", text]))
+    assert arguments.settings_by_method() == OWN
+
+
+def test_the_command_line_wins_over_the_files_settings_of_single_methods(recipe):
+    (recipe.parent / "mine.yaml").write_text("output_dir: out\nmethod_settings:\n  erm:\n    learning_rate: 0.1\n")
+    extra = ["--config", recipe.parent / "mine.yaml", "--method_settings", json.dumps(OWN)]
+    assert parse(recipe, *extra)[0].settings_by_method() == OWN
+
+
+def test_settings_of_single_methods_are_copied():
+    arguments = RecipeArguments(method_settings={"erm": {"learning_rate": 0.1}})
+    arguments.settings_by_method()["erm"]["learning_rate"] = 5.0
+    arguments.settings_by_method()["jtt"] = {}
+    assert arguments.settings_by_method() == {"erm": {"learning_rate": 0.1}}
+
+
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        ("{erm: 1", "method_settings is no JSON"),
+        ("3", "must be settings by method"),
+        ('["erm"]', "must be settings by method"),
+        ('{"erm": 0.1}', "must be settings by method"),
+        ({"erm": None}, "must be settings by method"),
+    ],
+)
+def test_settings_that_are_not_by_method_are_refused(value, message):
+    with pytest.raises(ValueError, match=message):
+        RecipeArguments(method_settings=value).settings_by_method()
+
+
 @pytest.mark.parametrize("path", sorted((RECIPES / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_settings_that_the_recipes_come_with(path, tmp_path):
     name = next(recipe for recipe in RECIPES.glob("*.py") if path.stem.startswith(recipe.stem))
@@ -165,6 +244,6 @@ def test_the_settings_that_the_recipes_come_with(path, tmp_path):
     arguments, config = parse_arguments(
         module.Arguments, str(name), ["--config", str(path), "--output_dir", str(tmp_path)]
     )
-    assert config.attribute_columns in (("negation",), ("colour",))
+    assert config.attribute_columns in (("negation",), ("colour",), ("place",))
     assert config.plan == "independent" and arguments.methods(config.plan) == ["erm", "independent"]
     assert config.output_dir == str(tmp_path) and isinstance(config.learning_rate, float)

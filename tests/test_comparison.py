@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
 from gerne_hf import GerneTrainer
-from gerne_hf.comparison import _save, compare, format_comparison
+from gerne_hf.comparison import _save_picture, compare, format_comparison
 
 TEST = [[13, 17], [19, 11]]
 SEEDS = (3, 5)
@@ -60,9 +60,10 @@ def compared(tmp_path_factory):
     train, validation = table(SKEWED), table([[6, 5], [4, 7]], seed=8)
     settings = config(folder, max_steps=6, eval_strategy="steps", eval_steps=3, learning_rate=0.5)
 
-    def make_trainer(run):
+    def make_trainer(run, trainer_class):
         made.append(run)
-        return GerneTrainer(
+        assert trainer_class is GerneTrainer
+        return trainer_class(
             model_init=lambda: mlp(run.seed),
             args=run,
             train_dataset=train,
@@ -126,7 +127,8 @@ def test_runs_differ_in_plan_seed_and_folder_alone(compared):
     for run in made:
         mine, given = run.to_dict(), settings.to_dict()
         changed = {key for key in given if mine[key] != given[key]}
-        assert changed <= {"plan", "seed", "output_dir"}
+        assert changed <= {"plan", "seed", "output_dir", "pseudo_attributes_dir", "class_balanced"}
+        assert run.class_balanced == (run.plan != "erm")
     assert (settings.plan, settings.seed, settings.output_dir) == ("independent", 42, str(compared["folder"]))
 
 
@@ -187,7 +189,8 @@ def test_each_run_leaves_its_report_in_its_folder(compared):
         assert report["method"]["plan"] == {"ERM": "erm", "GERNE": "independent"}[method]
         assert {"eval", "test"} <= set(report["evaluations"])
         result = compared["results"][method][SEEDS.index(seed)]
-        expected = {key: value for key, value in result.items() if key not in ("seed", "train_seconds")}
+        expected = {key: value for key, value in result.items() if key not in ("seed", "train_seconds", "validation")}
+        assert result["validation"]["worst_group_accuracy"] == report["evaluations"]["eval"]["worst_group_accuracy"]
         assert report["evaluations"]["test"] == expected
         assert report["evaluations"]["test"]["step"] == 6
         assert (folder / "training.png").is_file()
@@ -219,5 +222,5 @@ def test_the_main_folder_holds_the_model_of_its_run(compared):
 
 def test_without_matplotlib_there_is_no_picture(compared, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gerne_hf.plots", None)
-    _save(compared["results"], str(tmp_path / "new"))
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["comparison.json"]
+    _save_picture(compared["results"], str(tmp_path))
+    assert not list(tmp_path.iterdir())

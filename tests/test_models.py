@@ -1,12 +1,29 @@
-"""The multilayer perceptron: shapes, loss, and the way to disk and back."""
+"""The multilayer perceptron: shapes, loss, and the way to disk and back. Frozen backbones, BatchNorm, weight files."""
+
+import copy
+import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
-from gerne_hf.models import MLPConfig, MLPForImageClassification
+from gerne_hf.models import (
+    MLPConfig,
+    MLPForImageClassification,
+    classification_head,
+    freeze_batch_norm,
+    frozen_features,
+)
 
 
 def linears(model):
@@ -19,6 +36,7 @@ def linears(model):
         ({}, [(2352, 100), (100, 100), (100, 2)]),
         ({"image_size": 8, "num_labels": 10}, [(192, 100), (100, 100), (100, 10)]),
         ({"image_size": 4, "num_channels": 1, "hidden_sizes": [7], "num_labels": 3}, [(16, 7), (7, 3)]),
+        ({"image_size": 1, "num_channels": 9, "hidden_sizes": []}, [(9, 2)]),
     ],
 )
 def test_layers_follow_the_config(settings, sizes):
@@ -75,3 +93,99 @@ def test_hidden_sizes_are_not_shared_between_configs():
     first, second = MLPConfig(), MLPConfig()
     first.hidden_sizes.append(7)
     assert second.hidden_sizes == [100, 100]
+
+
+def test_without_hidden_layers_it_is_a_linear_model(tmp_path):
+    model = MLPForImageClassification(MLPConfig(image_size=1, num_channels=6, hidden_sizes=[], num_labels=3))
+    features = torch.randn(4, 6, 1, 1)
+    expected = features[:, :, 0, 0] @ model.classifier.weight.T + model.classifier.bias
+    torch.testing.assert_close(model(features).logits, expected)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForImageClassification.from_pretrained(tmp_path)
+    assert loaded.config.hidden_sizes == [] and torch.equal(loaded(features).logits, model(features).logits)
+
+
+# ---- frozen backbones ---------------------------------------------------------------------------------------------
+
+
+def tiny_resnet(num_labels=3):
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic"}
+    return ResNetForImageClassification(ResNetConfig(num_labels=num_labels, **sizes))
+
+
+def tiny_vit():
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    return ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, num_labels=3, **sizes))
+
+
+def tiny_timm():
+    from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
+
+    config = TimmWrapperConfig(architecture="test_efficientnet", num_labels=3)
+    return TimmWrapperForImageClassification(config)
+
+
+@pytest.mark.parametrize("make", [tiny_resnet, tiny_vit, tiny_timm])
+def test_features_are_what_the_head_sees(make):
+    torch.manual_seed(0)
+    model = make().train()
+    images = torch.randn(10, 3, 16, 16)
+    features = frozen_features(model, [{"pixel_values": image, "label": 0} for image in images], batch_size=4)
+    head = classification_head(model)
+    assert features.shape == (10, head.in_features) and features.dtype == torch.float32
+    assert not model.training and not features.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(head(features), model(images).logits)
+    assert not head._forward_pre_hooks
+
+
+def test_a_model_without_a_linear_head_is_named():
+    model = tiny_resnet()
+    model.classifier = nn.Identity()
+    with pytest.raises(ValueError, match="ResNetForImageClassification has no linear layer with 3 outputs"):
+        classification_head(model)
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_trains_its_scale():
+    model = freeze_batch_norm(tiny_resnet()).train()
+    statistics = {name: value.clone() for name, value in model.named_buffers()}
+    assert len(statistics) >= 12 and model.training
+    images, labels = 3 + torch.randn(6, 3, 16, 16), torch.tensor([0, 1, 2, 0, 1, 2])
+    trained = model(images, labels).loss
+    trained.backward()
+    assert all(torch.equal(value, statistics[name]) for name, value in model.named_buffers())
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    torch.testing.assert_close(trained, model.eval()(images, labels).loss)
+
+    for module in copy.deepcopy(model).train().modules():  # a copy keeps its own layers frozen
+        if isinstance(module, nn.BatchNorm2d):
+            assert not module.training and module.train.__self__ is module
+
+
+# ---- weights that come as a package -------------------------------------------------------------------------------
+
+
+def test_every_tensor_of_the_weight_file_has_its_place_in_timm():
+    import timm
+
+    path = Path(__file__).parent.parent / "benchmarks" / "backbones.py"
+    spec = importlib.util.spec_from_file_location("backbones", path)
+    backbones = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(backbones)
+
+    def layer(name):
+        tensors = (
+            ("weight", "bias", "running_mean", "running_var", "num_batches_tracked") if "bn" in name else ("weight",)
+        )
+        return [f"{name}.{tensor}" for tensor in tensors]
+
+    names = [*layer("_conv_stem"), *layer("_bn0"), *layer("_conv_head"), *layer("_bn1"), "_fc.weight", "_fc.bias"]
+    for i in range(16):
+        for part in backbones.OTHER_BLOCKS if i else backbones.FIRST_BLOCK:
+            names += layer(f"_blocks.{i}.{part}")
+    with torch.device("meta"):
+        model = timm.create_model("tf_efficientnet_lite0")
+    blocks = [f"blocks.{i}.{j}" for i, stage in enumerate(model.blocks) for j in range(len(stage))]
+    renamed = [backbones.timm_name(name, blocks) for name in names]
+    assert len(names) == 296 and sorted(renamed) == sorted(model.state_dict())
+    assert backbones.timm_name("_blocks.15._project_conv.weight", blocks) == "blocks.6.0.conv_pwl.weight"

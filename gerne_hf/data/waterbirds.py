@@ -213,9 +213,9 @@ DEMO_TIED = 0.95
 
 
 def demo_waterbirds(
-    train_rows: int = 1600, validation_rows: int = 600, test_rows: int = 1200, image_size: int = 24, seed: int = 0
+    train_rows: int = 1200, validation_rows: int = 600, test_rows: int = 1200, image_size: int = 32, seed: int = 0
 ) -> dict[str, Waterbirds]:
-    """Small drawn birds: a landbird has a round body, a waterbird a long flat one with a neck.
+    """Small drawn birds: a landbird has a round body, a waterbird a long one with a neck.
 
     Land is greenish with upright stems, water bluish with waves. In training the place is tied to the bird, in
     validation and test each group is equally large.
@@ -250,16 +250,16 @@ def _draw(rng: np.random.Generator, labels: np.ndarray, places: np.ndarray, size
 
     along = np.where(places[:, None, None] == 0, x, y)[:, None]
     pattern = np.sin(2 * np.pi * (draw(3, 6) * along + draw(0, 1)))
-    green, blue = np.array([0.3, 0.5, 0.3]), np.array([0.3, 0.4, 0.6])
+    green, blue = np.array([0.25, 0.4, 0.25]), np.array([0.25, 0.3, 0.4])
     ground = np.where(places[:, None] == 0, green, blue)[:, :, None, None] + draw(-0.1, 0.1, 3)
-    images = ground + 0.12 * pattern
+    images = ground + 0.1 * pattern
 
     water = (labels == 1)[:, None, None, None]
     left, top = draw(0.35, 0.65), draw(0.4, 0.65)
-    wide, high = np.where(water, 0.26, 0.2), np.where(water, 0.13, 0.2)
+    wide, high = np.where(water, 0.3, 0.22), np.where(water, 0.15, 0.22)
     body = ((x - left) / wide) ** 2 + ((y - top) / high) ** 2 < 1
     side = rng.choice([-1.0, 1.0], (rows, 1, 1, 1))
-    neck = water & (np.abs(x - left - side * 0.2) < 0.045) & (y < top) & (y > top - 0.35)
-    images = np.where(body | neck, draw(0.1, 0.9, 3), images)
+    neck = water & (np.abs(x - left - side * 0.24) < 0.06) & (y < top) & (y > top - 0.4)
+    images = np.where(body | neck, draw(0.5, 0.75) + draw(-0.15, 0.15, 3), images)
     images = images + rng.normal(0, 0.08, images.shape)
     return (255 * images.clip(0, 1)).astype(np.uint8)
