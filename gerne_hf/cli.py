@@ -26,7 +26,8 @@ class RecipeArguments:
         seeds (`str`, *optional*): a run of each method for each of these, separated by commas; `seed` if not given.
         tune (`int`, defaults to `0`): trials of a search for c, beta and (with pseudo-attributes) t before the final
             runs, selected on the validation set.
-        method_settings (`dict`, *optional*): by method, settings of its own; in the YAML file, or as JSON.
+        method_settings (`str` or `dict`, *optional*): by method, settings of its own: as JSON on the command line, as
+            a mapping in the YAML file.
     """
 
     config: str | None = field(default=None, metadata={"help": "YAML file of settings; the command line wins."})
@@ -36,7 +37,7 @@ class RecipeArguments:
     seeds: str | None = field(default=None, metadata={"help": "Seeds of the runs, such as 0,1,2."})
 
     tune: int = field(default=0, metadata={"help": "Trials of a search on the validation set before the final runs."})
-    method_settings: str | dict | None = field(
+    method_settings: str | None = field(
         default=None, metadata={"help": 'Settings of single methods as JSON: {"resampling": {"learning_rate": 0.1}}.'}
     )
 

@@ -42,8 +42,8 @@ def compare(
     """Train each method for each seed, evaluate it once on the test set, print one table and save it.
 
     The run of the last method with the first seed goes to `config.output_dir`, every other to a folder of its own
-    below it. There, too, lie `comparison.json` and, with matplotlib, `comparison.png`; both are written anew after
-    every run, so that an interrupted comparison keeps what it has.
+    below it. There, too, lie `comparison.json`, written anew after every run, so that an interrupted comparison keeps
+    what it has, and, with matplotlib, `comparison.png`.
 
     Args:
         methods (`Sequence[str]`): names in [`METHODS`]; the last one is the main one.
@@ -60,15 +60,9 @@ def compare(
     Raises:
         ValueError: for methods or fields that do not exist; before anything is trained.
     """
-    settings = settings or {}
-    check_methods(list(methods), settings, config)
+    runs = _configs(methods, config, seeds, settings or {})
     main = methods[-1]
-    runs = {
-        (name, seed): method_config(config, name, settings, seed=seed, **_folders(config, name, seed, main, seeds))
-        for name in methods
-        for seed in seeds
-    }
-    results: dict[str, list[dict[str, Any]]] = {}
+    results: dict[str, list[dict[str, Any]]] = {METHODS[name].title: [] for name in methods}
     trained: dict[tuple[str, int], tuple[GerneTrainer, float]] = {}
     kept = {METHODS[name].start for name in methods} - {None}
     for (name, seed), run in runs.items():
@@ -93,17 +87,31 @@ def compare(
         result = {**trainer.group_results["test"], "seed": seed, "train_seconds": round(seconds, 1)}
         validation = trainer.group_results.get("eval", {})
         result["validation"] = {key: validation[key] for key in _SUMMARIES.values() if key in validation}
-        results.setdefault(method.title, []).append(result)
+        results[method.title].append(result)
         if name == main and seed == seeds[0]:
             trainer.save_model(run.output_dir)
         if name in kept:
             trained[name, seed] = trainer, seconds
         if PartialState().is_main_process:
-            write_json(results, os.path.join(config.output_dir, COMPARISON_FILE))
+            done = {title: runs_of for title, runs_of in results.items() if runs_of}
+            write_json(done, os.path.join(config.output_dir, COMPARISON_FILE))
     if PartialState().is_main_process:
         print(f"\nTest set, {_seed_note(seeds)}\n{format_comparison(results)}\n", flush=True)
         _save_picture(results, config.output_dir)
     return results
+
+
+def _configs(methods, config, seeds, settings) -> dict[tuple[str, int], GerneConfig]:
+    """The config of every run, in the order of training: those that take over another's model come last."""
+    check_methods(list(methods), settings, config)
+    order = sorted(methods, key=lambda name: METHODS[name].start is not None)
+    return {
+        (name, seed): method_config(
+            config, name, settings, seed=seed, **_folders(config, name, seed, methods[-1], seeds)
+        )
+        for name in order
+        for seed in seeds
+    }
 
 
 def _train(trainer: GerneTrainer) -> tuple[GerneTrainer, float]:
@@ -137,6 +145,7 @@ def run_recipe(arguments: "RecipeArguments", config: GerneConfig, make_trainer: 
     main = main_method(config)
     settings = arguments.settings_by_method()
     seeds = arguments.seed_list(config.seed)
+    _configs(arguments.methods(main), config, seeds, settings)  # bad values are found before the search
     if arguments.tune:
         trainer = make_trainer(method_config(config, main, settings, seed=seeds[0]), METHODS[main].trainer)
         settings[main] = {**settings.get(main, {}), **tune(trainer, arguments.tune)}

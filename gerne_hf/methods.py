@@ -67,6 +67,8 @@ def method_config(config: GerneConfig, name: str, settings: dict[str, dict[str, 
     """
     check_methods([name], settings or {}, config)
     own = dict((settings or {}).get(name, {}))
+    if name == "pseudo" and config.pseudo_attributes:  # the main method: its plan was chosen
+        own.setdefault("plan", config.plan)
     if "num_train_epochs" in own:
         own.setdefault("max_steps", -1)
     return replace(config, **{**METHODS[name].settings, **own, **more})

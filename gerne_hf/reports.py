@@ -84,7 +84,7 @@ def group_report(trainer: "GerneTrainer") -> dict[str, Any]:
         report["train_groups"] = {
             "label_names": list(groups.label_names),
             "attribute_names": list(groups.attribute_names),
-            "attribute_columns": [] if args.pseudo_attributes else list(args.attribute_columns),
+            "attribute_columns": list(args.attribute_columns) if groups is trainer.reference_groups else [],
             "counts": groups.counts.tolist(),
         }
         report["selection"] = {

@@ -108,9 +108,11 @@ class GerneTrainer(PlanTrainingMixin, GroupEvaluationMixin, TuningMixin, Trainer
         args = self.args
         needed = args.plan not in self._plans_without_attributes and not args.pseudo_attributes
         if needed and not args.attribute_columns:
+            others = " or ".join(map(repr, self._plans_without_attributes))
+            way_out = f"Without one only the plan {others} can be trained" if others else "Without one nothing can"
             raise ValueError(
-                f"plan {args.plan!r} needs attribute_column, the column (or columns) that holds the attribute. "
-                "Without one only the plan 'erm' can be trained, or any plan with pseudo_attributes=True"
+                f"{type(self).__name__} with plan {args.plan!r} needs attribute_column, the column (or columns) that "
+                f"holds the attribute. {way_out}, or any plan with pseudo_attributes=True"
             )
         known = needed or all(name in column_names(dataset) for name in args.attribute_columns)
         reference = GroupIndex.from_dataset(dataset, args.label_column, args.attribute_columns if known else None)

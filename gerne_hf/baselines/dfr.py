@@ -106,13 +106,18 @@ def collect_features(trainer: GerneTrainer, dataset: Any) -> np.ndarray:
     layer = last_layer(trainer.accelerator.unwrap_model(trainer.model))
     seen: list[torch.Tensor] = []
     handle = layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().float()))
-    own, trainer.preprocess_logits_for_metrics = trainer.preprocess_logits_for_metrics, lambda *_: seen.pop()
+    preprocess, metrics = trainer.preprocess_logits_for_metrics, trainer._user_compute_metrics
+    trainer.preprocess_logits_for_metrics, trainer._user_compute_metrics = lambda *_: seen.pop(), None
     try:
-        return trainer.predict(dataset, metric_key_prefix="features").predictions
+        features = trainer.predict(dataset, metric_key_prefix="features").predictions
     finally:
         handle.remove()
-        trainer.preprocess_logits_for_metrics = own
+        trainer.preprocess_logits_for_metrics, trainer._user_compute_metrics = preprocess, metrics
         trainer.group_results.pop("features", None)
+    features = np.concatenate(features) if isinstance(features, list) else features
+    if features.ndim != 2:
+        raise ValueError(f"the last layer sees inputs of shape {features.shape}; DFR needs one vector a row")
+    return features
 
 
 def refit_last_layer(trainer: GerneTrainer, dataset: Any = None, seed: int | None = None) -> float:
@@ -134,13 +139,13 @@ def refit_last_layer(trainer: GerneTrainer, dataset: Any = None, seed: int | Non
         raise ValueError("DFR needs one held-out data set with attributes; pass dataset=")
     if not trainer.args.attribute_columns:
         raise ValueError("DFR balances groups, so it needs attribute_column in the held-out data")
+    layer = last_layer(trainer.accelerator.unwrap_model(trainer.model))
+    if layer.bias is None:
+        raise ValueError("the model's last layer has no bias, which DFR fits")
     groups = trainer._groups_of(dataset, "evaluation")
     features = collect_features(trainer, dataset)
     seed = trainer.args.seed if seed is None else seed
     weight, bias, penalty = fit_last_layer(features, groups, seed)
-    layer = last_layer(trainer.accelerator.unwrap_model(trainer.model))
-    if layer.bias is None:
-        raise ValueError("the model's last layer has no bias, which DFR fits")
     with torch.no_grad():
         layer.weight.copy_(torch.as_tensor(weight))
         layer.bias.copy_(torch.as_tensor(bias))

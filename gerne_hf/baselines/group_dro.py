@@ -56,6 +56,11 @@ class GroupDROTrainer(GerneTrainer):
         if keeper.weights is None:
             filled = torch.from_numpy(self.groups.counts.ravel() > 0).float()
             keeper.weights = filled / filled.sum()
+        if len(keeper.weights) != self.groups.counts.size:
+            raise ValueError(
+                f"the checkpoint has weights of {len(keeper.weights)} groups, and the training set has "
+                f"{self.groups.counts.size}. Resume with the data it was trained on, or start anew"
+            )
         keeper.weights = torch.as_tensor(keeper.weights, dtype=torch.float32).to(self.args.device)
         return keeper.weights
 
