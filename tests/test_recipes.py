@@ -11,10 +11,13 @@ from PIL import Image
 
 from gerne_hf.data.colored_mnist import COLOURS as DIGIT_COLOURS
 from gerne_hf.data.multinli import ATTRIBUTES, LABELS
+from gerne_hf.data.waterbirds import LABELS as BIRDS
+from gerne_hf.data.waterbirds import PLACES
 
 ROOT = Path(__file__).parent.parent
 GROUPS = {
     "multinli": [f"{label}, {attribute}" for label in LABELS for attribute in ATTRIBUTES],
+    "waterbirds": [f"{bird}, {place}" for bird in BIRDS for place in PLACES],
     "colored_mnist": [f"{digit}, {colour}" for digit in range(10) for colour in sorted(DIGIT_COLOURS)],
 }
 
@@ -56,10 +59,11 @@ def check_files(output, erm, main="independent"):
     return json.loads((output / "comparison.json").read_text(encoding="utf-8"))
 
 
-SHORT = ("--demo", "--max_steps", 4, "--compare", "erm", "--eval_strategy", "no")
+SHORT = ("--demo", "--max_steps", 4, "--compare", "erm", "--eval_strategy", "no", "--save_strategy", "no")
+SHORT += ("--load_best_model_at_end", "false")
 
 
-@pytest.mark.parametrize("name, most", [("multinli", 24), ("colored_mnist", 24)])
+@pytest.mark.parametrize("name, most", [("multinli", 24), ("colored_mnist", 24), ("waterbirds", 24)])
 def test_a_short_demo(tmp_path, name, most):
     printed = launch(tmp_path, name, *SHORT, "--output_dir", tmp_path / "out")
     results = check_files(tmp_path / "out", "erm-seed42")
@@ -104,6 +108,31 @@ def test_a_settings_file_and_an_override(tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["hidden_sizes"] == [100]
 
 
+def test_a_search_then_all_methods_without_known_attributes(tmp_path):
+    """Tuning, then the final runs: known attributes, unknown ones, and a baseline on the same scores."""
+    output = tmp_path / "out"
+    printed = launch(
+        tmp_path,
+        *("colored_mnist", "--demo", "--max_steps", 4, "--eval_strategy", "steps", "--eval_steps", 2, "--tune", 2),
+        *("--compare", "erm,jtt,dfr,independent", "--pseudo_attributes", "true", "--threshold", 0.1),
+        *("--output_dir", output),
+    )
+    table = final_table(printed)
+    assert table["accuracy, %"] == ["ERM", "JTT", "DFR", "GERNE", "GERNE, unknown attributes"]
+    assert printed.index("Trials, compared on the evaluation set") < printed.index("=== ERM, seed 42")
+    search = json.loads((output / "search" / "search.json").read_text(encoding="utf-8"))
+    assert len(search["trials"]) == 2 and {"c", "beta", "threshold"} <= set(search["best"]["params"])
+    report = json.loads((output / "group_metrics.json").read_text(encoding="utf-8"))
+    for name in ("c", "beta"):
+        assert report["method"][name] == pytest.approx(search["best"]["params"][name])
+    assert report["pseudo_attributes"]["threshold"] == pytest.approx(search["best"]["params"]["threshold"])
+    assert {"precision", "recall"} <= set(report["pseudo_attributes"]["recovery"][0])
+    assert report["train_groups"]["attribute_names"] == ["hard", "easy"]
+    for picture in (output / "search" / "search.png", output / "pseudo_attributes.png", output / "comparison.png"):
+        with Image.open(picture) as image:
+            assert image.format == "PNG"
+
+
 # ---- the demos at their own settings ------------------------------------------------------------------------------
 
 
@@ -118,6 +147,13 @@ def full_demo(tmp_path, name):
 @pytest.mark.timeout(600)
 def test_the_multinli_demo_lifts_the_worst_group(tmp_path):
     erm, gerne = full_demo(tmp_path, "multinli")
+    assert gerne["worst_group_accuracy"] >= erm["worst_group_accuracy"] + 0.15
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_waterbirds_demo_lifts_the_worst_group(tmp_path):
+    erm, gerne = full_demo(tmp_path, "waterbirds")
     assert gerne["worst_group_accuracy"] >= erm["worst_group_accuracy"] + 0.15
 
 
