@@ -38,6 +38,7 @@ def compare(
     test_dataset: Any,
     seeds: Sequence[int] = (0,),
     settings: dict[str, dict[str, Any]] | None = None,
+    card: dict[str, Any] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Train each method for each seed, evaluate it once on the test set, print one table and save it.
 
@@ -52,6 +53,8 @@ def compare(
         test_dataset: the data set of the table's figures; read once a run, after training.
         seeds (`Sequence[int]`): a run for each.
         settings (`dict`, *optional*): by method, fields of the config with values of its own.
+        card (`dict`, *optional*): what the model card of the main run says besides, as for
+            [`~transformers.Trainer.create_model_card`]: `dataset`, `dataset_tags`, `license`, `language`.
 
     Returns:
         `dict[str, list[dict]]`: by method, the test result of [`group_metrics`] of each seed, with the `seed`, the
@@ -90,6 +93,7 @@ def compare(
         results[method.title].append(result)
         if name == main and seed == seeds[0]:
             trainer.save_model(run.output_dir)
+            main_trainer = trainer
         if name in kept:
             trained[name, seed] = trainer, seconds
         if PartialState().is_main_process:
@@ -98,6 +102,7 @@ def compare(
     if PartialState().is_main_process:
         print(f"\nTest set, {_seed_note(seeds)}\n{format_comparison(results)}\n", flush=True)
         _save_picture(results, config.output_dir)
+    main_trainer.create_model_card(**(card or {}))
     return results
 
 
@@ -130,7 +135,13 @@ def _folders(config: GerneConfig, name: str, seed: int, main: str, seeds: Sequen
     }
 
 
-def run_recipe(arguments: "RecipeArguments", config: GerneConfig, make_trainer: MakeTrainer, test_dataset: Any):
+def run_recipe(
+    arguments: "RecipeArguments",
+    config: GerneConfig,
+    make_trainer: MakeTrainer,
+    test_dataset: Any,
+    card: dict[str, Any] | None = None,
+) -> dict[str, list[dict[str, Any]]]:
     """What a recipe does with its data and models: `--tune N` where asked for, then [`compare`].
 
     Args:
@@ -138,6 +149,7 @@ def run_recipe(arguments: "RecipeArguments", config: GerneConfig, make_trainer: 
         config ([`GerneConfig`]): the recipe's settings; they describe the main method.
         make_trainer (`Callable`): makes a trainer of the given class, with a fresh model, from a config.
         test_dataset: read once a run, after training, and never by the search.
+        card (`dict`, *optional*): as in [`compare`].
 
     Returns:
         `dict[str, list[dict]]`: as [`compare`].
@@ -149,7 +161,7 @@ def run_recipe(arguments: "RecipeArguments", config: GerneConfig, make_trainer: 
     if arguments.tune:
         trainer = make_trainer(method_config(config, main, settings, seed=seeds[0]), METHODS[main].trainer)
         settings[main] = {**settings.get(main, {}), **tune(trainer, arguments.tune)}
-    return compare(arguments.methods(main), config, make_trainer, test_dataset, seeds, settings)
+    return compare(arguments.methods(main), config, make_trainer, test_dataset, seeds, settings, card)
 
 
 def format_comparison(results: dict[str, list[dict[str, Any]]]) -> str:

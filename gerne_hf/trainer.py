@@ -1,6 +1,7 @@
 """`GerneTrainer`: `transformers.Trainer` that trains on the extrapolated gradient of two batches (Algorithm 1)."""
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from .config import GerneConfig
 from .distributions import beta_bounds, biased_distribution, less_biased_distribution, uniform_target
 from .evaluation import GroupEvaluationMixin
 from .groups import GroupIndex
+from .model_card import build_card
 from .plan_training import PlanTrainingMixin
 from .plans import BatchPlan, check_rows
 from .pseudo_attributes import PseudoAttributes, provisional_index
@@ -210,6 +212,35 @@ class GerneTrainer(PlanTrainingMixin, GroupEvaluationMixin, TuningMixin, Trainer
         if trial is None:
             report_training(self)
         return output
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write a card that tells who the model works for to `output_dir/README.md`; arguments as for the parent."""
+        if not self.is_world_process_zero():
+            return
+        card = build_card(
+            self,
+            language=language,
+            license=license,
+            tags=tags,
+            model_name=model_name,
+            finetuned_from=finetuned_from,
+            tasks=tasks,
+            dataset_tags=dataset_tags,
+            dataset=dataset,
+            dataset_args=dataset_args,
+        )
+        card.save(os.path.join(self.args.output_dir, "README.md"))
 
 
 class _EpochOfSampler(TrainerCallback):

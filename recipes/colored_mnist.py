@@ -45,7 +45,8 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
             optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
         )
 
-    return run_recipe(arguments, config, make_trainer, data["test"])
+    card = {"dataset": "Colored MNIST", "dataset_tags": None if arguments.demo else "ylecun/mnist"}
+    return run_recipe(arguments, config, make_trainer, data["test"], card)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,8 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
 
         return trainer_for(data, tokenizer, init, run, trainer_class)
 
-    return run_recipe(arguments, config, make_trainer, data["test"])
+    card = {"dataset": "MultiNLI", "dataset_tags": None if arguments.demo else "nyu-mll/multi_nli", "language": "en"}
+    return run_recipe(arguments, config, make_trainer, data["test"], card)
 
 
 if __name__ == "__main__":

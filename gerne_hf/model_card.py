@@ -1,0 +1,142 @@
+"""Model cards that tell who a model works for: group tables, how the attributes were obtained, how it was selected."""
+
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .card_text import (
+    as_markdown,
+    attributes_text,
+    comparison_part,
+    intended_use,
+    known_limits,
+    loading_code,
+    method_table,
+    reproduction_command,
+    selection_text,
+    settings_table,
+    summary,
+    table_title,
+    training_picture,
+    versions_text,
+    worst_group,
+)
+from .reports import format_group_table, format_recovery, group_report
+
+if TYPE_CHECKING:
+    from .trainer import GerneTrainer
+
+TAGS = ("gerne", "group-robustness", "debiasing", "spurious-correlations")
+_CARD_METRICS = {
+    "worst_group_accuracy": "Worst-group accuracy",
+    "group_balanced_accuracy": "Group-balanced accuracy",
+    "accuracy": "Accuracy",
+}
+_TASKS = {"ForSequenceClassification": "text-classification", "ForImageClassification": "image-classification"}
+
+
+def build_card(trainer: "GerneTrainer", **given: Any) -> ModelCard:
+    """The card of a trained model.
+
+    Args:
+        trainer ([`GerneTrainer`]): after training; every evaluation it has run is on the card, "test" first.
+        given: what [`~transformers.Trainer.create_model_card`] takes: `language`, `license`, `tags`, `model_name`,
+            `finetuned_from`, `tasks`, `dataset_tags`, `dataset`, `dataset_args`.
+
+    Returns:
+        `huggingface_hub.ModelCard`
+    """
+    report = group_report(trainer)
+    evaluations = dict(sorted(report["evaluations"].items(), key=lambda item: (item[0] != "test", item[0])))
+    name = given.get("model_name") or os.path.basename(os.path.abspath(trainer.args.output_dir))
+    data = _card_data(trainer, name, evaluations, given)
+    context = {
+        "title": name,
+        "summary": summary(trainer, data),
+        "worst": worst_group(evaluations),
+        "intended_use": intended_use(report),
+        "group_tables": [
+            {"title": table_title(k), "text": as_markdown(format_group_table(v))} for k, v in evaluations.items()
+        ],
+        "picture": training_picture(trainer),
+        "comparison": comparison_part(trainer.args.output_dir),
+        "method_table": method_table(trainer, report),
+        "attributes": attributes_text(trainer, report),
+        "selection": selection_text(trainer, report),
+        "recovery": format_recovery(report.get("pseudo_attributes", {}).get("recovery") or []) or None,
+        "limits": known_limits(evaluations, report),
+        "loading": loading_code(trainer, data.pipeline_tag),
+        "command": reproduction_command(sys.argv),
+        "versions": versions_text(trainer),
+        "settings_table": settings_table(trainer.args),
+    }
+    if not report.get("pseudo_attributes", {}).get("recovery"):
+        context["recovery"] = None
+    return ModelCard.from_template(data, template_str=template(), **context)
+
+
+def template() -> str:
+    """The card's Jinja template, `model_cards/template.md`: part of the wheel, or of the repository."""
+    packaged = files("gerne_hf") / "model_cards" / "template.md"
+    if packaged.is_file():
+        return packaged.read_text(encoding="utf-8")
+    return (Path(__file__).parent.parent / "model_cards" / "template.md").read_text(encoding="utf-8")
+
+
+# ---- metadata -----------------------------------------------------------------------------------------------------
+
+
+def _card_data(trainer, name: str, evaluations: dict[str, Any], given: dict[str, Any]) -> ModelCardData:
+    task = _task(trainer, given)
+    data_set = _list(given.get("dataset")) or [os.path.basename(str(given.get("dataset_tags") or "")) or "custom"]
+    results = [
+        EvalResult(
+            task_type=task or "other",
+            dataset_type=_first(given.get("dataset_tags")) or data_set[0],
+            dataset_name=data_set[0],
+            dataset_split={"eval": "validation"}.get(prefix, prefix),
+            metric_type=key,
+            metric_name=title,
+            metric_value=round(result[key], 4),
+        )
+        for prefix, result in evaluations.items()
+        for key, title in _CARD_METRICS.items()
+        if key in result
+    ]
+    origin = given.get("finetuned_from") or _origin(trainer)
+    return ModelCardData(
+        model_name=name,
+        eval_results=results or None,
+        language=given.get("language"),
+        license=given.get("license"),
+        library_name="transformers",
+        pipeline_tag=task,
+        base_model=origin,
+        datasets=_list(given.get("dataset_tags")) or None,
+        metrics=[*_CARD_METRICS],
+        tags=sorted({*TAGS, *(_list(given.get("tags")))}),
+    )
+
+
+def _task(trainer, given: dict[str, Any]) -> str | None:
+    if given.get("tasks"):
+        return _first(given["tasks"])
+    name = type(trainer.accelerator.unwrap_model(trainer.model)).__name__
+    return next((task for ending, task in _TASKS.items() if name.endswith(ending)), None)
+
+
+def _origin(trainer) -> str | None:
+    origin = getattr(trainer.model.config, "_name_or_path", "") or ""
+    return origin if origin and not os.path.exists(origin) else None
+
+
+def _list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def _first(value: Any) -> str | None:
+    return next(iter(_list(value)), None)
