@@ -159,12 +159,15 @@ class LossMeter:
 
     def __init__(self, plan_loss: PlanLoss):
         self._plan_loss = plan_loss
+        self._names = list(plan_loss.plan.components)
         self._sums: torch.Tensor | None = None
         self._steps = self._all_steps = 0
 
     def add(self, losses: torch.Tensor, total: torch.Tensor) -> None:
         """Add one step's losses, as [`PlanLoss.losses`] returns them, and its training loss (a scalar); no value
         leaves the device."""
+        if not self._names:
+            return
         losses, total = losses.detach(), total.detach()
         if self._sums is None:
             self._sums, self._total, self._running = (torch.zeros_like(part) for part in (losses, total, total))
@@ -176,8 +179,7 @@ class LossMeter:
 
     def drain(self, accelerator: Any) -> dict[str, float]:
         """Means since the last call, over all processes; warns about a negative running mean of L_ext."""
-        names = list(self._plan_loss.plan.components)
-        if not self._steps or not names:
+        if not self._steps:
             return {}
         running = self._running / (1.0 - self._DECAY**self._all_steps)
         sums = [*self._plan_loss.components(self._sums).unbind(), self._total]
@@ -192,7 +194,7 @@ class LossMeter:
                 "expectation: either the same rows repeat in every epoch, or the model diverges. Lower beta or the "
                 "learning rate."
             )
-        return {**dict(zip(names, means, strict=True)), "loss_extrapolated": extrapolated}
+        return {**dict(zip(self._names, means, strict=True)), "loss_extrapolated": extrapolated}
 
 
 def check_own_loss(own: torch.Tensor, outputs: Any, labels: torch.Tensor, mixed_precision: bool, model: str) -> None:
