@@ -193,6 +193,15 @@ class GerneConfig(TrainingArguments):
                 "'fused'"
             )
 
+    def __getstate__(self) -> dict:
+        """`training_args.bin` is a pickle that goes to the Hub: it holds no token."""
+        return {**vars(self), "hub_token": None}
+
+    def __copy__(self) -> "GerneConfig":
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
     def _check_pseudo_attributes(self) -> None:
         if self.threshold is not None and not 0.0 < self.threshold < 1.0:
             raise ValueError(

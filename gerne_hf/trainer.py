@@ -20,6 +20,7 @@ from .model_card import build_card
 from .plan_training import PlanTrainingMixin
 from .plans import BatchPlan, check_rows
 from .pseudo_attributes import PseudoAttributes, provisional_index
+from .publishing import PublishingMixin
 from .reports import report_training
 from .sampling import GroupSampler
 from .tuning import TuningMixin
@@ -27,7 +28,7 @@ from .tuning import TuningMixin
 logger = logging.get_logger(__name__)
 
 
-class GerneTrainer(PlanTrainingMixin, GroupEvaluationMixin, TuningMixin, Trainer):
+class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, TuningMixin, Trainer):
     """A drop-in for [`~transformers.Trainer`] that debiases a classifier by gradient extrapolation.
 
     Each step computes the gradient of `L_ext = L_lb + beta (L_lb - L_b)` (Eq. 5, 7) over a batch laid out by
@@ -211,6 +212,7 @@ class GerneTrainer(PlanTrainingMixin, GroupEvaluationMixin, TuningMixin, Trainer
         trial = inspect.signature(Trainer.train).bind(self, *args, **kwargs).arguments.get("trial")
         if trial is None:
             report_training(self)
+            self.check_pushes()  # last, when everything local is saved
         return output
 
     def create_model_card(

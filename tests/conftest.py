@@ -17,6 +17,7 @@ import logging  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+import transformers.utils.logging  # noqa: E402, F401  (it defines warning_once)
 
 torch.set_num_threads(1)
 

@@ -24,6 +24,11 @@ OVERRIDDEN = {
     "log": ["self", "logs", "start_time"],
     "train": ["self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
     "_get_train_sampler": ["self", "train_dataset"],
+    "save_model": ["self", "output_dir", "_internal_call"],
+    "init_hf_repo": ["self", "token", "private"],
+    "push_to_hub": ["self", "commit_message", "blocking", "token", "revision", "private", "kwargs"],
+    "_push_from_checkpoint": ["self", "checkpoint_folder"],
+    "_finish_current_push": ["self"],
     "_get_dataloader": [
         *("self", "dataset", "description", "batch_size", "sampler_fn", "is_training", "dataloader_key")
     ],

@@ -6,21 +6,15 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate.utils import tqdm
 from torch.utils.data import Dataset
 
+from .images import random_crops
 from .loading import load_splits, require_columns, require_splits
 
 LABELS = ["landbird", "waterbird"]
 PLACES = ["land", "water"]
 SPLITS = ["train", "validation", "test"]
-
-CROP_SCALE = (0.7, 1.0)
-CROP_RATIO = (0.75, 4 / 3)
-"""Area and aspect ratio of the random crops, as published (SubpopBench); half of them are mirrored."""
-
-_CROP_TRIES = 10
 
 
 class _Birds(Dataset):
@@ -105,42 +99,6 @@ class WaterbirdFeatures(_Birds):
     def pixel_values(self, index: torch.Tensor) -> torch.Tensor:
         """`(n, D, 1, 1)` vectors, in the shape of images of one pixel."""
         return self.features.index_select(0, index)
-
-
-def random_crops(images: torch.Tensor) -> torch.Tensor:
-    """Crop each image at random and resize it back, half of them mirrored: torchvision's `RandomResizedCrop` and
-    `RandomHorizontalFlip` for a whole batch at once.
-
-    Args:
-        images (`torch.Tensor` of shape `(n, 3, H, W)`, uint8): changed in place.
-
-    Returns:
-        `torch.Tensor` of shape `(n, 3, H, W)`, float32, in [0, 255].
-    """
-    count, _, height, width = images.shape
-    pixels, mirrored = images.numpy(), (torch.rand(count) < 0.5).numpy()
-    pixels[mirrored] = pixels[mirrored][..., ::-1]  # through NumPy: PyTorch's indexing takes twice the time
-    across, down = _crop_sizes(count, height, width)
-    # Coordinates run from -1 to 1; a crop is a scale and a shift within what it leaves free.
-    left, top = (1 - across) * (2 * torch.rand(count) - 1), (1 - down) * (2 * torch.rand(count) - 1)
-    x = _pixel_centres(width) * across[:, None] + left[:, None]
-    y = _pixel_centres(height) * down[:, None] + top[:, None]
-    shape = (count, height, width)
-    grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)
-    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
-
-
-def _crop_sizes(count: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Width and height of crops as shares of the image; a crop that doesn't fit is drawn again, and at last cut."""
-    area = torch.empty(count, _CROP_TRIES).uniform_(*CROP_SCALE) * (height * width)
-    ratio = torch.empty(count, _CROP_TRIES).uniform_(*np.log(CROP_RATIO)).exp()
-    across, down = (area * ratio).sqrt() / width, (area / ratio).sqrt() / height
-    first = ((across <= 1) & (down <= 1)).int().argmax(dim=1, keepdim=True)
-    return tuple(size.gather(1, first).squeeze(1).clamp(max=1) for size in (across, down))
-
-
-def _pixel_centres(size: int) -> torch.Tensor:
-    return (2 * torch.arange(size) + 1) / size - 1
 
 
 def load_waterbirds(

@@ -1,0 +1,168 @@
+"""What image recipes share: pretrained backbones of Transformers and timm, a small one, and their training."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PreTrainedModel,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTImageProcessor,
+)
+
+from .cli import RecipeArguments
+from .comparison import MakeTrainer
+from .config import GerneConfig
+from .models import freeze_batch_norm
+from .trainer import GerneTrainer
+
+
+@dataclass
+class ImageArguments(RecipeArguments):
+    """What image recipes take besides [`RecipeArguments`].
+
+    Args:
+        model_name_or_path (`str`): the backbone.
+        image_size (`int`, *optional*): height and width of the images in pixels; the backbone's own if not given.
+        momentum (`float`, *optional*): that of SGD; the optimizer is the Trainer's (`--optim`) if not given.
+        freeze_batch_norm (`bool`, defaults to `False`): keep the statistics of BatchNorm layers.
+        augment (`bool`, defaults to `True`): random crops and mirrored images in training.
+        skip_undecodable (`bool`, defaults to `False`): drop rows whose image cannot be decoded.
+    """
+
+    model_name_or_path: str = field(
+        default="timm/resnet50.tv_in1k", metadata={"help": "Backbone: folder or Hub id, of Transformers or timm."}
+    )
+    image_size: int | None = field(
+        default=None, metadata={"help": "Height and width of the images in pixels; the backbone's own if not given."}
+    )
+    momentum: float | None = field(default=None, metadata={"help": "Momentum of SGD; --optim decides if not given."})
+    freeze_batch_norm: bool = field(default=False, metadata={"help": "Keep the statistics of BatchNorm layers."})
+    augment: bool = field(default=True, metadata={"help": "Random crops and mirrored images in training."})
+    skip_undecodable: bool = field(default=False, metadata={"help": "Drop rows whose image cannot be decoded."})
+
+
+@dataclass(frozen=True)
+class ImageBackbone:
+    """A backbone and the images that it takes.
+
+    Args:
+        make_model (`Callable`): makes a model with a fresh head, given the names of the classes.
+        image_size (`int`): height and width in pixels.
+        mean, std (`tuple[float, ...]`): normalization of the channels.
+    """
+
+    make_model: Callable[[Sequence[str]], PreTrainedModel]
+    image_size: int
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """The settings that a loader of images takes."""
+        return {"image_size": self.image_size, "mean": self.mean, "std": self.std}
+
+    @property
+    def processor(self) -> ViTImageProcessor:
+        """What does to an image the same as the loader, for the saved checkpoint."""
+        size = {"height": self.image_size, "width": self.image_size}
+        return ViTImageProcessor(size=size, image_mean=list(self.mean), image_std=list(self.std), resample=3)
+
+
+def label_maps(names: Sequence[str]) -> dict[str, dict]:
+    """The names of the classes as a model's config holds them."""
+    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+
+
+def small_image_model(names: Sequence[str]) -> ResNetForImageClassification:
+    """A small residual network, from scratch."""
+    sizes = {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"}
+    return ResNetForImageClassification(ResNetConfig(**sizes, **label_maps(names)))
+
+
+def pretrained_image_model(name: str, names: Sequence[str], image_size: int) -> PreTrainedModel:
+    """A pretrained backbone with a fresh head.
+
+    Args:
+        name (`str`): folder or Hub id.
+        names (`Sequence[str]`): the classes.
+        image_size (`int`): height and width in pixels of the images that it is going to see.
+    """
+    model = AutoModelForImageClassification.from_pretrained(
+        name, num_labels=len(names), ignore_mismatched_sizes=True, dtype=torch.float32, **label_maps(names)
+    )
+    if hasattr(model.config, "pretrained_cfg"):  # timm's settings: images as they are trained on, names of the classes
+        model.config.pretrained_cfg.update(input_size=[3, image_size, image_size], crop_pct=1.0, crop_mode="squash")
+        model.config.label_names = list(names)
+    return model
+
+
+def normalization(name: str) -> tuple[list[float], list[float]]:
+    """Mean and deviation of the channels that a backbone expects."""
+    return _normalization(AutoImageProcessor.from_pretrained(name))
+
+
+def _normalization(processor: Any) -> tuple[list[float], list[float]]:
+    timm_settings = getattr(processor, "data_config", None)
+    if timm_settings is not None:
+        return timm_settings["mean"], timm_settings["std"]
+    return processor.image_mean, processor.image_std
+
+
+def _native_size(processor: Any) -> int:
+    """Height of the images that a backbone was trained on."""
+    timm_settings = getattr(processor, "data_config", None)
+    if timm_settings is not None:
+        return int(timm_settings["input_size"][-1])
+    crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
+    size = dict(crop or processor.size)
+    return int(size.get("height") or size.get("shortest_edge") or 224)
+
+
+def image_backbone(arguments: ImageArguments) -> ImageBackbone:
+    """The backbone that the arguments name; in a demo a small one, from scratch, for images of 32 pixels."""
+    if arguments.demo:
+        return ImageBackbone(small_image_model, 32)
+    name = arguments.model_name_or_path
+    processor = AutoImageProcessor.from_pretrained(name)
+    size = arguments.image_size or _native_size(processor)
+    mean, std = _normalization(processor)
+    return ImageBackbone(lambda names: pretrained_image_model(name, names, size), size, tuple(mean), tuple(std))
+
+
+def image_trainer(arguments: ImageArguments, backbone: ImageBackbone, data: dict[str, Any]) -> MakeTrainer:
+    """What makes the trainers of an image recipe, for [`run_recipe`].
+
+    Args:
+        arguments ([`ImageArguments`]): momentum and frozen layers.
+        backbone ([`ImageBackbone`]): what is trained.
+        data (`dict`): `train` and `validation`, rows of `pixel_values` and `label`; the training rows are a
+            `datasets.Dataset` whose label column is a ClassLabel, or have `label_names`.
+    """
+
+    def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
+        train = data["train"]
+        names = getattr(train, "label_names", None) or train.features[run.label_column or "label"].names
+
+        def init() -> PreTrainedModel:
+            model = backbone.make_model(names)
+            return freeze_batch_norm(model) if arguments.freeze_batch_norm else model
+
+        more = {}
+        if arguments.momentum is not None:
+            sgd = {"lr": run.learning_rate, "momentum": arguments.momentum, "weight_decay": run.weight_decay}
+            more["optimizer_cls_and_kwargs"] = (torch.optim.SGD, sgd)
+        return trainer_class(
+            model_init=init,
+            args=run,
+            train_dataset=train,
+            eval_dataset=data["validation"],
+            processing_class=backbone.processor,
+            **more,
+        )
+
+    return make_trainer

@@ -1,0 +1,212 @@
+"""Corrupted CIFAR-10: y = object, a = corruption; in training each object has its own but for a small minority."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from accelerate.utils import tqdm
+from PIL import Image
+from torch.utils.data import Dataset
+
+from .colored_mnist import biased_colours, uniform_colours
+from .corruptions import CORRUPTIONS, corrupt
+from .images import normalize
+from .loading import load_splits, require_columns, require_splits
+
+LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+TRAIN_ROWS = 45_000
+MINORITY_ROWS = {0.5: 228, 1.0: 442, 2.0: 887, 5.0: 2242}
+"""Minority rows among the training rows, by share in per cent, as in the compared benchmarks."""
+_CHUNK = 1000
+
+
+class CorruptedImages(Dataset):
+    """Corrupted images, held in memory, normalized a batch at a time.
+
+    Args:
+        images (`np.ndarray` of shape `(N, H, W, 3)`, uint8): corrupted already.
+        labels, corruptions (`np.ndarray` of shape `(N,)`): index into [`LABELS`] and [`CORRUPTIONS`].
+        mean, std (`Sequence[float]` of length 3): normalization of the backbone.
+        image_size (`int`, *optional*): to which rows are enlarged; as they are if not given.
+    """
+
+    column_names = ("label", "corruption")
+    label_names = LABELS
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        corruptions: np.ndarray,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        image_size: int | None = None,
+    ):
+        self.images = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.corruptions = np.asarray(corruptions, dtype=np.int64)
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: int | str) -> Any:
+        if key == "label":
+            return np.array(LABELS)[self.labels]
+        if key == "corruption":
+            return np.array(list(CORRUPTIONS))[self.corruptions]
+        if isinstance(key, str):
+            raise KeyError(f"no column {key!r}; there are {', '.join(self.column_names)}")
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Rows with `pixel_values` of shape `(3, H, W)`, float32, and `label`."""
+        index = np.asarray(indices)
+        images = normalize(self.images[index], self.mean, self.std)
+        if self.image_size is not None and self.image_size != images.shape[-1]:
+            size = (self.image_size, self.image_size)
+            images = torch.nn.functional.interpolate(images, size, mode="bilinear", antialias=True)
+        labels = self.labels[index].tolist()
+        return [{"pixel_values": image, "label": label} for image, label in zip(images, labels, strict=True)]
+
+
+def load_corrupted_cifar10(
+    source: str | datasets.DatasetDict = "uoft-cs/cifar10",
+    minority: float = 0.5,
+    image_size: int | None = None,
+    mean: Sequence[float] = (0.5, 0.5, 0.5),
+    std: Sequence[float] = (0.5, 0.5, 0.5),
+    train_rows: int = TRAIN_ROWS,
+    minority_rows: int | None = None,
+) -> dict[str, CorruptedImages]:
+    """45,000 training rows with biased corruptions, unbiased validation (5,000) and test sets (10,000).
+
+    Training rows that are left over become the validation set. The split and the corruptions follow a fixed seed.
+
+    Args:
+        source (`str` or `datasets.DatasetDict`, defaults to `"uoft-cs/cifar10"`): Hub id, folder, or raw splits train
+            and test with the columns `img` and `label`.
+        minority (`float`, defaults to `0.5`): share of rows with another corruption than their object's, in per cent:
+            0.5, 1, 2 or 5.
+        image_size (`int`, *optional*): to which rows are enlarged.
+        mean, std (`Sequence[float]` of length 3): normalization of the backbone.
+        train_rows (`int`, defaults to 45,000), minority_rows (`int`, *optional*): other sizes, for other data.
+
+    Returns:
+        `dict[str, CorruptedImages]`: train, validation, test.
+
+    Raises:
+        ValueError: for another share, and data of another schema or too few rows.
+    """
+    if minority_rows is None and minority not in MINORITY_ROWS:
+        allowed = ", ".join(f"{share:g}" for share in MINORITY_ROWS)
+        raise ValueError(f"minority must be one of {allowed} (per cent of the training rows); found {minority:g}")
+    minority_rows = MINORITY_ROWS[minority] if minority_rows is None else minority_rows
+    name = source if isinstance(source, str) else "the data set"
+    splits = load_splits(source) if isinstance(source, str) else source
+    require_splits(splits, ["train", "test"], name)
+    images, labels = _decode(splits["train"], name, "train")
+    if len(images) <= train_rows:
+        raise ValueError(
+            f"{name} has {len(images):,} training rows; {train_rows:,} are taken for training, and the rest of "
+            "CIFAR-10's 50,000 for validation"
+        )
+    test_images, test_labels = _decode(splits["test"], name, "test")
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(images))
+    train, rest = np.sort(order[:train_rows]), np.sort(order[train_rows:])
+    biased = biased_colours(labels[train], minority_rows, rng)
+    parts = {
+        "train": (images[train], labels[train], biased),
+        "validation": (images[rest], labels[rest], uniform_colours(labels[rest], rng)),
+        "test": (test_images, test_labels, uniform_colours(test_labels, rng)),
+    }
+    return {
+        key: CorruptedImages(_corrupted(pixels, kinds, rng, key), y, kinds, mean, std, image_size)
+        for key, (pixels, y, kinds) in parts.items()
+    }
+
+
+def _decode(split: datasets.Dataset, name: str, description: str) -> tuple[np.ndarray, np.ndarray]:
+    """All images as one `(N, 32, 32, 3)` array, and the labels."""
+    require_columns(split, ["img", "label"], name)
+    pixels = []
+    for i in tqdm(range(len(split)), desc=f"Decoding {description} images", leave=False):
+        try:
+            pixels.append(np.asarray(split[i]["img"].convert("RGB")))
+        except (OSError, SyntaxError, ValueError, AttributeError) as error:  # an image may also be missing: None
+            raise ValueError(
+                f"{name}: the image of row {i} of the split {description!r} cannot be decoded ({error}). Mend the "
+                "file, or drop the row: dataset.select(...)"
+            ) from error
+    labels = np.asarray(split.select_columns(["label"]).with_format("numpy")["label"][:])
+    if labels.min() < 0 or labels.max() >= len(LABELS):
+        raise ValueError(f"{name}: labels must be 0 to 9; found {labels.min()} to {labels.max()}")
+    return np.stack(pixels), labels
+
+
+def _corrupted(images: np.ndarray, kinds: np.ndarray, rng: np.random.Generator, description: str) -> np.ndarray:
+    result = np.empty_like(images)
+    for kind, name in enumerate(tqdm(CORRUPTIONS, desc=f"Corrupting {description} images", leave=False)):
+        rows = np.flatnonzero(kinds == kind)
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            result[part] = corrupt(images[part], name, rng)
+    return result
+
+
+# ---- the demo: drawn signs ------------------------------------------------------------------------------------------
+
+DEMO_SIZES = {"train_rows": 3000, "minority_rows": 270}
+"""What [`load_corrupted_cifar10`] makes of the demo's rows: three in each minority group."""
+
+
+def demo_cifar10(rows: int = 3500, test_rows: int = 2000, seed: int = 0) -> datasets.DatasetDict:
+    """Ten drawn signs in the schema of the real data set, for [`load_corrupted_cifar10`].
+
+    Args:
+        rows, test_rows (`int`): rows of the splits train and test.
+        seed (`int`, defaults to `0`): decides the rows.
+
+    Returns:
+        `datasets.DatasetDict`: train, test: `img`, `label`.
+    """
+    rng = np.random.default_rng(seed)
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=list(LABELS))})
+    splits = datasets.DatasetDict()
+    for key, count in (("train", rows), ("test", test_rows)):
+        labels = np.arange(count) % len(LABELS)
+        images = [Image.fromarray(pixels) for pixels in _draw(rng, labels)]
+        splits[key] = datasets.Dataset.from_dict({"img": images, "label": labels.tolist()}, features=features)
+    return splits
+
+
+def _draw(rng: np.random.Generator, labels: np.ndarray, size: int = 32) -> np.ndarray:
+    """`(N, size, size, 3)` images, uint8."""
+    rows = len(labels)
+    down, across = np.mgrid[0:size, 0:size] / size - 0.5
+    scale = rng.uniform(0.32, 0.38, (rows, 1, 1))
+    x = (across - rng.uniform(-0.03, 0.03, (rows, 1, 1))) / scale
+    y = (down - rng.uniform(-0.03, 0.03, (rows, 1, 1))) / scale
+    radius, edge = np.hypot(x, y), np.maximum(abs(x), abs(y))
+    diagonal = np.minimum(abs(x - y), abs(x + y))
+    shapes = [
+        radius < 1,
+        (radius < 1) & (radius > 0.55),
+        edge < 0.9,
+        (edge < 0.9) & (edge > 0.5),
+        (abs(y) < 1) & (abs(x) < (y + 1) / 2),
+        (abs(y) < 1) & (abs(x) < (1 - y) / 2),
+        (edge < 1) & (np.minimum(abs(x), abs(y)) < 0.25),
+        (edge < 1) & (diagonal < 0.35),
+        (edge < 1) & (abs(abs(y) - 0.6) < 0.25),
+        (edge < 1) & (abs(abs(x) - 0.6) < 0.25),
+    ]
+    sign = np.select([labels[:, None, None] == k for k in range(len(shapes))], shapes)[..., None]
+    colour = rng.uniform(0.15, 0.85, (rows, 1, 1, 3))
+    other = np.where(colour.mean(axis=-1, keepdims=True) > 0.5, colour - 0.4, colour + 0.4)
+    images = np.where(sign, other, colour) + rng.normal(0, 0.03, (rows, size, size, 3))
+    return (255 * images.clip(0, 1)).astype(np.uint8)

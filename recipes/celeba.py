@@ -1,0 +1,34 @@
+"""CelebA with gender as the spurious attribute of hair colour (or any other pair): ERM beside GERNE.
+
+    accelerate launch recipes/celeba.py --demo
+    accelerate launch recipes/celeba.py --dataset_name flwrlabs/celeba --seeds 0,1,2
+    accelerate launch recipes/celeba.py --label_column Smiling --attribute_column Young
+
+Settings: recipes/configs/celeba.yaml; the command line overrides them.
+"""
+
+from gerne_hf import GerneConfig
+from gerne_hf.backbones import ImageArguments, image_backbone, image_trainer
+from gerne_hf.cli import parse_arguments
+from gerne_hf.comparison import run_recipe
+from gerne_hf.data.celeba import HUB_NAME, demo_celeba, load_celeba
+
+
+def main(arguments: ImageArguments, config: GerneConfig) -> dict:
+    """Train the methods and return their test results."""
+    backbone = image_backbone(arguments)
+    config.label_column = config.label_column or "Blond_Hair"
+    config.remove_unused_columns = False  # images are decoded from a column that no model takes
+    data = load_celeba(
+        demo_celeba() if arguments.demo else arguments.dataset_name or HUB_NAME,
+        config.label_column,
+        config.attribute_columns,
+        augment=arguments.augment,
+        skip_undecodable=arguments.skip_undecodable,
+        **backbone.images,
+    )
+    return run_recipe(arguments, config, image_trainer(arguments, backbone, data), data["test"])
+
+
+if __name__ == "__main__":
+    main(*parse_arguments(ImageArguments, __file__))

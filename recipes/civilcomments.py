@@ -1,0 +1,56 @@
+"""CivilComments with the mention of identities as spurious attributes: ERM beside GERNE, judged on WILDS' 16 groups.
+
+    accelerate launch recipes/civilcomments.py --demo
+    accelerate launch recipes/civilcomments.py --dataset_name shlomihod/civil-comments-wilds --seeds 0,1,2
+    accelerate launch recipes/civilcomments.py --dataset_name pietrolesci/civilcomments-wilds --grouping any
+
+Settings: recipes/configs/civilcomments.yaml; the command line overrides them.
+"""
+
+from dataclasses import dataclass, field
+
+from gerne_hf import GerneConfig, GerneTrainer
+from gerne_hf.cli import parse_arguments
+from gerne_hf.comparison import run_recipe
+from gerne_hf.data.civilcomments import (
+    GROUPINGS,
+    HUB_NAME,
+    IDENTITIES,
+    TEXT,
+    demo_civilcomments,
+    load_civilcomments,
+)
+from gerne_hf.data.texts import tokenize
+from gerne_hf.overlapping import with_overlapping_groups
+from gerne_hf.text_backbones import TextArguments, text_tokenizer, text_trainer
+
+
+@dataclass
+class Arguments(TextArguments):
+    """Arguments of this recipe; all fields of GerneConfig can be given too."""
+
+    grouping: str = field(
+        default="each",
+        metadata={
+            "help": "Groups of training: any identity, a row for each mentioned identity, or one identity.",
+            "choices": list(GROUPINGS),
+        },
+    )
+
+
+def main(arguments: Arguments, config: GerneConfig) -> dict:
+    """Train the methods and return their test results."""
+    source = demo_civilcomments() if arguments.demo else arguments.dataset_name or HUB_NAME
+    data, counts = load_civilcomments(source, arguments.grouping)
+    tokenizer = text_tokenizer(arguments, data["train"], [TEXT])
+    data = tokenize(data, tokenizer, [TEXT], arguments.max_length)
+    plain_trainer = text_trainer(arguments, tokenizer, data)
+
+    def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
+        return plain_trainer(run, with_overlapping_groups(trainer_class, IDENTITIES, counts))
+
+    return run_recipe(arguments, config, make_trainer, data["test"])
+
+
+if __name__ == "__main__":
+    main(*parse_arguments(Arguments, __file__))

@@ -1,0 +1,37 @@
+"""Corrupted CIFAR-10: objects, each tied to an image corruption in training: ERM beside GERNE.
+
+    accelerate launch recipes/corrupted_cifar10.py --demo
+    accelerate launch recipes/corrupted_cifar10.py --dataset_name uoft-cs/cifar10 --minority 0.5 --seeds 0,1,2
+
+Settings: recipes/configs/corrupted_cifar10.yaml; the command line overrides them.
+"""
+
+from dataclasses import dataclass, field
+
+from gerne_hf import GerneConfig
+from gerne_hf.backbones import ImageArguments, image_backbone, image_trainer
+from gerne_hf.cli import parse_arguments
+from gerne_hf.comparison import run_recipe
+from gerne_hf.data.corrupted_cifar10 import DEMO_SIZES, demo_cifar10, load_corrupted_cifar10
+
+
+@dataclass
+class Arguments(ImageArguments):
+    """Arguments of this recipe; all fields of GerneConfig can be given too."""
+
+    minority: float = field(default=0.5, metadata={"help": "Minority share in training, per cent: 0.5, 1, 2 or 5."})
+
+
+def main(arguments: Arguments, config: GerneConfig) -> dict:
+    """Train the methods and return their test results."""
+    backbone = image_backbone(arguments)
+    if arguments.demo:
+        data = load_corrupted_cifar10(demo_cifar10(), **DEMO_SIZES, **backbone.images)
+    else:
+        name = arguments.dataset_name or "uoft-cs/cifar10"
+        data = load_corrupted_cifar10(name, arguments.minority, **backbone.images)
+    return run_recipe(arguments, config, image_trainer(arguments, backbone, data), data["test"])
+
+
+if __name__ == "__main__":
+    main(*parse_arguments(Arguments, __file__))

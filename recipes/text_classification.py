@@ -1,0 +1,54 @@
+"""Any data set of texts, or pairs of texts, with a label and an attribute: ERM beside GERNE, with any text backbone.
+
+    accelerate launch recipes/text_classification.py --demo
+    accelerate launch recipes/text_classification.py --dataset_name comments.csv \
+        --text_column comment --label_column rude --attribute_column topic
+    accelerate launch recipes/text_classification.py --dataset_name nyu-mll/glue --dataset_config qnli \
+        --text_column question --text_pair_column sentence --pseudo_attributes true --threshold 0.05
+
+--dataset_name is a Hub id, a folder of parquet, CSV or JSON lines files, a single such file, or a folder of
+save_to_disk. Splits that are missing are cut out of the training rows. Settings:
+recipes/configs/text_classification.yaml; the command line overrides them.
+"""
+
+from dataclasses import dataclass, field
+
+from gerne_hf import GerneConfig
+from gerne_hf.cli import parse_arguments
+from gerne_hf.comparison import run_recipe
+from gerne_hf.data.generic import DatasetArguments, require_settings
+from gerne_hf.data.multinli import demo_multinli
+from gerne_hf.data.texts import load_texts, tokenize
+from gerne_hf.text_backbones import TextArguments, text_tokenizer, text_trainer
+
+
+@dataclass
+class Arguments(DatasetArguments, TextArguments):
+    """Arguments of this recipe; all fields of GerneConfig can be given too."""
+
+    text_column: str = field(default="text", metadata={"help": "Column of the texts."})
+    text_pair_column: str | None = field(default=None, metadata={"help": "Column of the second text of each pair."})
+
+
+def main(arguments: Arguments, config: GerneConfig) -> dict:
+    """Train the methods and return their test results."""
+    require_settings(arguments, config)
+    config.label_column = config.label_column or "label"
+    columns = [column for column in (arguments.text_column, arguments.text_pair_column) if column]
+    data = load_texts(
+        demo_multinli(2000, 600, 1500) if arguments.demo else arguments.dataset_name,
+        arguments.text_column,
+        arguments.text_pair_column,
+        config.label_column,
+        config.attribute_columns,
+        **arguments.source,
+    )
+    tokenizer = text_tokenizer(arguments, data["train"], columns)
+    data = tokenize(data, tokenizer, columns, arguments.max_length)
+    if config.label_column != "label":  # the name that collators know
+        data, config.label_column = data.rename_column(config.label_column, "label"), "label"
+    return run_recipe(arguments, config, text_trainer(arguments, tokenizer, data), data["test"])
+
+
+if __name__ == "__main__":
+    main(*parse_arguments(Arguments, __file__))
