@@ -454,6 +454,7 @@ with open(f"{sys.argv[1]}/rank{subject.args.process_index}.json", "w") as file:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_prune_and_fail_together(tmp_path):
     script = tmp_path / "search.py"
     script.write_text(TWO_PROCESSES)
