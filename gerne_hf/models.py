@@ -74,7 +74,7 @@ class MLPForImageClassification(PreTrainedModel):
 
 
 def classification_head(model: nn.Module) -> nn.Linear:
-    """The layer that turns an image's features into class scores: the last linear layer with an output a class.
+    """The layer that turns features into class scores: the last linear layer with an output a class.
 
     Raises:
         ValueError: if the model has none.
@@ -82,7 +82,9 @@ def classification_head(model: nn.Module) -> nn.Linear:
     classes = model.config.num_labels
     heads = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == classes]
     if not heads:
-        raise ValueError(f"{type(model).__name__} has no linear layer with {classes} outputs, so no head to replace")
+        raise ValueError(
+            f"{type(model).__name__} has no linear layer with {classes} outputs, so no head to replace or fit anew"
+        )
     return heads[-1]
 
 

@@ -21,7 +21,8 @@ from .comparison import MakeTrainer
 from .config import GerneConfig
 from .trainer import GerneTrainer
 
-_SMALL_LENGTH = 64
+SMALL_LENGTH = 64
+"""Tokens that the small model of a demo takes."""
 
 
 @dataclass
@@ -37,7 +38,7 @@ class TextArguments(RecipeArguments):
     max_length: int | None = field(default=None, metadata={"help": "Tokens of a row; longer texts are cut."})
 
 
-def word_tokenizer(texts: list[str]) -> PreTrainedTokenizerBase:
+def word_tokenizer(texts: list[str], max_length: int = SMALL_LENGTH) -> PreTrainedTokenizerBase:
     """A tokenizer of whole words, made on the spot from the texts, that lays out texts and pairs as BERT does."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
@@ -50,15 +51,17 @@ def word_tokenizer(texts: list[str]) -> PreTrainedTokenizerBase:
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
     )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    return TokenizersBackend(tokenizer_object=tokenizer, model_max_length=_SMALL_LENGTH, **names)
+    return TokenizersBackend(tokenizer_object=tokenizer, model_max_length=max_length, **names)
 
 
-def small_text_model(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> BertForSequenceClassification:
+def small_text_model(
+    tokenizer: PreTrainedTokenizerBase, names: Sequence[str], max_length: int = SMALL_LENGTH
+) -> BertForSequenceClassification:
     """A small transformer, from scratch."""
     size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     config = BertConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=_SMALL_LENGTH, **size, **dropout, **label_maps(names)
+        vocab_size=len(tokenizer), max_position_embeddings=max_length, **size, **dropout, **label_maps(names)
     )
     return BertForSequenceClassification(config)
 

@@ -12,22 +12,17 @@ from dataclasses import dataclass, field, replace
 import datasets
 import torch
 from accelerate import PartialState
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertConfig,
-    BertForSequenceClassification,
-    PreTrainedTokenizerBase,
-    TokenizersBackend,
-)
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from gerne_hf import GerneConfig, GerneTrainer
+from gerne_hf.backbones import label_maps
 from gerne_hf.cli import RecipeArguments, parse_arguments
 from gerne_hf.comparison import run_recipe
 from gerne_hf.data.multinli import LABELS, demo_multinli, load_multinli
 from gerne_hf.methods import METHODS
+from gerne_hf.text_backbones import small_text_model, word_tokenizer
 
-LABEL_MAPS = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+DEMO_LENGTH = 32
 
 
 @dataclass
@@ -38,30 +33,6 @@ class Arguments(RecipeArguments):
     max_length: int = field(default=128, metadata={"help": "Tokens of a pair; longer ones are cut."})
     erm_epochs: float = field(default=0.0, metadata={"help": "Epochs of ERM that every method starts from."})
     erm_learning_rate: float = field(default=2e-5, metadata={"help": "Learning rate of these epochs."})
-
-
-def word_tokenizer(texts: list[str]) -> PreTrainedTokenizerBase:
-    """A tokenizer of whole words, made on the spot from the texts, that lays out pairs as BERT does."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-
-    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=special))
-    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
-    )
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    return TokenizersBackend(tokenizer_object=tokenizer, **names)
-
-
-def small_model(tokenizer: PreTrainedTokenizerBase) -> BertForSequenceClassification:
-    """A small transformer, from scratch."""
-    size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=32, **size, **dropout, **LABEL_MAPS)
-    return BertForSequenceClassification(config)
 
 
 def tokenize(data: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.DatasetDict:
@@ -98,7 +69,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
     """Train the methods and return their test results."""
     if arguments.demo:
         data = demo_multinli()
-        tokenizer = word_tokenizer(data["train"]["premise"][:] + data["train"]["hypothesis"][:])
+        tokenizer = word_tokenizer(data["train"]["premise"][:] + data["train"]["hypothesis"][:], DEMO_LENGTH)
     else:
         data = load_multinli(arguments.dataset_name or "nyu-mll/multi_nli")
         tokenizer = AutoTokenizer.from_pretrained(arguments.model_name_or_path)
@@ -106,9 +77,9 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
 
     def make_model():
         if arguments.demo:
-            return small_model(tokenizer)
+            return small_text_model(tokenizer, LABELS, DEMO_LENGTH)
         return AutoModelForSequenceClassification.from_pretrained(
-            arguments.model_name_or_path, dtype=torch.float32, **LABEL_MAPS
+            arguments.model_name_or_path, dtype=torch.float32, **label_maps(LABELS)
         )
 
     starts: dict[int, dict] = {}  # ERM's weights by seed, the same for all methods

@@ -13,21 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from transformers import (
-    AutoImageProcessor,
-    AutoModelForImageClassification,
-    PreTrainedModel,
-    ResNetConfig,
-    ResNetForImageClassification,
-)
+from transformers import PreTrainedModel
 
 from gerne_hf import GerneConfig, GerneTrainer
+from gerne_hf.backbones import label_maps, normalization, pretrained_image_model, small_image_model
 from gerne_hf.cli import RecipeArguments, parse_arguments
 from gerne_hf.comparison import run_recipe
 from gerne_hf.data.waterbirds import LABELS, WaterbirdFeatures, demo_waterbirds, load_waterbirds
 from gerne_hf.models import MLPConfig, MLPForImageClassification, freeze_batch_norm, frozen_features
-
-LABEL_MAPS = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
 
 
 @dataclass
@@ -45,32 +38,6 @@ class Arguments(RecipeArguments):
     momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD."})
 
 
-def small_model() -> ResNetForImageClassification:
-    """A small residual network, from scratch."""
-    sizes = {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"}
-    return ResNetForImageClassification(ResNetConfig(**sizes, **LABEL_MAPS))
-
-
-def pretrained_model(name: str, image_size: int) -> PreTrainedModel:
-    """A pretrained backbone with a fresh head."""
-    model = AutoModelForImageClassification.from_pretrained(
-        name, num_labels=len(LABELS), ignore_mismatched_sizes=True, dtype=torch.float32, **LABEL_MAPS
-    )
-    if hasattr(model.config, "pretrained_cfg"):  # timm's settings: images as they are trained on, names of the classes
-        model.config.pretrained_cfg.update(input_size=[3, image_size, image_size], crop_pct=1.0, crop_mode="squash")
-        model.config.label_names = LABELS
-    return model
-
-
-def normalization(name: str) -> tuple[list[float], list[float]]:
-    """Mean and deviation of the channels that a backbone expects."""
-    processor = AutoImageProcessor.from_pretrained(name)
-    timm_settings = getattr(processor, "data_config", None)
-    if timm_settings is not None:
-        return timm_settings["mean"], timm_settings["std"]
-    return processor.image_mean, processor.image_std
-
-
 def on_features(data: dict, model: PreTrainedModel) -> tuple[dict, Callable[[], PreTrainedModel]]:
     """The data as a frozen model sees it, standardized by the training rows, and what makes a linear head for it."""
     vectors = {name: frozen_features(model, split, description=f"Features, {name}") for name, split in data.items()}
@@ -79,14 +46,14 @@ def on_features(data: dict, model: PreTrainedModel) -> tuple[dict, Callable[[], 
         name: WaterbirdFeatures((vectors[name] - mean) / deviation, split.labels, split.places)
         for name, split in data.items()
     }
-    config = MLPConfig(image_size=1, num_channels=len(mean), hidden_sizes=[], **LABEL_MAPS)
+    config = MLPConfig(image_size=1, num_channels=len(mean), hidden_sizes=[], **label_maps(LABELS))
     return features, lambda: MLPForImageClassification(config)
 
 
 def main(arguments: Arguments, config: GerneConfig) -> dict:
     """Train the methods and return their test results."""
     if arguments.demo:
-        data, make_model = demo_waterbirds(), small_model
+        data, make_model = demo_waterbirds(), lambda: small_image_model(LABELS)
     else:
         name = arguments.model_name_or_path
         mean, std = normalization(name)
@@ -99,7 +66,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
         )
 
         def make_model() -> PreTrainedModel:
-            return pretrained_model(name, arguments.image_size)
+            return pretrained_image_model(name, LABELS, arguments.image_size)
 
     if arguments.freeze_backbone:
         data, make_model = on_features(data, make_model().to(config.device))

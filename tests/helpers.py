@@ -1,6 +1,10 @@
 """Tiny data sets and models, built in place, for the tests of the trainer."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -239,3 +243,34 @@ def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor], t
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """A copy of the model's weights and buffers."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+class Rows:
+    """A map-style data set of dictionaries, with columns."""
+
+    def __init__(self, dataset):
+        self.dataset, self.column_names = dataset, dataset.column_names
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, key):
+        return self.dataset[key][:] if isinstance(key, str) else self.dataset[int(key)]
+
+
+def launch_two(script: Any, *arguments: Any) -> str:
+    """Run a script on two processes; what it printed. With --cpu accelerate starts a second process only under
+    mpirun: --multi_gpu starts both by torchrun, and the script's use_cpu=True keeps them on the CPU."""
+    tests = Path(__file__).parent
+    path = [str(tests), str(tests / "distributed"), str(tests.parent), os.environ.get("PYTHONPATH", "")]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run(
+        [*command, str(script), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout

@@ -15,6 +15,7 @@ from datasets import ClassLabel, Value
 from helpers import (
     EVEN,
     MLP,
+    Rows,
     assert_same,
     bert,
     config,
@@ -475,19 +476,6 @@ def test_a_smaller_model_through_fit(tmp_path):
 
 
 # ---- the main run -------------------------------------------------------------------------------------------------
-
-
-class Rows:
-    """A map-style data set of dictionaries."""
-
-    def __init__(self, dataset):
-        self.dataset, self.column_names = dataset, dataset.column_names
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def __getitem__(self, key):
-        return self.dataset[key][:] if isinstance(key, str) else self.dataset[int(key)]
 
 
 @pytest.mark.parametrize("kind", ["datasets", "map-style"])

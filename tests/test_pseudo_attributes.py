@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel
-from helpers import EVEN, MLP, SKEWED, config, mlp, table, trainer
+from helpers import EVEN, MLP, SKEWED, Rows, config, mlp, table, trainer
 
 from gerne_hf import GroupIndex, PseudoAttributes
 from gerne_hf.pseudo_attributes import fingerprint, provisional_index
@@ -17,19 +17,6 @@ from gerne_hf.reports import format_recovery
 from gerne_hf.thresholds import EASY, HARD, check_threshold, hard_counts, pseudo_attributes, smallest_threshold
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
-
-
-class Rows:
-    """A map-style data set of dictionaries."""
-
-    def __init__(self, dataset):
-        self.dataset, self.column_names = dataset, dataset.column_names
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def __getitem__(self, key):
-        return self.dataset[key][:] if isinstance(key, str) else self.dataset[int(key)]
 
 
 def scored(dataset, levels=10, seed=0):

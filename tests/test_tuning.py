@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from helpers import EVEN, SKEWED, mlp, table, trainer
+from helpers import EVEN, SKEWED, launch_two, mlp, table, trainer
 from PIL import Image
 from transformers import TrainerCallback
 
@@ -458,22 +458,13 @@ with open(f"{sys.argv[1]}/rank{subject.args.process_index}.json", "w") as file:
 def test_two_processes_prune_and_fail_together(tmp_path):
     script = tmp_path / "search.py"
     script.write_text(TWO_PROCESSES)
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run(
-        [*command, str(script), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": SEARCH_PATH, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    printed = launch_two(script, tmp_path)
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert ranks[0] == ranks[1] and ranks[0]["processes"] == 2 and ranks[0]["rate"] == 0.1
     assert [len(seen) for seen in ranks[0]["trials"]] == [3, 1, 3]  # the refused one has no evaluation
     states = {trial["number"]: trial["state"] for trial in the_search(tmp_path)["trials"]}
     assert states == {0: "complete", 1: "failed", 2: "pruned", 3: "complete"}
-    assert ranks[0]["best"]["run_id"] == "0" and done.stdout.count("| trial |") == 1
+    assert ranks[0]["best"]["run_id"] == "0" and printed.count("| trial |") == 1
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------------

@@ -4,30 +4,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from transformers.utils import logging
 
 from ..groups import GroupIndex
 from ..metrics import group_metrics
+from ..models import classification_head
 from ..trainer import GerneTrainer
 
 logger = logging.get_logger(__name__)
 
 INVERSE_PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Strengths of the inverse L2 penalty that are tried, as scikit-learn's `C`."""
-
-
-def last_layer(model: nn.Module) -> nn.Linear:
-    """The linear layer that gives the logits: the last one with `num_labels` outputs.
-
-    Raises:
-        ValueError: if the model has none.
-    """
-    labels = model.config.num_labels
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == labels]
-    if not layers:
-        raise ValueError(f"{type(model).__name__} has no linear layer with {labels} outputs to fit anew")
-    return layers[-1]
 
 
 def balanced_rows(groups: GroupIndex, rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
@@ -103,7 +90,7 @@ def _halves(groups: GroupIndex, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 def collect_features(trainer: GerneTrainer, dataset: Any) -> np.ndarray:
     """`(N, D)`, float32: the inputs of the model's last layer for each row, in order, over all processes."""
-    layer = last_layer(trainer.accelerator.unwrap_model(trainer.model))
+    layer = classification_head(trainer.accelerator.unwrap_model(trainer.model))
     seen: list[torch.Tensor] = []
     handle = layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().float()))
     preprocess, metrics = trainer.preprocess_logits_for_metrics, trainer._user_compute_metrics
@@ -139,7 +126,7 @@ def refit_last_layer(trainer: GerneTrainer, dataset: Any = None, seed: int | Non
         raise ValueError("DFR needs one held-out data set with attributes; pass dataset=")
     if not trainer.args.attribute_columns:
         raise ValueError("DFR balances groups, so it needs attribute_column in the held-out data")
-    layer = last_layer(trainer.accelerator.unwrap_model(trainer.model))
+    layer = classification_head(trainer.accelerator.unwrap_model(trainer.model))
     if layer.bias is None:
         raise ValueError("the model's last layer has no bias, which DFR fits")
     groups = trainer._groups_of(dataset, "evaluation")

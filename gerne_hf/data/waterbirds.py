@@ -1,5 +1,6 @@
 """Waterbirds: y = landbird, waterbird; a = land, water in the background, tied to the bird for 95 % of training."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ PLACES = ["land", "water"]
 SPLITS = ["train", "validation", "test"]
 
 
-class _Birds(Dataset):
+class _Birds(Dataset, ABC):
     """Rows with a bird and a place each; what the model sees of them is up to the subclass."""
 
     column_names = ("label", "place")
@@ -44,9 +45,9 @@ class _Birds(Dataset):
         values, labels = self.pixel_values(torch.from_numpy(index)), self.labels[index].tolist()
         return [{"pixel_values": value, "label": label} for value, label in zip(values, labels, strict=True)]
 
+    @abstractmethod
     def pixel_values(self, index: torch.Tensor) -> torch.Tensor:
         """The model's inputs of some rows."""
-        raise NotImplementedError
 
 
 class Waterbirds(_Birds):

@@ -27,8 +27,8 @@ from gerne_hf.baselines.dfr import (
     balanced_rows,
     collect_features,
     fit_last_layer,
-    last_layer,
 )
+from gerne_hf.models import classification_head
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 HELD_OUT = [[13, 9], [8, 11]]  # 41 rows: two batches of 16 and one of 9
@@ -75,7 +75,7 @@ def test_features_are_the_last_layers_inputs_in_row_order(tmp_path, kind):
     assert features.dtype == np.float32 and np.abs(features - expected).max() < 1e-5
     assert np.abs(features[0] - features[1]).max() > 1e-3
     with torch.no_grad():  # and it is that layer which makes the logits of them
-        logits = last_layer(subject.model)(torch.from_numpy(features)).numpy()
+        logits = classification_head(subject.model)(torch.from_numpy(features)).numpy()
     assert np.abs(logits - subject.predict(subject.eval_dataset).predictions).max() < 1e-5
 
 
@@ -99,7 +99,7 @@ def test_the_users_hooks_are_restored(tmp_path):
     assert subject.preprocess_logits_for_metrics == before and subject.compute_metrics == metric_before
     assert np.array_equal(subject.predict(subject.eval_dataset).predictions, doubled)
     assert subject.evaluate()["eval_mine"] == 1.0 and "features" not in subject.group_results
-    assert not last_layer(subject.model)._forward_pre_hooks
+    assert not classification_head(subject.model)._forward_pre_hooks
 
 
 def test_the_users_metrics_see_class_scores_only(tmp_path):
@@ -141,7 +141,7 @@ def test_the_users_hooks_are_restored_after_an_error(tmp_path):
     with pytest.raises(OSError, match="row 20"):
         refit_last_layer(subject, Broken(table(HELD_OUT, seed=4)))
     assert subject.preprocess_logits_for_metrics == before
-    assert not last_layer(subject.model)._forward_pre_hooks
+    assert not classification_head(subject.model)._forward_pre_hooks
     assert np.array_equal(subject.predict(subject.eval_dataset).predictions, logits_before)
 
 

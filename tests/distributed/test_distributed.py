@@ -1,8 +1,6 @@
 """Training and evaluation on two processes, by a real `accelerate launch` on the CPU."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import SKEWED, table
+from helpers import SKEWED, launch_two, table
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -24,22 +22,10 @@ from gerne_hf import GroupIndex, GroupSampler  # noqa: E402
 def run(tmp_path_factory):
     """What both processes saw, and what the launch printed."""
     folder = tmp_path_factory.mktemp("two_processes")
-    path = os.pathsep.join([str(HERE.parent), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
-    # With --cpu accelerate starts a second process only under mpirun; --multi_gpu starts both by torchrun, and the
-    # script's use_cpu=True keeps them on the CPU.
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run(
-        [*command, str(HERE / "two_processes.py"), str(folder)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    printed = launch_two(HERE / "two_processes.py", folder)
     ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert [rank["processes"] for rank in ranks] == [2, 2]
-    return SimpleNamespace(folder=folder, ranks=ranks, printed=done.stdout)
+    return SimpleNamespace(folder=folder, ranks=ranks, printed=printed)
 
 
 def test_both_processes_get_whole_batches_of_the_plan(run, tmp_path):

@@ -4,8 +4,6 @@ Run as a script, this file is what each process does: train, resume, and write w
 """
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import Gradients, assert_same, config, mlp, step_gradient, table, watch_batches, weights
+from helpers import Gradients, assert_same, config, launch_two, mlp, step_gradient, table, watch_batches, weights
 from transformers import TrainerCallback
 
 from gerne_hf.baselines import BaselineConfig, GroupDROTrainer
@@ -72,18 +70,7 @@ def main(folder: str) -> None:
 def folder(tmp_path_factory):
     """Both plans, trained on two processes."""
     folder = tmp_path_factory.mktemp("group_dro")
-    path = os.pathsep.join([str(HERE.parent), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
-    # --multi_gpu starts both processes by torchrun, and use_cpu=True keeps them on the CPU (see test_distributed.py).
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run(
-        [*command, __file__, str(folder)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch_two(__file__, folder)
     return folder
 
 

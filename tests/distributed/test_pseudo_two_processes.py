@@ -1,8 +1,6 @@
 """Pseudo-attributes on two processes, by a real `accelerate launch` on the CPU of this very file."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import EVEN, MLP, config, mlp, table, trainer, watch_batches, weights
+from helpers import EVEN, MLP, config, launch_two, mlp, table, trainer, watch_batches, weights
 
 from gerne_hf import PseudoAttributes
 
@@ -72,17 +70,7 @@ def run(tmp_path_factory):
     """What both processes saw, and what the launch printed."""
     folder = tmp_path_factory.mktemp("pseudo")
     biased_model(folder / "checkpoint")
-    path = os.pathsep.join([str(HERE.parent), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run(
-        [*command, __file__, str(folder)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch_two(__file__, folder)
     ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert [rank["processes"] for rank in ranks] == [2, 2]
     return SimpleNamespace(folder=folder, ranks=ranks)
