@@ -17,7 +17,7 @@ from gerne_hf import GerneConfig
 from gerne_hf.backbones import ImageArguments, image_backbone, image_trainer
 from gerne_hf.cli import parse_arguments
 from gerne_hf.comparison import run_recipe
-from gerne_hf.data.bffhq import demo_bffhq, load_bffhq, minority_accuracy
+from gerne_hf.data.bffhq import demo_bffhq, list_bffhq, load_bffhq, minority_accuracy
 from gerne_hf.files import format_table, write_json
 
 
@@ -36,6 +36,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
         with PartialState().main_process_first():
             if PartialState().is_main_process:
                 demo_bffhq(folder)
+    list_bffhq(folder, arguments.share)  # a missing folder is said before a backbone is loaded
     backbone = image_backbone(arguments)
     config.remove_unused_columns = False  # images are decoded from a column that no model takes
     data = load_bffhq(

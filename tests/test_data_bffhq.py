@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from gerne_hf import GroupIndex, group_metrics
+from gerne_hf.cli import parse_arguments
 from gerne_hf.data.bffhq import DEMO_MINORITY_ROWS, GENDERS, LABELS, demo_bffhq, load_bffhq, minority_accuracy
 
 ROWS = {("0.5pct", "align"): 10, ("0.5pct", "conflict"): 4, ("valid", ""): 8, ("test", ""): 8}
@@ -125,3 +126,14 @@ def test_the_recipe_reports_minority_accuracy(tmp_path, monkeypatch, capsys, wit
     printed = capsys.readouterr().out
     mean = 50 * sum(saved["GERNE"])
     assert "minority accuracy, %" in printed and f"{mean:.1f}±" in printed.split("minority accuracy, %")[1]
+
+
+def test_a_missing_folder_is_found_before_a_backbone_is_loaded(tmp_path):
+    path = Path(__file__).parent.parent / "recipes" / "bffhq.py"
+    spec = importlib.util.spec_from_file_location("recipe_bffhq", path)
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    missing = ["--dataset_name", str(tmp_path / "nowhere"), "--model_name_or_path", str(tmp_path / "no backbone")]
+    arguments = [*missing, "--output_dir", str(tmp_path / "out"), "--use_cpu", "true"]
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        recipe.main(*parse_arguments(recipe.Arguments, str(path), arguments))

@@ -51,10 +51,14 @@ def load_bffhq(
         FileNotFoundError: for a folder or part of it that is missing; shows the expected layout.
         ValueError: for file names without age and gender, and images that can't be decoded (naming the row).
     """
-    splits = datasets.DatasetDict()
-    for key, part in {"train": share, "validation": "valid", "test": "test"}.items():
-        splits[key] = _listed(folder, part)
+    splits = list_bffhq(folder, share)
     return transformed(splits, folder, "image", "label", image_size, mean, std, augment, skip_undecodable)
+
+
+def list_bffhq(folder: str, share: str = "0.5pct") -> datasets.DatasetDict:
+    """The image files of the three splits with label and gender, none of them opened; raises as [`load_bffhq`]."""
+    parts = {"train": share, "validation": "valid", "test": "test"}
+    return datasets.DatasetDict({key: _listed(folder, part) for key, part in parts.items()})
 
 
 def _listed(folder: str, part: str) -> datasets.Dataset:
