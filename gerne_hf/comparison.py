@@ -10,7 +10,7 @@ from accelerate import PartialState
 
 from .config import GerneConfig
 from .files import format_table, write_json
-from .methods import METHODS, check_methods, main_method, method_config
+from .methods import METHODS, check_methods, check_on_data, main_method, method_config
 from .reports import save_group_metrics, worst_groups
 from .trainer import GerneTrainer
 from .tuning import tune
@@ -61,25 +61,36 @@ def compare(
         `train_seconds` of the run and its `validation` figures.
 
     Raises:
-        ValueError: for methods or fields that do not exist; before anything is trained.
+        ValueError: for methods or fields that do not exist, and for a beta or a threshold that the data refuses;
+            before anything is trained.
     """
     runs = _configs(methods, config, seeds, settings or {})
     main = methods[-1]
     results: dict[str, list[dict[str, Any]]] = {METHODS[name].title: [] for name in methods}
     trained: dict[tuple[str, int], tuple[GerneTrainer, float]] = {}
     kept = {METHODS[name].start for name in methods} - {None}
+
+    def train(run: GerneConfig, trainer_class: type[GerneTrainer]) -> tuple[GerneTrainer, float]:
+        trainer = make_trainer(run, trainer_class)
+        if not any(results.values()):  # the first: what the data refuses is found before anything is trained
+            for other in runs.values():
+                check_on_data(other, trainer.reference_groups)
+        begin = time.perf_counter()
+        trainer.train()
+        return trainer, time.perf_counter() - begin
+
     for (name, seed), run in runs.items():
         method = METHODS[name]
         PartialState().print(f"\n=== {method.title}, seed {seed}", flush=True)
         start = (method.start, seed)
         if method.start is None:
-            trainer, seconds = _train(make_trainer(run, method.trainer))
+            trainer, seconds = train(run, method.trainer)
         elif start in trained:
             trainer, seconds = trained.pop(start)
         else:
             folders = _folders(config, method.start, seed, main, seeds)
             first = method_config(config, method.start, settings, seed=seed, **folders)
-            trainer, seconds = _train(make_trainer(first, METHODS[method.start].trainer))
+            trainer, seconds = train(first, METHODS[method.start].trainer)
         if method.finish is not None:
             begin = time.perf_counter()
             method.finish(trainer)
@@ -117,12 +128,6 @@ def _configs(methods, config, seeds, settings) -> dict[tuple[str, int], GerneCon
         for name in order
         for seed in seeds
     }
-
-
-def _train(trainer: GerneTrainer) -> tuple[GerneTrainer, float]:
-    begin = time.perf_counter()
-    trainer.train()
-    return trainer, time.perf_counter() - begin
 
 
 def _folders(config: GerneConfig, name: str, seed: int, main: str, seeds: Sequence[int]) -> dict[str, str]:

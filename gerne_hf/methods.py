@@ -5,7 +5,12 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from .baselines import GroupDROTrainer, JTTTrainer, SquareRootTrainer, refit_last_layer
+from .checks import check_beta
 from .config import GerneConfig
+from .distributions import beta_bounds, uniform_target
+from .groups import GroupIndex
+from .pseudo_attributes import provisional_index
+from .search_space import PLANS_WITH_BETA
 from .trainer import GerneTrainer
 
 
@@ -84,3 +89,17 @@ def check_methods(names: list[str], settings: dict[str, dict[str, Any]], config:
         for key in own:
             if key not in allowed:
                 raise ValueError(f"the settings of method {name!r} have {key!r}, which is no field of the config")
+
+
+def check_on_data(config: GerneConfig, groups: GroupIndex) -> None:
+    """Raise a `ValueError` for a threshold that leaves a part of a class empty, or a beta outside its bounds.
+
+    Args:
+        config ([`GerneConfig`]): settings of one run.
+        groups ([`GroupIndex`]): the training rows by the attribute that is evaluated.
+    """
+    if config.pseudo_attributes:
+        groups = provisional_index(groups, config.threshold)
+    if config.plan in PLANS_WITH_BETA:
+        bounds = beta_bounds(groups.alpha, config.c, uniform_target(groups.counts))
+        check_beta(config.beta, bounds, config.c, config.beta_out_of_bounds)

@@ -318,3 +318,35 @@ def test_without_tuning_nothing_is_searched(tmp_path):
     shop.run_recipe(compare="none", seeds="3,4", method_settings='{"independent": {"c": 0.25}}')
     assert [(run.seed, run.c) for run in shop.configs] == [(3, 0.25), (4, 0.25)]
     assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"independent": {"beta": 5.0}}, "beta=5 lies outside its bounds"),
+        ({"pseudo": {"threshold": 0.001}}, "makes 0 of the"),
+        ({"pseudo": {"threshold": 0.3, "c": 1.0, "beta": 4.0}}, "beta=4 lies outside its bounds"),
+    ],
+)
+def test_settings_that_the_data_refuses_are_found_before_anything_is_trained(tmp_path, settings, message):
+    trained = []
+
+    class Watch(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            trained.append(args.plan)
+
+    def make_trainer(run, trainer_class):
+        return trainer_class(
+            model_init=lambda: mlp(), args=run, train_dataset=table(), eval_dataset=table(seed=2), callbacks=[Watch()]
+        )
+
+    with pytest.raises(ValueError, match=message):
+        compare(
+            ["erm", "pseudo", "independent"],
+            config(tmp_path, threshold=0.2),
+            make_trainer,
+            table(seed=3),
+            (0,),
+            settings,
+        )
+    assert trained == []
