@@ -1,6 +1,5 @@
-"""The biased model f~: how it is trained, selected and scored, found again and resumed; and the run that follows."""
+"""The biased model f~: how it is trained, selected and scored, found again and resumed."""
 
-import json
 import shutil
 import signal
 import subprocess
@@ -15,7 +14,6 @@ from datasets import ClassLabel, Value
 from helpers import (
     EVEN,
     MLP,
-    Rows,
     assert_same,
     bert,
     config,
@@ -473,132 +471,6 @@ def test_a_smaller_model_through_fit(tmp_path):
         fit(tmp_path, mlp(num_labels=3))
     with pytest.raises(ValueError, match="the biased model is missing: pass model= or model_init="):
         PseudoAttributes.fit(args=config(tmp_path), train_dataset=table())
-
-
-# ---- the main run -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["datasets", "map-style"])
-@pytest.mark.parametrize("how", ["model", "model_init"])
-def test_one_go_equals_two_steps(tmp_path, kind, how):
-    data = table() if kind == "datasets" else Rows(table())
-
-    def made():
-        return dict(model=mlp(dropout=0.3)) if how == "model" else dict(model_init=lambda: mlp(dropout=0.3))
-
-    def trained(folder, train, **settings):
-        subject = trainer(tmp_path / folder, train=train, **made(), **{**EPOCHS, "learning_rate": 0.1}, **settings)
-        subject.train()
-        return subject
-
-    one_go = trained("one", data, **UNKNOWN)
-    settings = {**EPOCHS, "learning_rate": 0.1, "attribute_column": None}
-    pseudo = PseudoAttributes.fit(args=config(tmp_path / "two", **settings), train_dataset=data, **made())
-    assert pseudo.scores.tobytes() == one_go.pseudo.scores.tobytes()
-    two_steps = trained("two", pseudo.label(0.2, data), attribute_column="pseudo_attribute")
-    assert np.array_equal(one_go.groups.codes, two_steps.groups.codes)
-    assert_same(weights(one_go.model), weights(two_steps.model))
-    assert any(not torch.equal(a, b) for a, b in zip(made_weights(made()), one_go.model.parameters(), strict=True))
-
-
-def made_weights(made):
-    return (made["model"] if "model" in made else made["model_init"]()).parameters()
-
-
-def test_a_run_that_finds_its_scores_equals_the_one_that_made_them(tmp_path):
-    runs = []
-    for _ in range(2):
-        runs.append(trainer(tmp_path, mlp(dropout=0.3), **EPOCHS, **UNKNOWN))
-        runs[-1].train()
-    assert_same(weights(runs[0].model), weights(runs[1].model))
-
-
-def test_training_rows_without_the_attribute_that_the_evaluation_has(tmp_path):
-    settings = dict(pseudo_attributes=True, threshold=0.2, load_best_model_at_end=True, max_steps=6)
-    settings |= dict(eval_strategy="steps", eval_steps=2, save_strategy="steps", save_steps=2)
-    train, held_out = table().remove_columns("place"), table(HELD_OUT, seed=4)
-    subject = trainer(tmp_path, train=train, eval_dataset=held_out, **settings)
-    subject.train()
-    assert subject.groups.attribute_names == ("hard", "easy")
-    metrics = subject.evaluate()
-    assert metrics["eval_group_count/class0|1"] == 30 and "eval_worst_group_accuracy" in metrics
-    report = json.loads((tmp_path / "group_metrics.json").read_text())
-    assert report["selection"]["metric"] == "worst_group_accuracy" and report["selection"]["best_model_loaded"]
-    best = max(entry["eval_worst_group_accuracy"] for entry in subject.state.log_history if "eval_loss" in entry)
-    assert metrics["eval_worst_group_accuracy"] == best
-    assert report["train_groups"]["attribute_names"] == ["hard", "easy"]
-
-
-def test_without_attributes_the_worst_class_selects(tmp_path, caplog):
-    settings = dict(load_best_model_at_end=True, eval_strategy="steps", eval_steps=2, save_strategy="steps")
-    settings |= dict(save_steps=2, max_steps=12, learning_rate=2.0)
-    train, held_out = table().remove_columns("place"), table(HELD_OUT, seed=4).remove_columns("place")
-    with caplog.at_level("INFO", logger="gerne_hf.evaluation"):
-        subject = trainer(tmp_path, train=train, eval_dataset=held_out, **UNKNOWN, **settings)
-    assert "Models are selected on worst_class_accuracy of the evaluation set" in caplog.text
-    subject.train()
-    entries = [entry for entry in subject.state.log_history if "eval_worst_class_accuracy" in entry][:6]
-    best = max(entries, key=lambda entry: entry["eval_worst_class_accuracy"])
-    report = json.loads((tmp_path / "group_metrics.json").read_text())
-    assert report["selection"] == {
-        "metric": "worst_class_accuracy",
-        "best_model_loaded": True,
-        "step": best["step"],
-    }
-    assert subject.evaluate()["eval_worst_class_accuracy"] == best["eval_worst_class_accuracy"]
-    found = {
-        "threshold": 0.2,
-        "biased_model_class_balanced_accuracy": subject.pseudo.record["class_balanced_accuracy"],
-        "fingerprint": subject.pseudo.fingerprint,
-    }
-    assert found.items() <= report["pseudo_attributes"].items() and None not in found.values()
-    assert report["train_groups"]["attribute_columns"] == []
-    assert report["train_groups"]["counts"] == [[9, 39], [8, 32]]
-
-
-@pytest.mark.parametrize("metric", ["worst_group_accuracy", "eval_group_balanced_accuracy", "adjusted_accuracy"])
-def test_a_group_metric_without_attributes_is_refused(tmp_path, metric):
-    settings = dict(eval_dataset=table(EVEN), metric_for_best_model=metric, **UNKNOWN)
-    with pytest.raises(ValueError, match=f"'{metric}' needs attributes in the evaluation set.*worst_class_accuracy"):
-        trainer(tmp_path, **settings)
-
-
-@pytest.mark.parametrize("build", ["train", "get_train_dataloader"])
-def test_a_ready_optimizer_is_refused(tmp_path, build):
-    model = mlp()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
-    subject = trainer(tmp_path, model, optimizers=(optimizer, schedule), **UNKNOWN)
-    with pytest.raises(ValueError, match="needs an optimizer of its own.*Pass optimizer_cls_and_kwargs"):
-        getattr(subject, build)()
-    assert not (tmp_path / "pseudo_attributes").exists()
-
-
-@pytest.mark.parametrize(
-    "settings, message",
-    [
-        (dict(pseudo_attributes=True), "needs a threshold, the share t of each class"),
-        (dict(pseudo_attributes=True, threshold=0.1, plan="erm"), "plan 'erm' uses no attributes"),
-        (dict(attribute_column=None), "or any plan with pseudo_attributes=True"),
-    ],
-)
-def test_settings_that_do_not_fit_together(tmp_path, settings, message):
-    with pytest.raises(ValueError, match=message):
-        trainer(tmp_path, **settings)
-
-
-@pytest.mark.parametrize("step", [3, 14])
-def test_a_resumed_main_run_equals_the_uninterrupted_one(tmp_path, monkeypatch, step):
-    settings = dict(save_strategy="steps", save_steps=1, beta_schedule="linear", optim="adamw_torch", **UNKNOWN)
-    settings = {**EPOCHS, "num_train_epochs": 2, "learning_rate": 0.05, **settings}
-    whole = trainer(tmp_path, mlp(dropout=0.3), **settings)
-    whole.train()
-    resumed = trainer(tmp_path, mlp(seed=5, dropout=0.3), **settings)
-    batches = watch_batches(resumed)
-    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
-    assert len(batches) == 22 - step
-    assert np.array_equal(resumed.groups.codes, whole.groups.codes)
-    assert_same(weights(resumed.model), weights(whole.model))
 
 
 def test_class_names_of_the_data_reach_the_scores(tmp_path):
