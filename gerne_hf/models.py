@@ -1,6 +1,8 @@
 """The multilayer perceptron of the paper's Colored MNIST experiments, as a `PreTrainedModel`, and frozen backbones."""
 
+import difflib
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -122,6 +124,27 @@ def freeze_batch_norm(model: nn.Module) -> nn.Module:
         if isinstance(module, _BatchNorm):
             module.eval()
             module.train = types.MethodType(_stay, module)
+    return model
+
+
+def freeze_layers(model: nn.Module, layers: Sequence[str]) -> nn.Module:
+    """Keep the weights of some layers as they are: no gradient, no update.
+
+    Args:
+        model (`nn.Module`): changed in place.
+        layers (`Sequence[str]`): names of modules, as in `model.named_modules()`; all that is below them is frozen.
+
+    Raises:
+        ValueError: for a name that is no module of the model, with the nearest ones; and if nothing is left to train.
+    """
+    modules = dict(model.named_modules())
+    for name in layers:
+        if name not in modules or not name:
+            near = difflib.get_close_matches(name, modules, n=3) or list(dict(model.named_children()))
+            raise ValueError(f"the model has no layer {name!r} to freeze; did you mean {', '.join(near)}?")
+        modules[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"freezing {', '.join(layers)} leaves nothing to train; name fewer layers")
     return model
 
 

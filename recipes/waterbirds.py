@@ -20,7 +20,7 @@ from gerne_hf.backbones import label_maps, normalization, pretrained_image_model
 from gerne_hf.cli import RecipeArguments, parse_arguments
 from gerne_hf.comparison import run_recipe
 from gerne_hf.data.waterbirds import LABELS, WaterbirdFeatures, demo_waterbirds, load_waterbirds
-from gerne_hf.models import MLPConfig, MLPForImageClassification, freeze_batch_norm, frozen_features
+from gerne_hf.models import MLPConfig, MLPForImageClassification, freeze_batch_norm, freeze_layers, frozen_features
 
 
 @dataclass
@@ -35,6 +35,9 @@ class Arguments(RecipeArguments):
         default=False, metadata={"help": "Train a linear head on features that are computed once."}
     )
     freeze_batch_norm: bool = field(default=False, metadata={"help": "Keep the statistics of BatchNorm layers."})
+    frozen_layers: list[str] | None = field(
+        default=None, metadata={"help": "Names of modules of the backbone whose weights stay as they are."}
+    )
     momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD."})
 
 
@@ -73,7 +76,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
 
     def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         def init() -> PreTrainedModel:
-            model = make_model()
+            model = freeze_layers(make_model(), arguments.frozen_layers or [])
             return freeze_batch_norm(model) if arguments.freeze_batch_norm else model
 
         sgd = {"lr": run.learning_rate, "momentum": arguments.momentum, "weight_decay": run.weight_decay}

@@ -22,6 +22,7 @@ from gerne_hf.models import (
     MLPForImageClassification,
     classification_head,
     freeze_batch_norm,
+    freeze_layers,
     frozen_features,
 )
 
@@ -160,6 +161,22 @@ def test_frozen_batch_norm_keeps_its_statistics_and_trains_its_scale():
     for module in copy.deepcopy(model).train().modules():  # a copy keeps its own layers frozen
         if isinstance(module, nn.BatchNorm2d):
             assert not module.training and module.train.__self__ is module
+
+
+def test_frozen_layers_get_no_gradient_and_the_others_do():
+    model = freeze_layers(tiny_resnet(), ["resnet.embedder", "resnet.encoder.stages.0"]).train()
+    model(torch.randn(6, 3, 16, 16), torch.tensor([0, 1, 2, 0, 1, 2])).loss.backward()
+    frozen = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    trained = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
+    assert frozen and all(name.startswith(("resnet.embedder.", "resnet.encoder.stages.0.")) for name in frozen)
+    assert trained and not any(name.startswith(("resnet.embedder.", "resnet.encoder.stages.0.")) for name in trained)
+
+
+def test_frozen_layers_that_do_not_exist_or_leave_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"no layer 'resnet.embeder' to freeze; did you mean resnet.embedder"):
+        freeze_layers(tiny_resnet(), ["resnet.embeder"])
+    with pytest.raises(ValueError, match="leaves nothing to train; name fewer layers"):
+        freeze_layers(tiny_resnet(), ["resnet", "classifier"])
 
 
 # ---- weights that come as a package -------------------------------------------------------------------------------
