@@ -3,8 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MIN_VENV := .venv-min
+MIN_STAMP := $(MIN_VENV)/.installed
+# Packages that `make test-min` takes in any version: torch's oldest are builds of several GB.
+MIN_EXCEPT ?= torch torchvision peers
 
-.PHONY: demo test test-slow quality style clean
+.PHONY: demo test test-slow test-min quality style clean
 
 demo: $(STAMP)  ## train ERM and GERNE on a small grammar, and print one table
 	$(BIN)/accelerate launch recipes/multinli.py --demo
@@ -15,6 +19,9 @@ test: $(STAMP)  ## the tests, without the slow ones
 test-slow: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest
 
+test-min: $(MIN_STAMP)  ## the tests, without the slow ones, with the lowest supported versions
+	$(MIN_VENV)/bin/python -m pytest -m "not slow"
+
 quality: $(STAMP)  ## what CI checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -24,10 +31,17 @@ style: $(STAMP)  ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) outputs build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MIN_VENV) outputs build dist .pytest_cache .ruff_cache .hypothesis
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+$(MIN_STAMP): pyproject.toml tests/lowest_versions.py
+	$(PYTHON) -m venv $(MIN_VENV)
+	$(MIN_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(MIN_VENV)/bin/python tests/lowest_versions.py pyproject.toml $(MIN_EXCEPT) > $(MIN_VENV)/lowest.txt
+	$(MIN_VENV)/bin/python -m pip install --quiet -c $(MIN_VENV)/lowest.txt -e ".[test]"
 	touch $@

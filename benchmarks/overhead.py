@@ -2,6 +2,7 @@ r"""Step time of GerneTrainer over the stock Trainer's: same model, same rows a 
 
     python benchmarks/overhead.py
     python benchmarks/overhead.py --models mlp --steps 500 --rounds 10 --threads 1
+    python benchmarks/overhead.py --processes 2 --models bert resnet    # see processes.py
 
 A step lasts from its beginning to the beginning of the next, so it holds everything the loop does: drawing indices,
 collating, forward, backward, optimizer. In a round both trainers train side by side and take turns of a few steps, so
@@ -219,10 +220,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=6, help="trainings of each trainer")
     parser.add_argument("--batch_size", type=int, help="rows a step (default: 1000 for the MLP, 32 for the others)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; with more, two pools compete")
+    parser.add_argument("--processes", type=int, default=1, help="with 2 or more: their rows a second over one's")
     return parser
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.processes > 1:
+        import processes  # imports this module
+
+        return processes.main(args)
     torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
     table, missed = [], False

@@ -8,6 +8,7 @@ import torch
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
+    BaseImageProcessor,
     PreTrainedModel,
     ResNetConfig,
     ResNetForImageClassification,
@@ -18,6 +19,7 @@ from .cli import RecipeArguments
 from .comparison import MakeTrainer
 from .config import GerneConfig
 from .models import freeze_batch_norm
+from .timm_checkpoints import timm_processor
 from .trainer import GerneTrainer
 
 
@@ -54,12 +56,14 @@ class ImageBackbone:
         make_model (`Callable`): makes a model with a fresh head, given the names of the classes.
         image_size (`int`): height and width in pixels.
         mean, std (`tuple[float, ...]`): normalization of the channels.
+        timm (`bool`, defaults to `False`): whether it is a model of timm.
     """
 
     make_model: Callable[[Sequence[str]], PreTrainedModel]
     image_size: int
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    timm: bool = False
 
     @property
     def images(self) -> dict[str, Any]:
@@ -67,8 +71,10 @@ class ImageBackbone:
         return {"image_size": self.image_size, "mean": self.mean, "std": self.std}
 
     @property
-    def processor(self) -> ViTImageProcessor:
+    def processor(self) -> BaseImageProcessor:
         """What does to an image the same as the loader, for the saved checkpoint."""
+        if self.timm:
+            return timm_processor(self.image_size, self.mean, self.std)
         size = {"height": self.image_size, "width": self.image_size}
         return ViTImageProcessor(size=size, image_mean=list(self.mean), image_std=list(self.std), resample=3)
 
@@ -131,7 +137,8 @@ def image_backbone(arguments: ImageArguments) -> ImageBackbone:
     processor = AutoImageProcessor.from_pretrained(name)
     size = arguments.image_size or _native_size(processor)
     mean, std = _normalization(processor)
-    return ImageBackbone(lambda names: pretrained_image_model(name, names, size), size, tuple(mean), tuple(std))
+    timm = hasattr(processor, "data_config")
+    return ImageBackbone(lambda names: pretrained_image_model(name, names, size), size, tuple(mean), tuple(std), timm)
 
 
 def image_trainer(arguments: ImageArguments, backbone: ImageBackbone, data: dict[str, Any]) -> MakeTrainer:

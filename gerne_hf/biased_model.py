@@ -10,10 +10,10 @@ import datasets
 import numpy as np
 import torch
 from transformers import set_seed
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, SaveStrategy
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
+from .checkpoints import checkpoint_to_resume
 from .checks import check_same_labels
 from .config import GerneConfig
 from .losses import logits_of
@@ -169,18 +169,8 @@ def fit_biased_model(
     )
     trainer._hidden_columns = args.attribute_columns
     if args.biased_model is None:
-        trainer.train(resume_from_checkpoint=_last_checkpoint(directory))
+        trainer.train(resume_from_checkpoint=checkpoint_to_resume(directory))
     return _score(trainer, train_dataset, record, directory)
-
-
-def _last_checkpoint(directory: str) -> str | None:
-    """The newest checkpoint that was written to its end, which its state marks; one cut off is passed over."""
-    if not os.path.isdir(directory):
-        return None
-    names = [name for name in os.listdir(directory) if name.startswith(f"{PREFIX_CHECKPOINT_DIR}-")]
-    complete = [name for name in names if os.path.isfile(os.path.join(directory, name, TRAINER_STATE_NAME))]
-    newest = max(complete, key=lambda name: int(name.rsplit("-", 1)[1]), default=None)
-    return None if newest is None else os.path.join(directory, newest)
 
 
 def _digest(model: Any) -> str:

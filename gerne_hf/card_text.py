@@ -2,17 +2,14 @@
 
 import json
 import os
-import platform
-import shlex
-from dataclasses import fields
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
 
 from .files import format_table
-from .reports import TRAINING_PICTURE_FILE
+from .reports import GROUP_METRICS_FILE, MAX_TABLE_GROUPS, TRAINING_PICTURE_FILE
+from .studies import SEARCH_FILE
+from .timm_checkpoints import is_timm
 
 SMALL_GROUP = 50
 """Groups with fewer evaluation rows than this are named as too small to judge."""
@@ -25,32 +22,6 @@ _PLANS = {
     "resampling": "resampling: all groups of a class equally often",
     "reweighting": "reweighting: rows weighted to GERNE's extrapolated distribution",
 }
-_PLACES = (
-    "output_dir",
-    "logging_dir",
-    "run_name",
-    "config",
-    "dataset_name",
-    "pseudo_attributes_dir",
-    "hub_",
-    "push_to",
-)
-
-
-def reproduction_command(arguments: list[str]) -> str | None:
-    """The command line of a script, tokens left out; None where there is no script (a notebook, say)."""
-    if not arguments or not arguments[0].endswith(".py"):
-        return None
-    kept, hidden = [os.path.join(*Path(arguments[0]).parts[-2:])], False
-    for argument in arguments[1:]:
-        if hidden:
-            hidden = False
-            continue
-        if argument.startswith("--") and "token" in argument.lower():
-            hidden = "=" not in argument
-            continue
-        kept.append(argument)
-    return "accelerate launch " + shlex.join(kept)
 
 
 def summary(trainer, data: ModelCardData) -> str:
@@ -72,14 +43,21 @@ def as_markdown(text: str) -> str:
     return "\n".join([*rows, "", *lines[len(rows) :]]).rstrip()
 
 
-def table_title(prefix: str) -> str:
-    names = {"eval": "validation set, on which settings and step were selected", "test": "test set"}
-    return f"Accuracy of each group, {names.get(prefix, prefix)}:"
+_SETS = {"eval": "validation set", "test": "test set", "train": "training set"}
 
 
-def worst_group(evaluations: dict[str, Any]) -> dict[str, Any]:
+def table_title(prefix: str, report: dict[str, Any]) -> str:
+    more = ""
+    if prefix == "eval" and report.get("selection", {}).get("best_model_loaded"):
+        more = ", which the step was selected on"
+    elif prefix == "train":
+        more = ", rows as training saw them (for comparison: the model was fitted to these rows)"
+    return f"Accuracy of each group, {_SETS.get(prefix, prefix)}{more}:"
+
+
+def worst_group(evaluations: dict[str, Any]) -> dict[str, Any] | None:
     if not evaluations:
-        return {"name": "not evaluated", "accuracy": "-", "count": 0, "interval": "-", "split": "no evaluation"}
+        return None
     prefix, result = next(iter(evaluations.items()))
     group = min((g for g in result["groups"] if g["count"]), key=lambda g: g["accuracy"])
     return {
@@ -87,7 +65,8 @@ def worst_group(evaluations: dict[str, Any]) -> dict[str, Any]:
         "accuracy": f"{100 * group['accuracy']:.1f}",
         "count": f"{group['count']:,}",
         "interval": f"{100 * group['ci_low']:.1f} to {100 * group['ci_high']:.1f}",
-        "split": {"eval": "validation set", "test": "test set"}.get(prefix, prefix),
+        "split": _SETS.get(prefix, prefix),
+        "few": group["count"] < SMALL_GROUP,
     }
 
 
@@ -117,10 +96,13 @@ def comparison_part(directory: str) -> dict[str, Any] | None:
         results = json.load(file)
     if len(results) < 2:
         return None
-    seeds = ", ".join(str(run["seed"]) for run in next(iter(results.values())))
+    seeds = [str(run["seed"]) for run in next(iter(results.values()))]
+    runs = f"one run of each method, with the seed {seeds[0]}"
+    if len(seeds) > 1:
+        runs = f"mean ± deviation over runs with the seeds {', '.join(seeds)}"
     has_picture = os.path.isfile(os.path.join(directory, COMPARISON_PICTURE_FILE))
     return {
-        "note": f"Test set; runs with the seeds {seeds}, mean ± deviation where there are several.",
+        "note": f"On the same test set; {runs}.",
         "text": as_markdown(format_comparison(results)),
         "picture": COMPARISON_PICTURE_FILE if has_picture else None,
     }
@@ -153,10 +135,32 @@ def _training_time(trainer) -> str:
     return f"{trainer.state.global_step} steps on {devices}" + (f", {seconds:.0f} s" if seconds else "")
 
 
-def attributes_text(trainer, report: dict[str, Any]) -> str:
+def data_text(trainer, evaluations: dict[str, Any], given: dict[str, Any]) -> str:
+    """Name, place, commit, rows and licence of the data, as far as they are known."""
+    place = [f"`{tag}`" for tag in ([given["dataset_tags"]] if isinstance(given.get("dataset_tags"), str) else ())]
+    place += [f"commit `{given['dataset_revision']}`"] if given.get("dataset_revision") else []
+    name = given.get("dataset") or (place.pop(0) if place else "not named")
+    named = name if isinstance(name, str) else ", ".join(name)
+    rows = [] if trainer.groups is None else [f"{len(trainer.groups):,} training rows"]
+    for prefix, result in evaluations.items():
+        if prefix != "train" and not hasattr(trainer, "overlapping_columns"):  # else a row counts several times
+            rows.append(f"{sum(g['count'] for g in result['groups']):,} rows in the {_SETS.get(prefix, prefix)}")
+    license = f" Licence of the data: {given['dataset_license']}." if given.get("dataset_license") else ""
+    named += f" ({', '.join(place)})" if place else ""
+    return f"Data: {', '.join([named, *rows])}.{license}"
+
+
+def attributes_text(trainer, report: dict[str, Any], source: str | None = None) -> str:
+    source = f": {source}." if source else "."
+    if hasattr(trainer, "overlapping_columns"):
+        judged = ", ".join(f"`{c}`" for c in trainer.overlapping_columns)
+        source += (
+            f" The groups of the tables overlap: a row counts in that of each of the columns {judged} that it has."
+        )
     if "pseudo_attributes" in report:
         columns = ", ".join(f"`{c}`" for c in trainer.args.attribute_columns)
-        known = f"The column {columns} was read for evaluation only." if columns else "No attribute labels were used."
+        known = f"The column {columns} was read for evaluation only" + source
+        known = known if columns else "No attribute labels were used."
         if report["pseudo_attributes"]["threshold"] is None:
             return f"Training used no attribute labels, but the errors of a biased model. {known}"
         return (
@@ -167,36 +171,70 @@ def attributes_text(trainer, report: dict[str, Any]) -> str:
     columns = report.get("train_groups", {}).get("attribute_columns") or []
     if not columns:
         return "No attribute labels were used."
-    return f"Attributes are those of the data set's column {', '.join(f'`{c}`' for c in columns)}."
+    return f"Attributes are those of the data set's column {', '.join(f'`{c}`' for c in columns)}{source}"
+
+
+_METRICS = {
+    "worst_group_accuracy": "worst-group accuracy",
+    "group_balanced_accuracy": "group-balanced accuracy",
+    "worst_class_accuracy": "worst-class accuracy",
+    "class_balanced_accuracy": "class-balanced accuracy",
+}
 
 
 def selection_text(trainer, report: dict[str, Any]) -> str:
+    """Which step's weights these are, and how the method's settings were chosen."""
     chosen = report.get("selection")
     if chosen is None or trainer.eval_dataset is None:
         return "There was no evaluation set to select on: these are the weights of the last step."
+    metric = _METRICS.get(chosen["metric"], f"`{chosen['metric']}`")
+    settings = _search_text(trainer.args.output_dir, metric)
     if not chosen["best_model_loaded"]:
-        return f"The weights are those of the last step ({chosen['step']}); no step was selected."
-    return f"The weights are those of step {chosen['step']}, selected on the validation set's {chosen['metric']}."
+        return f"The weights are those of the last step ({chosen['step']}); no step was selected. {settings}"
+    return f"The weights are those of step {chosen['step']}, selected on the validation set's {metric}. {settings}"
+
+
+def _search_text(directory: str, metric: str) -> str:
+    path = os.path.join(directory, "search", SEARCH_FILE)
+    if not os.path.isfile(path):
+        return "The method's settings were given, not searched for in this run."
+    with open(path, encoding="utf-8") as file:
+        search = json.load(file)
+    names = ", ".join(search["best"]["params"])
+    return f"{names} were chosen by {len(search['trials'])} trials, compared on the validation set's {metric}."
 
 
 def known_limits(evaluations: dict[str, Any], report: dict[str, Any]) -> list[str]:
     limits = []
     for prefix, result in evaluations.items():
+        if prefix == "train":
+            continue
         small = [g for g in result["groups"] if 0 < g["count"] < SMALL_GROUP]
         if small:
-            names = ", ".join(f"{g['label']}, {g['attribute']} ({g['count']})" for g in small[:12])
-            more = f" and {len(small) - 12} more" if len(small) > 12 else ""
             limits.append(
-                f"Groups too small to judge in the {prefix} evaluation: {names}{more}. Read their intervals."
+                f"Groups too small to judge in the {_SETS.get(prefix, prefix)} (rows): "
+                f"{_named(small, 'count')}. Read their intervals."
             )
+        absent = [g for g in result["groups"] if not g["count"]]
+        if absent:
+            limits.append(f"Groups not judged, without rows in the {_SETS.get(prefix, prefix)}: {_named(absent)}.")
         unseen = [g for g in result["groups"] if g["count"] and g.get("train_count") == 0]
         if unseen:
-            limits.append(
-                "Groups without training rows: " + ", ".join(f"{g['label']}, {g['attribute']}" for g in unseen)
-            )
+            limits.append(f"Groups without training rows: {_named(unseen)}.")
+    first = next(iter(evaluations.values()), {"groups": []})
+    few = [g for g in first["groups"] if 0 < g.get("train_count", 0) < SMALL_GROUP]
+    if few:
+        limits.append(f"Groups with few training rows to learn from: {_named(few, 'train_count')}.")
     limits.append("Attributes other than those in the tables were not looked at; the model may fail on their groups.")
     limits.append("An accuracy on this data says little about data from elsewhere.")
     return limits
+
+
+def _named(groups: list[dict[str, Any]], count: str | None = None) -> str:
+    names = [f"{g['label']}, {g['attribute']}" + (f" ({g[count]})" if count else "") for g in groups]
+    hidden = len(names) - MAX_TABLE_GROUPS
+    more = [f"and {hidden} more, which are in {GROUP_METRICS_FILE}"] if hidden > 0 else []
+    return "; ".join([*names[:MAX_TABLE_GROUPS], *more])
 
 
 def loading_code(trainer, task: str | None) -> str:
@@ -204,31 +242,25 @@ def loading_code(trainer, task: str | None) -> str:
     if task is None:
         return f'from transformers import AutoModel\n\nmodel = AutoModel.from_pretrained("{place}")'
     own = "import gerne_hf.models  # registers the model's class\n" if _is_own(trainer) else ""
-    return f'{own}from transformers import pipeline\n\nclassify = pipeline("{task}", model="{place}")'
+    code = f'{own}from transformers import pipeline\n\nclassify = pipeline("{task}", model="{place}")'
+    if not is_timm(trainer.accelerator.unwrap_model(trainer.model)):
+        return code
+    source = "hf-hub" if trainer.hub_model_id else "local-dir"
+    return "\n".join(
+        [
+            code,
+            "\n# or the model alone, in Transformers",
+            "from transformers import AutoImageProcessor, AutoModelForImageClassification",
+            f'\nprocessor = AutoImageProcessor.from_pretrained("{place}")',
+            f'model = AutoModelForImageClassification.from_pretrained("{place}")',
+            "\n# or without Transformers: the same logits",
+            "import timm",
+            f'\nnetwork = timm.create_model("{source}:{place}", pretrained=True).eval()',
+            "settings = timm.data.resolve_model_data_config(network)",
+            "transform = timm.data.create_transform(**settings, is_training=False)",
+        ]
+    )
 
 
 def _is_own(trainer) -> bool:
     return type(trainer.accelerator.unwrap_model(trainer.model)).__module__.startswith("gerne_hf")
-
-
-def versions_text(trainer) -> str:
-    found = [f"Python {platform.python_version()}"]
-    for package in ("gerne_hf", "torch", "transformers", "datasets", "accelerate"):
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return f"Seed {trainer.args.seed}; {', '.join(found)}."
-
-
-def settings_table(args: Any) -> str:
-    """Settings that were chosen: no paths, no tokens, nothing that says where a run lies."""
-    default = type(args)(output_dir=args.output_dir)
-    rows = []
-    for field in fields(args):
-        name, value = field.name, getattr(args, field.name, None)
-        if name.startswith(_PLACES) or "token" in name or not isinstance(value, (int, float, str, bool, list, dict)):
-            continue
-        if value != getattr(default, name, None):
-            rows.append([f"`{name}`", str(getattr(value, "value", value))])
-    return format_table(["setting", "value"], rows) if rows else "none"

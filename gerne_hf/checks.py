@@ -57,6 +57,45 @@ def check_head(model: Any, groups: GroupIndex | None) -> None:
         )
 
 
+def check_one_device(devices: int, trains: bool) -> None:
+    """Refuse to train by one process on several GPUs: nn.DataParallel would split the rows of a batch, and a plan's
+    segments with them. Evaluation looks at single rows, so it may.
+
+    Raises:
+        ValueError: says how to start a process for each GPU, or to see only one.
+    """
+    if trains and devices > 1:
+        raise ValueError(
+            f"this process sees {devices} GPUs, and the Trainer would split each batch, and with it the plan's "
+            f"segments, over them (nn.DataParallel). Start a process for each by `accelerate launch --multi_gpu "
+            f"--num_processes {devices} SCRIPT`, or let it see one by CUDA_VISIBLE_DEVICES=0. Evaluation alone, "
+            "without a train_dataset, takes all of them"
+        )
+
+
+def check_one_backward(several: bool) -> None:
+    """Refuse several backward passes a step (`several`) under DeepSpeed, which takes an optimizer step after each.
+
+    Raises:
+        ValueError: says which setting to change.
+    """
+    if several:
+        raise ValueError(
+            "DeepSpeed takes an optimizer step after each backward pass, and this run would have one for each segment "
+            "of a batch (forward_mode 'separate', or 'auto' with a model that has BatchNorm). Set "
+            "forward_mode='fused', or launch with DDP or FSDP"
+        )
+
+
+def warn_of_added_batches(asked: int, batches: int, processes: int) -> None:
+    """Say once that an epoch was made longer for all processes to take the same number of steps."""
+    if batches > asked:
+        logger.warning_once(
+            f"{processes} processes do not divide the {asked} batches of an epoch evenly. It has {batches} now: "
+            f"{batches // processes} for each process."
+        )
+
+
 def check_same_labels(model: Any, biased_model: Any) -> None:
     """Refuse a biased model whose classes are not those of the main model.
 

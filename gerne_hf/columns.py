@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .parquet_columns import ParquetColumns
+
 _CHUNK_ROWS = 1 << 20
 MAX_CLASSES = 1 << 20
 """Class ids at or above this are taken for something else, such as hashes."""
@@ -22,7 +24,9 @@ def column_names(dataset: Any) -> list[str]:
     if is_iterable_only(dataset):
         raise TypeError(
             f"{type(dataset).__name__} can only be iterated, and group sampling needs rows by index. Load the data "
-            "set without streaming=True, or materialize it with Dataset.from_generator or save_to_disk"
+            "set without streaming=True; or, to train on a stream, write it by group once with "
+            "gerne_hf.streaming.partition_by_group and train on the GroupPartitions that it returns, or train on "
+            "gerne_hf.streaming.ReservoirStream, which writes nothing"
         )
     for attribute in ("column_names", "columns"):
         names = getattr(dataset, attribute, None)
@@ -76,6 +80,9 @@ def encode_column(
         plain = dataset.select_columns([name]).with_format("arrow")
         chunks = (table.column(0) for table in plain.iter(_CHUNK_ROWS))
         return _encode(chunks, len(dataset), name, role, class_names, known, sequential)
+    if isinstance(dataset, ParquetColumns):
+        class_names = getattr(dataset.features[name], "names", None)
+        return _encode(dataset.chunks(name), len(dataset), name, role, class_names, known, sequential)
     if isinstance(dataset, ColumnAdded) and name == dataset.name:
         names = dataset.names.tolist()
         return _encode(_chunks(dataset.codes, name, role), len(dataset), name, role, names, known, sequential)
@@ -159,7 +166,13 @@ def _chunks(values: Any, name: str, role: str) -> Iterator[pa.Array]:
         if hasattr(part, "numpy"):  # a torch tensor
             part = part.numpy()
         # from_pandas: NaN and NA are nulls, and must not become a group of their own.
-        yield pa.array(part if hasattr(part, "dtype") else list(part), from_pandas=True)
+        try:
+            yield pa.array(part if hasattr(part, "dtype") else list(part), from_pandas=True)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise TypeError(
+                f"{role} column {name!r} holds values of several kinds, or of none that is a category ({error}); "
+                "integers, booleans or strings are needed, one kind in a column"
+            ) from error
 
 
 def _encode(chunks, length, name, role, class_names, known, sequential):
@@ -168,14 +181,15 @@ def _encode(chunks, length, name, role, class_names, known, sequential):
     codes = np.empty(length, dtype=np.uint8)
     start = 0
     for chunk in chunks:
-        _check_type(chunk, name, role, start)
+        check_categories(chunk, name, role, start)
+        if isinstance(chunk, pa.ChunkedArray):
+            chunk = chunk.combine_chunks()  # files have batches of 1,000 rows, too few to look up at a time
         encoded = pc.dictionary_encode(chunk)
-        for part in encoded.chunks if isinstance(encoded, pa.ChunkedArray) else [encoded]:
-            values = part.dictionary.to_pylist()
-            lookup = np.array([first_seen.setdefault(value, len(first_seen)) for value in values], dtype=np.int64)
-            codes = codes.astype(smallest_unsigned(len(first_seen)), copy=False)
-            codes[start : start + len(part)] = lookup[part.indices.to_numpy()]
-            start += len(part)
+        values = encoded.dictionary.to_pylist()
+        lookup = np.array([first_seen.setdefault(value, len(first_seen)) for value in values], dtype=np.int64)
+        codes = codes.astype(smallest_unsigned(len(first_seen)), copy=False)
+        codes[start : start + len(encoded)] = lookup[encoded.indices.to_numpy()]
+        start += len(encoded)
 
     ordered = _ordered_names(list(first_seen), name, role, class_names, sequential)
     if sequential and all(type(value) is int for value in first_seen):
@@ -196,7 +210,8 @@ def _encode(chunks, length, name, role, class_names, known, sequential):
     return result, names
 
 
-def _check_type(chunk, name: str, role: str, start: int) -> None:
+def check_categories(chunk: Any, name: str, role: str, start: int) -> None:
+    """Refuse an arrow array, row `start` and following of a column, whose values are null or no categories."""
     kind = chunk.type.value_type if pa.types.is_dictionary(chunk.type) else chunk.type
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         raise TypeError(

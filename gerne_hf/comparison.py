@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from accelerate import PartialState
 
 from .config import GerneConfig
+from .examples import save_worst_examples
 from .files import format_table, write_json
+from .interrupted import Progress, restore
 from .methods import METHODS, check_methods, check_on_data, main_method, method_config
-from .reports import save_group_metrics, worst_groups
+from .reports import evaluate_training_rows, save_group_metrics, worst_groups
 from .trainer import GerneTrainer
 from .tuning import tune
 
@@ -39,22 +41,28 @@ def compare(
     seeds: Sequence[int] = (0,),
     settings: dict[str, dict[str, Any]] | None = None,
     card: dict[str, Any] | None = None,
+    made_with: dict[str, Any] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Train each method for each seed, evaluate it once on the test set, print one table and save it.
 
     The run of the last method with the first seed goes to `config.output_dir`, every other to a folder of its own
     below it. There, too, lie `comparison.json`, written anew after every run, so that an interrupted comparison keeps
-    what it has, and, with matplotlib, `comparison.png`.
+    what it has, and, with matplotlib, `comparison.png`; and in `_examples` the test rows of each group that the main
+    run is most wrong about (`worst_examples`).
 
     Args:
         methods (`Sequence[str]`): names in [`METHODS`]; the last one is the main one.
-        config ([`GerneConfig`]): settings of all runs.
+        config ([`GerneConfig`]): settings of all runs. With `resume_from_checkpoint="true"` (or the path of a
+            checkpoint of one of the runs) an interrupted comparison goes on: runs that ended, with the same settings,
+            are taken from `comparison.json`, the others go on from their newest whole checkpoint.
         make_trainer (`Callable`): makes a trainer of the given class, with a fresh model, from a config.
         test_dataset: the data set of the table's figures; read once a run, after training.
         seeds (`Sequence[int]`): a run for each.
         settings (`dict`, *optional*): by method, fields of the config with values of its own.
         card (`dict`, *optional*): what the model card of the main run says besides, as for
-            [`~transformers.Trainer.create_model_card`]: `dataset`, `dataset_tags`, `license`, `language`.
+            [`GerneTrainer.create_model_card`]: `dataset`, `dataset_tags`, `license`, `language` and more.
+        made_with (`dict`, *optional*): what besides the config the results depend on, by name; a run that ended with
+            something else is trained again.
 
     Returns:
         `dict[str, list[dict]]`: by method, the test result of [`group_metrics`] of each seed, with the `seed`, the
@@ -65,54 +73,80 @@ def compare(
             before anything is trained.
     """
     runs = _configs(methods, config, seeds, settings or {})
-    main = methods[-1]
-    results: dict[str, list[dict[str, Any]]] = {METHODS[name].title: [] for name in methods}
+    main, main_trainer = methods[-1], None
+    titles = {name: METHODS[name].title for name in methods}
+    progress = Progress(config, runs, titles, test_dataset, made_with or {})
+    results: dict[str, list[dict[str, Any]]] = {}
+    unchecked = True
+
+    def collect() -> None:
+        for name, title in titles.items():
+            results[title] = [progress.done[name, seed] for seed in seeds if (name, seed) in progress.done]
+        done = {title: runs_of for title, runs_of in results.items() if runs_of}
+        if done and PartialState().is_main_process:
+            write_json(done, os.path.join(config.output_dir, COMPARISON_FILE))
+
+    collect()
     trained: dict[tuple[str, int], tuple[GerneTrainer, float]] = {}
     kept = {METHODS[name].start for name in methods} - {None}
 
-    def train(run: GerneConfig, trainer_class: type[GerneTrainer]) -> tuple[GerneTrainer, float]:
-        trainer = make_trainer(run, trainer_class)
-        if not any(results.values()):  # the first: what the data refuses is found before anything is trained
+    def train(run: GerneConfig, name: str) -> tuple[GerneTrainer, float]:
+        nonlocal unchecked
+        trainer = make_trainer(run, METHODS[name].trainer)
+        if unchecked:  # the first: what the data refuses is found before anything is trained
             for other in runs.values():
                 check_on_data(other, trainer.reference_groups)
+            unchecked = False
+        checkpoint = progress.checkpoint(run, name)
+        progress.begin(run, name)
         begin = time.perf_counter()
-        trainer.train()
+        trainer.train(resume_from_checkpoint=checkpoint)
         return trainer, time.perf_counter() - begin
 
     for (name, seed), run in runs.items():
         method = METHODS[name]
-        PartialState().print(f"\n=== {method.title}, seed {seed}", flush=True)
+        done = (name, seed) in progress.done
+        PartialState().print(f"\n=== {method.title}, seed {seed}{', ended before' if done else ''}", flush=True)
+        if done:
+            continue
         start = (method.start, seed)
         if method.start is None:
-            trainer, seconds = train(run, method.trainer)
+            trainer, seconds = train(run, name)
         elif start in trained:
             trainer, seconds = trained.pop(start)
         else:
             folders = _folders(config, method.start, seed, main, seeds)
             first = method_config(config, method.start, settings, seed=seed, **folders)
-            trainer, seconds = train(first, METHODS[method.start].trainer)
+            trainer, seconds = train(first, method.start)
         if method.finish is not None:
             begin = time.perf_counter()
             method.finish(trainer)
             trainer.evaluate()
             seconds += time.perf_counter() - begin
         trainer.evaluate(test_dataset, metric_key_prefix="test")
+        if name == main and seed == seeds[0]:
+            evaluate_training_rows(trainer)  # for the model card
         save_group_metrics(trainer, run.output_dir)
         result = {**trainer.group_results["test"], "seed": seed, "train_seconds": round(seconds, 1)}
         validation = trainer.group_results.get("eval", {})
         result["validation"] = {key: validation[key] for key in _SUMMARIES.values() if key in validation}
-        results[method.title].append(result)
+        if method.start is not None:
+            progress.begin(run, name)
         if name == main and seed == seeds[0]:
             trainer.save_model(run.output_dir)
+            trainer.save_state()
+            save_worst_examples(trainer, test_dataset, "test")
             main_trainer = trainer
         if name in kept:
             trained[name, seed] = trainer, seconds
-        if PartialState().is_main_process:
-            done = {title: runs_of for title, runs_of in results.items() if runs_of}
-            write_json(done, os.path.join(config.output_dir, COMPARISON_FILE))
+        progress.done[name, seed] = result
+        collect()
     if PartialState().is_main_process:
         print(f"\nTest set, {_seed_note(seeds)}\n{format_comparison(results)}\n", flush=True)
         _save_picture(results, config.output_dir)
+    if main_trainer is None:  # that run had ended before
+        main_trainer = make_trainer(runs[main, seeds[0]], METHODS[main].trainer)
+        restore(main_trainer)
     main_trainer.create_model_card(**(card or {}))
     return results
 
@@ -166,13 +200,22 @@ def run_recipe(
     if arguments.tune:
         trainer = make_trainer(method_config(config, main, settings, seed=seeds[0]), METHODS[main].trainer)
         settings[main] = {**settings.get(main, {}), **tune(trainer, arguments.tune)}
-    return compare(arguments.methods(main), config, make_trainer, test_dataset, seeds, settings, card)
+    own = ("config", "compare", "seeds", "tune", "method_settings")
+    made_with = {name: value for name, value in vars(arguments).items() if name not in own}
+    return compare(arguments.methods(main), config, make_trainer, test_dataset, seeds, settings, card, made_with)
 
 
 def format_comparison(results: dict[str, list[dict[str, Any]]]) -> str:
     """One Markdown table: a column a method, a row a summary or a group; per cent, with the deviation over seeds."""
+    header, rows, hidden = comparison_rows(results)
+    table = format_table(header, rows)
+    return table + (f"\n{hidden} groups in which {header[-1]} does better are in {COMPARISON_FILE}." if hidden else "")
+
+
+def comparison_rows(results: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]], int]:
+    """Header and rows of the table of [`format_comparison`], and the number of groups that it leaves out."""
     first = next(iter(results.values()))[0]
-    main, main_runs = list(results.items())[-1]
+    main_runs = list(results.values())[-1]
     summaries = {name: key for name, key in _SUMMARIES.items() if key in first}
     rows = [[name, *(_cell([r[key] for r in runs]) for runs in results.values())] for name, key in summaries.items()]
     shown, hidden = worst_groups(main_runs[0]["groups"])
@@ -184,8 +227,7 @@ def format_comparison(results: dict[str, list[dict[str, Any]]]) -> str:
         cells = [_cell([run["groups"][i]["accuracy"] for run in runs]) for runs in results.values()]
         rows.append([f"{group['label']}, {group['attribute']}{trained}", *cells])
     rows.append(["training time, s", *(_mean([r["train_seconds"] for r in runs]) for runs in results.values())])
-    table = format_table(["accuracy, %", *results], rows)
-    return table + (f"\n{hidden} groups in which {main} does better are in {COMPARISON_FILE}." if hidden else "")
+    return ["accuracy, %", *results], rows, hidden
 
 
 def _cell(values: list[float]) -> str:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .checkpoints import RUN_FIELDS
 from .checks import AUTOMATIC
 from .distributions import check_c
+from .field_types import settle_types
 from .plans import PLANS
 from .schedules import BETA_SCHEDULES
 
@@ -87,12 +89,28 @@ class GerneConfig(TrainingArguments):
             As in the parent, but where `load_best_model_at_end` is set it defaults to "auto" and not to the loss:
             worst-group accuracy if the evaluation set has attributes, else worst-class accuracy.
 
+        > Reports
+
+        worst_examples (`int`, *optional*, defaults to `4`):
+            Rows of each group, those with the lowest probability of their true label, whose image or text a recipe
+            saves from the test set to `output_dir/_examples`, for `gerne-report`; 0 keeps none. They are **data**:
+            mind who may see them. The Trainer pushes no file whose name begins with an underscore; `hf upload` does,
+            without `--exclude "_*"`.
+
         > Computation
 
         forward_mode (`str`, *optional*, defaults to `"auto"`):
             "fused" runs one forward and backward over all rows. "separate" runs one for each segment: BatchNorm
             statistics are those of each batch, as in the paper, and activations take about half the memory. "auto"
             is "separate" if the model has a BatchNorm layer in training mode, else "fused".
+
+        > Resume
+
+        resume_with_changes (`list[str]`, *optional*):
+            What may differ between a checkpoint and the run that resumes from it, which is refused otherwise:
+            "trainer", "data" (labels, attributes or their order), "plan", "c", "beta", "beta_schedule", "beta_ramp",
+            "class_balanced", "threshold", "method_settings", "seed", "batch_size", "gradient_accumulation_steps" or
+            "world_size". The length of the training, logging and evaluation may always be changed.
 
     Raises:
         ValueError: for values outside those listed, `split_batches`, another `train_sampling_strategy`, a schedule
@@ -149,6 +167,13 @@ class GerneConfig(TrainingArguments):
     pseudo_attributes_dir: str | None = field(
         default=None, metadata={"help": "Folder of biased models and scores; output_dir/pseudo_attributes by default."}
     )
+    worst_examples: int = field(
+        default=4, metadata={"help": "Worst rows of each group to keep as images or texts for gerne-report; 0: none."}
+    )
+    # As in the parent, but in no repr: a dataclass writes one that shows every field.
+    hub_token: str | None = field(
+        default=None, repr=False, metadata=TrainingArguments.__dataclass_fields__["hub_token"].metadata
+    )
     forward_mode: str = field(
         default="auto",
         metadata={
@@ -156,11 +181,16 @@ class GerneConfig(TrainingArguments):
             "choices": ["auto", "fused", "separate"],
         },
     )
+    resume_with_changes: list[str] | None = field(
+        default=None,
+        metadata={"help": "What may differ from the checkpoint resumed from: " + ", ".join(RUN_FIELDS)},
+    )
 
     def __post_init__(self):
         if self.load_best_model_at_end and self.metric_for_best_model is None:
             self.metric_for_best_model = AUTOMATIC
         super().__post_init__()
+        settle_types(self, TrainingArguments)
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
@@ -170,12 +200,22 @@ class GerneConfig(TrainingArguments):
             raise ValueError(f"beta, the extrapolation factor, must be a finite number; found {self.beta}")
         if not 0.0 < self.beta_ramp <= 1.0:
             raise ValueError(f"beta_ramp, a share of the training, must lie in (0, 1]; found {self.beta_ramp}")
+        if self.worst_examples < 0:
+            raise ValueError(
+                "worst_examples, the number of rows of each group to keep, must be a whole number, 0 for none; found "
+                f"{self.worst_examples!r}"
+            )
         if self.beta_schedule != "constant" and self.plan not in (*_SCHEDULED_PLANS, "erm", "resampling"):
             raise ValueError(
                 f"beta_schedule={self.beta_schedule!r} needs a plan with beta in its loss, "
                 f"{' or '.join(_SCHEDULED_PLANS)}; plan {self.plan!r} has it in its sampling or weights. Choose "
                 "another plan, or the schedule 'constant'"
             )
+        if isinstance(self.resume_with_changes, str):
+            self.resume_with_changes = [self.resume_with_changes]
+        unknown = [name for name in self.resume_with_changes or () if name not in RUN_FIELDS]
+        if unknown:
+            raise ValueError(f"resume_with_changes may name {', '.join(map(repr, RUN_FIELDS))}; found {unknown[0]!r}")
         self._check_pseudo_attributes()
         if self.accelerator_config.split_batches:
             raise ValueError(
@@ -203,6 +243,10 @@ class GerneConfig(TrainingArguments):
         return twin
 
     def _check_pseudo_attributes(self) -> None:
+        for name in ("biased_learning_rate", "biased_weight_decay", "biased_epochs"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and not negative; found {value}")
         if self.threshold is not None and not 0.0 < self.threshold < 1.0:
             raise ValueError(
                 f"threshold, the share of each class that becomes 'hard', must lie in (0, 1); found {self.threshold}"

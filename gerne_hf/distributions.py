@@ -7,6 +7,7 @@ sums to one.
 """
 
 import math
+import numbers
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def extrapolated_distribution(
     """
     alpha = _checked_alpha(alpha)
     check_c(c)
-    if not math.isfinite(beta):
+    if not isinstance(beta, numbers.Real) or not math.isfinite(beta):
         raise ValueError(f"beta must be a finite number; found {beta}")
     return alpha + c * (beta + 1.0) * (_checked_target(alpha, target) - alpha)
 
@@ -130,7 +131,7 @@ def beta_bounds(alpha: np.ndarray, c: float, target: np.ndarray | None = None) -
 
 def check_c(c: float) -> None:
     """Raise a `ValueError` unless `c`, the degree of bias reduction, lies in (0, 1]."""
-    if not 0.0 < c <= 1.0:
+    if not isinstance(c, numbers.Real) or not 0.0 < c <= 1.0:
         raise ValueError(f"c, the degree of bias reduction (Eq. 4), must lie in (0, 1]; found {c}")
 
 
@@ -138,7 +139,7 @@ def _checked_alpha(alpha: np.ndarray) -> np.ndarray:
     alpha = np.asarray(alpha, dtype=np.float64)
     if alpha.ndim != 2 or alpha.size == 0:
         raise ValueError(f"alpha must be a (K, A) array with at least one group; found shape {alpha.shape}")
-    if not np.isfinite(alpha).all() or (alpha < 0).any() or (np.abs(alpha.sum(axis=1) - 1) > _SUM_TOLERANCE).any():
+    if not is_distribution(alpha, axis=1):
         raise ValueError(f"every row of alpha must be a distribution (non-negative, sum 1); found {alpha.tolist()}")
     return alpha
 
@@ -149,4 +150,13 @@ def _checked_target(alpha: np.ndarray, target: np.ndarray | None) -> np.ndarray:
     target = np.asarray(target, dtype=np.float64)
     if target.shape != alpha.shape:
         raise ValueError(f"target must have the shape of alpha, {alpha.shape}; found {target.shape}")
+    if not is_distribution(target, axis=1):
+        raise ValueError(f"every row of target must be a distribution (non-negative, sum 1); found {target.tolist()}")
     return target
+
+
+def is_distribution(masses: np.ndarray, axis: int | None = None) -> bool:
+    """Whether the masses, along an axis or all together, are finite, not negative and sum to 1."""
+    if not np.isfinite(masses).all() or (masses < 0).any():
+        return False
+    return bool((np.abs(masses.sum(axis=axis) - 1) <= _SUM_TOLERANCE).all())

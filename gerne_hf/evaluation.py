@@ -6,16 +6,21 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from .checks import AUTOMATIC, automatic_metric, check_selection
 from .columns import column_names
+from .examples import worst_rows
+from .failures import tells_the_others
 from .grouped_data import GROUP_KEY, GroupCollator, GroupedDataset
 from .groups import LABEL_COLUMNS, GroupIndex
 from .losses import logits_of
 from .metrics import flatten_group_metrics, group_metrics
+from .reports import worst_groups
+from .streaming.stream import GroupedStream, GroupStream
 
 logger = logging.get_logger(__name__)
 
@@ -44,7 +49,9 @@ class GroupEvaluationMixin:
         if self._user_preprocess_logits is not None:
             self.preprocess_logits_for_metrics = self._preprocess_logits
         self._batched: list[tuple[np.ndarray, ...]] = []
+        self._row_losses: list[np.ndarray] = []
         self.group_results: dict[str, dict[str, Any]] = {}
+        self.worst_rows: dict[str, dict[int, list[dict[str, Any]]]] = {}
 
     def _index_evaluation_sets(self, eval_dataset: Any) -> None:
         """Index the data sets given at construction, so that a missing column is found now and not after an epoch."""
@@ -111,7 +118,10 @@ class GroupEvaluationMixin:
             dataset, inner = self._remove_unused_columns(dataset, description), collator
         else:
             inner = self._get_collator_with_removed_columns(collator, description)
-        view = GroupedDataset(dataset, groups)
+        if isinstance(dataset, GroupStream):
+            view = GroupedStream(dataset.reader(self.args.process_index, self.args.world_size), groups, self.args.seed)
+        else:
+            view = GroupedDataset(dataset, groups, self.args.seed if is_training else None)
         self.data_collator = GroupCollator(
             inner, groups.num_attributes, (*self.args.attribute_columns, *self._hidden_columns)
         )
@@ -133,18 +143,23 @@ class GroupEvaluationMixin:
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         if groups is None or logits is None or labels is None:
             return loss, logits, labels
-        predicted = logits_of(logits if isinstance(logits, (tuple, list)) else (logits,)).argmax(dim=-1)
-        return loss, logits, (labels, groups.to(predicted.device), predicted)
+        scores = logits_of(logits if isinstance(logits, (tuple, list)) else (logits,))
+        packed = (labels, groups.to(scores.device), scores.argmax(dim=-1))
+        if self.args.worst_examples:
+            packed += (F.cross_entropy(scores.float(), labels.long(), reduction="none"),)
+        return loss, logits, packed
 
+    @tells_the_others
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ):
         """The parent's loop, with group metrics among the metrics, and plain labels among the outputs."""
         self._evaluated_groups = getattr(getattr(dataloader, "dataset", None), "groups", None)
-        self._batched, self._result = [], None
+        self._batched, self._row_losses, self._result = [], [], None
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         if self._result is not None:
             self.group_results[metric_key_prefix] = {**self._result, "step": self.state.global_step}
+            self.worst_rows[metric_key_prefix] = self._find_worst_rows()
         labels = output.label_ids
         if self._evaluated_groups is not None:
             labels = [part[0] for part in labels] if isinstance(labels, list) else _plain(labels)
@@ -156,7 +171,8 @@ class GroupEvaluationMixin:
             return self._call_user_metrics(prediction, compute_result)
         packed = prediction.label_ids
         parts = packed if isinstance(packed, list) else [packed]
-        self._batched += [tuple(_numpy(array) for array in part) for part in parts]
+        self._batched += [tuple(_numpy(array) for array in part[:3]) for part in parts]
+        self._row_losses += [_numpy(losses) for part in parts for losses in part[3:]]
         plain = [part[0] for part in parts] if isinstance(packed, list) else packed[0]
         metrics = dict(
             self._call_user_metrics(
@@ -174,6 +190,36 @@ class GroupEvaluationMixin:
             predicted, labels, groups % index.num_attributes, trained, index.label_names, index.attribute_names
         )
         return {**flatten_group_metrics(self._result), **metrics}
+
+    def _find_worst_rows(self) -> dict[int, list[dict[str, Any]]]:
+        """Number, prediction and probability of the true label of the worst rows, for each group that tables show."""
+        if not self._row_losses:
+            return {}
+        index = self._evaluated_groups
+        losses = np.concatenate(self._row_losses)
+        _, groups, predicted = (np.concatenate(column) for column in zip(*self._batched, strict=True))
+        if not np.array_equal(groups, index.codes):
+            logger.warning_once("The evaluation's rows are not in the data set's order: no worst examples are kept.")
+            return {}
+        names, memberships = dict(enumerate(index.label_names)), self._memberships(index)
+        found = {}
+        for group in worst_groups(self._result["groups"])[0]:
+            label, attribute = divmod(group, memberships.shape[1])
+            parts = [index.rows(label, int(cell)) for cell in np.flatnonzero(memberships[:, attribute])]
+            own = np.concatenate([index.order[:0], *parts])
+            found[group] = [
+                {
+                    "row": int(row),
+                    "prediction": names.get(int(predicted[row]), str(predicted[row])),
+                    "probability": float(np.exp(-losses[row])),
+                }
+                for row in worst_rows(losses, own, self.args.worst_examples)
+            ]
+        return found
+
+    def _memberships(self, index: GroupIndex) -> np.ndarray:
+        """Which attributes of the result each attribute of an index stands for, `(C, A)`: itself alone."""
+        return np.eye(index.num_attributes, dtype=bool)
 
     def selection_metric(self) -> str:
         """What models are selected on, without the prefix: `metric_for_best_model`, or where none is chosen

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import datasets
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+from transformers import DataCollatorWithPadding, DefaultDataCollator, default_data_collator
 
 from .groups import GroupIndex
+from .randomness import batch_seed, seeded
 
 GROUP_KEY = "gerne_group_ids"
 """The batch's entry that holds the group ids; the trainer takes it out before the model's forward."""
@@ -18,6 +21,7 @@ class GroupedRows(NamedTuple):
 
     rows: list[Any]
     groups: np.ndarray
+    seed: int | None = None
 
 
 class GroupedDataset(Dataset):
@@ -26,11 +30,16 @@ class GroupedDataset(Dataset):
     Args:
         dataset: any map-style data set.
         groups ([`GroupIndex`]): the index made from this very data set.
+        seed (`int`, *optional*): what random transforms draw for a batch is made a function of this and of its rows;
+            left alone if not given.
     """
 
-    def __init__(self, dataset: Any, groups: GroupIndex):
+    def __init__(self, dataset: Any, groups: GroupIndex, seed: int | None = None):
         self.dataset = dataset
         self.groups = groups
+        self.seed = seed
+        plain = isinstance(dataset, datasets.Dataset) and dataset.format["type"] != "custom"
+        self._draws = seed is not None and not plain
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -39,11 +48,16 @@ class GroupedDataset(Dataset):
         return self.dataset[index]
 
     def __getitems__(self, indices: Sequence[int]) -> GroupedRows:
-        if hasattr(self.dataset, "__getitems__"):
-            rows = self.dataset.__getitems__(indices)
-        else:
-            rows = [self.dataset[index] for index in indices]
-        return GroupedRows(rows, self.groups.codes[indices].astype(np.int64))
+        seed = None if self.seed is None else batch_seed(self.seed, indices)
+        with seeded(seed if self._draws else None):
+            if hasattr(self.dataset, "__getitems__"):
+                rows = self.dataset.__getitems__(indices)
+            else:
+                rows = [self.dataset[index] for index in indices]
+        return GroupedRows(rows, self._group_ids(indices), seed)
+
+    def _group_ids(self, indices: Sequence[int]) -> np.ndarray:
+        return self.groups.codes[indices].astype(np.int64)
 
 
 class GroupCollator:
@@ -68,10 +82,14 @@ class GroupCollator:
         self.collator = collator
         self.num_attributes = num_attributes
         self.attribute_columns = attribute_columns
+        inner = getattr(collator, "data_collator", collator)  # the parent's wrapper that removes columns
+        plain = isinstance(inner, (DefaultDataCollator, DataCollatorWithPadding))
+        self._draws = not plain and inner is not default_data_collator
 
     def __call__(self, features: GroupedRows) -> dict[str, Any]:
-        rows, groups = features
-        batch = self.collator(rows)
+        rows, groups, seed = features
+        with seeded(seed ^ 1 if self._draws and seed is not None else None):
+            batch = self.collator(rows)
         self._check(batch, groups // self.num_attributes)
         for name in self.attribute_columns:
             batch.pop(name, None)

@@ -1,5 +1,6 @@
 """`GroupIndex`: the rows of a data set by group, a group being a class label together with an attribute value."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +10,11 @@ import numpy as np
 
 from .columns import column_names, encode_column, smallest_unsigned
 from .distributions import group_proportions
+from .parquet_columns import ParquetColumns
 
 _SORT_CHUNK = 1 << 20
+MAX_GROUPS = 1 << 22
+"""More groups than these are taken for something else, such as identifiers of rows."""
 LABEL_COLUMNS = ("label", "labels", "label_ids")
 """Names under which the Trainer's collators find the labels; the first that exists is used by default."""
 
@@ -19,7 +23,7 @@ LABEL_COLUMNS = ("label", "labels", "label_ids")
 class GroupIndex:
     """Rows by group `g = (y, a)`; group id `y * A + a`.
 
-    Build it with [`GroupIndex.from_dataset`] or [`GroupIndex.from_arrays`].
+    Build it with [`GroupIndex.from_dataset`], [`GroupIndex.from_parquet`] or [`GroupIndex.from_arrays`].
 
     Args:
         label_names (`tuple[str, ...]`): the K classes, in the order of their ids.
@@ -62,7 +66,7 @@ class GroupIndex:
             TypeError: for a data set without columns, and for floating-point or list columns.
             ValueError: for a missing column (naming the columns there are) and for null values.
         """
-        label_column = label_column or _default_label_column(dataset)
+        label_column = label_column or default_label_column(dataset)
         known_labels = reference.label_names if reference is not None else ()
         labels, label_names = encode_column(dataset, label_column, "label", known_labels, sequential=True)
         columns = [attribute_column] if isinstance(attribute_column, str) else list(attribute_column or ())
@@ -72,6 +76,27 @@ class GroupIndex:
             raise ValueError(f"the reference index has {len(known)} attribute columns, this one {len(columns)}")
         encoded = [encode_column(dataset, name, "attribute", k) for name, k in zip(columns, known, strict=True)]
         return cls._from_codes(labels, label_names, encoded)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        files: str | os.PathLike | Sequence[str | os.PathLike],
+        label_column: str | None = None,
+        attribute_column: str | Sequence[str] | None = None,
+        reference: "GroupIndex | None" = None,
+    ) -> "GroupIndex":
+        """Read the group columns of parquet files, and no other column of them. A process reads them whole: each
+        draws from all rows, and the counts and the order are of no use in parts.
+
+        Args:
+            files (`str` or `Sequence[str]`): the files, in the order of the rows.
+            label_column, attribute_column, reference: as for [`GroupIndex.from_dataset`].
+
+        Raises:
+            FileNotFoundError, TypeError, ValueError: for files that cannot be read or differ in their columns, and as
+                [`GroupIndex.from_dataset`].
+        """
+        return cls.from_dataset(ParquetColumns(files), label_column, attribute_column, reference)
 
     @classmethod
     def from_arrays(
@@ -104,6 +129,12 @@ class GroupIndex:
         num_groups = max(len(label_names), 1)
         for column_codes, names in encoded:
             num_groups *= max(len(names), 1)
+            if num_groups > MAX_GROUPS:
+                raise ValueError(
+                    f"labels and attributes make {num_groups:,} groups or more, and at most {MAX_GROUPS:,} are "
+                    f"taken; the attributes have {', '.join(f'{len(values):,}' for _, values in encoded)} values. "
+                    "Choose columns of categories, not of identifiers"
+                )
             # In place where the type allows: 10^8 rows must not hold several wide copies.
             codes = codes.astype(smallest_unsigned(num_groups), copy=True)
             if num_groups > len(names):  # else every code is 0, and the factor may not fit the type
@@ -214,7 +245,8 @@ def _as_array(values: np.ndarray | Sequence) -> np.ndarray:
     return np.array(values, dtype=object)
 
 
-def _default_label_column(dataset: Any) -> str:
+def default_label_column(dataset: Any) -> str:
+    """The first of [`LABEL_COLUMNS`] that a data set has; a `ValueError` if it has none."""
     names = column_names(dataset)
     for name in LABEL_COLUMNS:
         if name in names:

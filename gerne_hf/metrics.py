@@ -32,26 +32,30 @@ def group_metrics(
     Args:
         predictions (array of shape `(N,)`, or `(N, K)`): class ids, or scores, of which the largest counts.
         references (array of shape `(N,)`): true class ids.
-        attributes (array of shape `(N,)`): attribute ids.
-        train_group_counts (`np.ndarray` of shape `(K, A)`, *optional*): rows of each group in training.
+        attributes (array of shape `(N,)`, or bool array of shape `(N, A)`): attribute ids; or, for groups that
+            overlap, which of the A attributes each row has: several, one, or none. A row counts in each of its groups.
+        train_group_counts (`np.ndarray` of shape `(K, A)`, *optional*): rows of each group in training, as
+            [`group_counts`] gives them.
         label_names (`Sequence[str]`, *optional*): names of the K classes.
         attribute_names (`Sequence[str]`, *optional*): names of the A attribute values.
 
     Returns:
         `dict`: accuracies are fractions in [0, 1].
 
-        - `accuracy`: share of correct rows.
+        - `accuracy`: share of correct rows; of all rows, those in no group included.
         - `worst_group_accuracy`, `worst_group`: the lowest group accuracy, and that group's name.
         - `group_balanced_accuracy`: unweighted mean of the group accuracies.
-        - `adjusted_accuracy`: group accuracies weighted by training frequency; only with `train_group_counts`. Groups
-          without rows here cannot be judged: their weight is left out.
-        - `worst_class_accuracy`, `class_balanced_accuracy`: the same two over classes.
+        - `adjusted_accuracy`: group accuracies weighted by training frequency; only with `train_group_counts`, and not
+          for groups that overlap, whose shares don't add up. Groups without rows here cannot be judged: their weight
+          is left out.
+        - `worst_class_accuracy`, `class_balanced_accuracy`: the same two over classes, of all rows.
         - `groups`: a list with `label`, `attribute`, `count`, `accuracy`, `ci_low`, `ci_high` (95 % Wilson score
           interval) and, where known, `train_count` of each group. A group without rows has accuracy `None` and is in
           no summary.
 
     Raises:
-        ValueError: for arrays of different length, no rows, negative ids, or counts of another shape.
+        ValueError: for arrays of different length, no rows, negative ids, or counts or names of another shape; for
+            groups that overlap, if no row is in any.
 
     Example:
 
@@ -62,21 +66,44 @@ def group_metrics(
     (0.75, 0.0, 0.75)
 
     ```
+
+    Groups that overlap: the first row mentions two identities, the last one none.
+
+    ```python
+    >>> import numpy as np
+    >>> mentions = np.array([[True, True], [True, False], [False, True], [False, False]])
+    >>> result = group_metrics([0, 1, 0, 1], [0, 0, 0, 1], mentions, attribute_names=["female", "muslim"])
+    >>> result["worst_group"], result["worst_group_accuracy"], result["accuracy"]
+    ('(0, female)', 0.5, 0.75)
+
+    ```
     """
     predictions, references, attributes = _checked(predictions, references, attributes)
+    overlap = attributes.ndim == 2
+    if overlap and not attributes.any():
+        raise ValueError(
+            f"no row has any of the {attributes.shape[1]} attributes, so there are no groups to compute metrics of"
+        )
     counts_shape = np.shape(train_group_counts) if train_group_counts is not None else (0, 0)
-    if len(counts_shape) != 2:
-        raise ValueError(f"train_group_counts must have the shape (K, A); found {counts_shape}")
-    num_classes = max(int(references.max()) + 1, len(label_names or ()), counts_shape[0])
-    num_attributes = max(int(attributes.max()) + 1, len(attribute_names or ()), counts_shape[-1])
+    num_classes = max(int(references.max()) + 1, len(label_names or ()), counts_shape[0] if counts_shape else 0)
+    num_attributes = attributes.shape[1] if overlap else int(attributes.max()) + 1
+    if not overlap:  # ids need not all occur
+        num_attributes = max(num_attributes, len(attribute_names or ()), counts_shape[-1] if counts_shape else 0)
+    elif attribute_names is not None and len(attribute_names) != num_attributes:
+        raise ValueError(
+            f"attribute_names has {len(attribute_names)} names, and attributes, of shape {attributes.shape}, has "
+            f"{num_attributes} columns; give a name to each"
+        )
+    if len(counts_shape) != 2 or (overlap and train_group_counts is not None and counts_shape[1] != num_attributes):
+        shape = f"({num_classes}, {num_attributes})" if overlap else "(K, A)"
+        raise ValueError(f"train_group_counts must have the shape {shape}; found {counts_shape}")
     label_names = _names(label_names, num_classes, "label_names")
     attribute_names = _names(attribute_names, num_attributes, "attribute_names")
 
-    group = references * num_attributes + attributes
     hits = predictions == references
     size = num_classes * num_attributes
-    count = np.bincount(group, minlength=size)
-    correct = np.bincount(group[hits], minlength=size)
+    count = group_counts(references, attributes, num_classes, num_attributes).ravel()
+    correct = group_counts(references[hits], attributes[hits], num_classes, num_attributes).ravel()
     seen = count > 0
     accuracy = np.divide(correct, count, out=np.full(size, np.nan), where=seen)
 
@@ -86,8 +113,8 @@ def group_metrics(
         train[: counts_shape[0], : counts_shape[1]] = train_group_counts
         train = train.ravel()
 
-    class_count = count.reshape(num_classes, num_attributes).sum(axis=1)
-    class_correct = correct.reshape(num_classes, num_attributes).sum(axis=1)
+    class_count = np.bincount(references, minlength=num_classes)
+    class_correct = np.bincount(references[hits], minlength=num_classes)
     class_accuracy = class_correct[class_count > 0] / class_count[class_count > 0]
     worst = int(np.nanargmin(accuracy))
     result: dict[str, Any] = {
@@ -98,7 +125,7 @@ def group_metrics(
         "class_balanced_accuracy": float(class_accuracy.mean()),
         "worst_class_accuracy": float(class_accuracy.min()),
     }
-    if train is not None and train[seen].sum() > 0:
+    if train is not None and not overlap and train[seen].sum() > 0:
         result["adjusted_accuracy"] = float((accuracy[seen] * train[seen]).sum() / train[seen].sum())
     result["groups"] = []
     for g in range(size):
@@ -115,6 +142,24 @@ def group_metrics(
             entry["train_count"] = int(train[g])
         result["groups"].append(entry)
     return result
+
+
+def group_counts(labels: np.ndarray, attributes: np.ndarray, num_classes: int, num_attributes: int) -> np.ndarray:
+    """Rows of each group, as `train_group_counts` of [`group_metrics`] takes them.
+
+    Args:
+        labels (int array of shape `(N,)`): class ids, below `num_classes`.
+        attributes (int array of shape `(N,)`, or bool array of shape `(N, A)`): as in [`group_metrics`].
+        num_classes, num_attributes (`int`): K and A.
+
+    Returns:
+        `np.ndarray` of shape `(K, A)`, int64: of groups that overlap, a row counts in each that it belongs to.
+    """
+    rows = slice(None)
+    if attributes.ndim == 2:
+        rows, attributes = np.nonzero(attributes)
+    groups = labels[rows].astype(np.int64) * num_attributes + attributes
+    return np.bincount(groups, minlength=num_classes * num_attributes).reshape(num_classes, num_attributes)
 
 
 def wilson_interval(correct: int, count: int, z: float = _Z95) -> tuple[float, float] | tuple[None, None]:
@@ -165,7 +210,15 @@ def _checked(predictions, references, attributes):
         raise ValueError(f"predictions, references and attributes must have one entry a row; found {lengths}")
     if len(references) == 0:
         raise ValueError("there are no rows to compute group metrics from")
+    overlap = attributes.ndim == 2
+    if overlap and (attributes.dtype != bool or not attributes.shape[1]):
+        raise ValueError(
+            f"attributes of shape {attributes.shape} must be booleans, a row of data by an attribute; found "
+            f"{attributes.dtype}. For groups that don't overlap give one attribute id a row"
+        )
     for name, values in (("predictions", predictions), ("references", references), ("attributes", attributes)):
+        if name == "attributes" and overlap:
+            continue
         if values.ndim != 1 or values.dtype.kind not in "iub":
             raise ValueError(
                 f"{name} must be one integer a row; found shape {values.shape} of {values.dtype}. Encode strings as "
@@ -173,7 +226,8 @@ def _checked(predictions, references, attributes):
             )
         if name != "predictions" and values.dtype.kind == "i" and values.min() < 0:
             raise ValueError(f"{name} must not be negative; found {values.min()}")
-    return predictions.astype(np.int64), references.astype(np.int64), attributes.astype(np.int64)
+    attributes = attributes if overlap else attributes.astype(np.int64)
+    return predictions.astype(np.int64), references.astype(np.int64), attributes
 
 
 def _names(names: Sequence[str] | None, count: int, argument: str) -> list[str]:

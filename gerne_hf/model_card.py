@@ -12,20 +12,20 @@ from .card_text import (
     as_markdown,
     attributes_text,
     comparison_part,
+    data_text,
     intended_use,
     known_limits,
     loading_code,
     method_table,
-    reproduction_command,
     selection_text,
-    settings_table,
     summary,
     table_title,
     training_picture,
-    versions_text,
     worst_group,
 )
+from .data.loading import hub_origin
 from .reports import format_group_table, format_recovery, group_report
+from .reproduction import reproduction_command, settings_table, versions_text
 
 if TYPE_CHECKING:
     from .trainer import GerneTrainer
@@ -45,13 +45,16 @@ def build_card(trainer: "GerneTrainer", **given: Any) -> ModelCard:
     Args:
         trainer ([`GerneTrainer`]): after training; every evaluation it has run is on the card, "test" first.
         given: what [`~transformers.Trainer.create_model_card`] takes: `language`, `license`, `tags`, `model_name`,
-            `finetuned_from`, `tasks`, `dataset_tags`, `dataset`, `dataset_args`.
+            `finetuned_from`, `tasks`, `dataset_tags`, `dataset`, `dataset_args`; besides, `dataset_revision`,
+            `dataset_license`, `attribute_source`.
 
     Returns:
         `huggingface_hub.ModelCard`
     """
     report = group_report(trainer)
-    evaluations = dict(sorted(report["evaluations"].items(), key=lambda item: (item[0] != "test", item[0])))
+    order = {"test": 0, "train": 2}
+    evaluations = dict(sorted(report["evaluations"].items(), key=lambda item: (order.get(item[0], 1), item[0])))
+    given = _with_origin(trainer, given)
     name = given.get("model_name") or os.path.basename(os.path.abspath(trainer.args.output_dir))
     data = _card_data(trainer, name, evaluations, given)
     context = {
@@ -60,17 +63,19 @@ def build_card(trainer: "GerneTrainer", **given: Any) -> ModelCard:
         "worst": worst_group(evaluations),
         "intended_use": intended_use(report),
         "group_tables": [
-            {"title": table_title(k), "text": as_markdown(format_group_table(v))} for k, v in evaluations.items()
+            {"title": table_title(k, report), "text": as_markdown(format_group_table(v))}
+            for k, v in evaluations.items()
         ],
         "picture": training_picture(trainer),
         "comparison": comparison_part(trainer.args.output_dir),
         "method_table": method_table(trainer, report),
-        "attributes": attributes_text(trainer, report),
+        "data": data_text(trainer, evaluations, given),
+        "attributes": attributes_text(trainer, report, given.get("attribute_source")),
         "selection": selection_text(trainer, report),
         "recovery": format_recovery(report.get("pseudo_attributes", {}).get("recovery") or []) or None,
         "limits": known_limits(evaluations, report),
         "loading": loading_code(trainer, data.pipeline_tag),
-        "command": reproduction_command(sys.argv),
+        "command": reproduction_command(sys.argv, trainer.args.world_size),
         "versions": versions_text(trainer),
         "settings_table": settings_table(trainer.args),
     }
@@ -99,11 +104,13 @@ def _card_data(trainer, name: str, evaluations: dict[str, Any], given: dict[str,
             dataset_type=_first(given.get("dataset_tags")) or data_set[0],
             dataset_name=data_set[0],
             dataset_split={"eval": "validation"}.get(prefix, prefix),
+            dataset_revision=given.get("dataset_revision"),
             metric_type=key,
             metric_name=title,
             metric_value=round(result[key], 4),
         )
         for prefix, result in evaluations.items()
+        if prefix != "train"  # figures of rows that the model has seen are no results
         for key, title in _CARD_METRICS.items()
         if key in result
     ]
@@ -120,6 +127,20 @@ def _card_data(trainer, name: str, evaluations: dict[str, Any], given: dict[str,
         metrics=[*_CARD_METRICS],
         tags=sorted({*TAGS, *(_list(given.get("tags")))}),
     )
+
+
+def _with_origin(trainer, given: dict[str, Any]) -> dict[str, Any]:
+    """`given`, with the Hub's data set and its commit where they are not given and the data tells them."""
+    named = trainer.eval_dataset
+    held_out = list(named.values()) if isinstance(named, dict) else [named]
+    origins = {hub_origin(data) for data in (*held_out, trainer.train_dataset)} - {None}
+    if len(origins) != 1:
+        return given
+    [(name, revision)] = origins
+    tags = _list(given.get("dataset_tags")) or [name]
+    if tags != [name]:
+        return given
+    return {**given, "dataset_tags": tags, "dataset_revision": given.get("dataset_revision") or revision}
 
 
 def _task(trainer, given: dict[str, Any]) -> str | None:

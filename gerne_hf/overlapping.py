@@ -1,4 +1,4 @@
-"""Groups that overlap: a row may belong to several attributes at once, or to none, as in CivilComments."""
+"""Trainers that evaluate over groups that overlap: a row may have several attributes at once, or none."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,77 +7,10 @@ import numpy as np
 
 from .columns import column_names
 from .groups import GroupIndex
-from .metrics import flatten_group_metrics, group_metrics, wilson_interval
+from .metrics import flatten_group_metrics, group_metrics
 from .trainer import GerneTrainer
 
 _TRUE = ("True", "1")
-
-
-def overlapping_group_metrics(
-    predictions: np.ndarray | Sequence[int],
-    references: np.ndarray | Sequence[int],
-    memberships: np.ndarray,
-    attribute_names: Sequence[str],
-    train_group_counts: np.ndarray | None = None,
-    label_names: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """[`group_metrics`] over groups (label, attribute) that overlap: a row counts in each group that it belongs to.
-
-    Args:
-        predictions (array of shape `(N,)`, or `(N, K)`): class ids, or scores, of which the largest counts.
-        references (array of shape `(N,)`): true class ids.
-        memberships (bool array of shape `(N, A)`): the attributes of each row; several, one, or none.
-        attribute_names (`Sequence[str]`): names of the A attributes.
-        train_group_counts (`np.ndarray` of shape `(K, A)`, *optional*): rows of each group in training.
-        label_names (`Sequence[str]`, *optional*): names of the K classes.
-
-    Returns:
-        `dict`: as [`group_metrics`]: worst-group and group-balanced accuracy are over the groups that have rows, and
-        `accuracy` and those of classes over all rows, whether they are in a group or not. There is no
-        `adjusted_accuracy`, since shares of overlapping groups don't add up.
-
-    Raises:
-        ValueError: for arrays of another shape, and if no row is in any group.
-    """
-    memberships = np.asarray(memberships)
-    references = np.asarray(references)
-    if memberships.shape != (len(references), len(attribute_names)) or memberships.dtype != bool:
-        raise ValueError(
-            f"memberships must be a boolean array of shape {(len(references), len(attribute_names))}, a row of data "
-            f"by an attribute; found {memberships.dtype} of shape {memberships.shape}"
-        )
-    predictions = np.asarray(predictions)
-    if predictions.ndim == 2:
-        predictions = predictions.argmax(axis=1)
-    result = group_metrics(predictions, references, np.zeros(len(references), dtype=np.int64), label_names=label_names)
-    classes = [group["label"] for group in result["groups"]]
-    shape = (len(classes), len(attribute_names))
-    if train_group_counts is not None and np.shape(train_group_counts) != shape:
-        raise ValueError(f"train_group_counts must have the shape {shape}; found {np.shape(train_group_counts)}")
-    groups = []
-    for label, label_name in enumerate(classes):
-        for attribute, attribute_name in enumerate(attribute_names):
-            rows = memberships[:, attribute] & (references == label)
-            count, correct = int(rows.sum()), int((predictions[rows] == label).sum())
-            low, high = wilson_interval(correct, count)
-            group = {"label": label_name, "attribute": str(attribute_name), "count": count}
-            group |= {"accuracy": correct / count if count else None, "ci_low": low, "ci_high": high}
-            if train_group_counts is not None:
-                group["train_count"] = int(train_group_counts[label][attribute])
-            groups.append(group)
-    judged = [group for group in groups if group["count"]]
-    if not judged:
-        raise ValueError(f"no row belongs to any of {', '.join(map(str, attribute_names))}")
-    worst = min(judged, key=lambda group: group["accuracy"])
-    result["worst_group_accuracy"] = worst["accuracy"]
-    result["worst_group"] = f"({worst['label']}, {worst['attribute']})"
-    result["group_balanced_accuracy"] = float(np.mean([group["accuracy"] for group in judged]))
-    return {**result, "groups": groups}
-
-
-def overlapping_counts(labels: np.ndarray, memberships: np.ndarray, num_classes: int) -> np.ndarray:
-    """`(K, A)`, int64: rows of each overlapping group."""
-    return np.stack([memberships[labels == label].sum(axis=0) for label in range(num_classes)]).astype(np.int64)
 
 
 def with_overlapping_groups(
@@ -116,6 +49,10 @@ class OverlappingEvaluationMixin:
             )
         return GroupIndex.from_dataset(dataset, self.args.label_column, self.overlapping_columns)
 
+    def _memberships(self, index: GroupIndex) -> np.ndarray:
+        """The overlapping attributes in each combination of them."""
+        return combination_memberships(index)
+
     def _compute_metrics(self, prediction: Any, compute_result: bool = True) -> dict[str, float]:
         """The parent's, with the figures of overlapping groups in place of those of combinations."""
         metrics = super()._compute_metrics(prediction, compute_result)
@@ -125,8 +62,8 @@ class OverlappingEvaluationMixin:
         labels, groups, predicted = (np.concatenate(column) for column in zip(*self._batched, strict=True))
         memberships = combination_memberships(index)[groups % index.num_attributes]
         combined = flatten_group_metrics(self._result)
-        self._result = overlapping_group_metrics(
-            predicted, labels, memberships, self.overlapping_columns, self.overlapping_train_counts, index.label_names
+        self._result = group_metrics(
+            predicted, labels, memberships, self.overlapping_train_counts, index.label_names, self.overlapping_columns
         )
         own = {key: value for key, value in metrics.items() if key not in combined}
         return {**flatten_group_metrics(self._result), **own}

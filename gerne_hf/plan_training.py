@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .checks import check_beta
+from .checks import check_beta, check_one_backward
 from .grouped_data import GROUP_KEY
 from .losses import LossMeter, PlanLoss, check_own_loss, slice_rows
 from .plans import BatchPlan
@@ -26,6 +26,7 @@ class PlanTrainingMixin:
         self._meter = LossMeter(self._plan_loss)
         self._batch_norms: list[_BatchNorm] | None = None
         self._loss_checked = self.args.label_smoothing_factor > 0 or self._loss_func is not None
+        check_one_backward(self.is_deepspeed_enabled and self._separate(self.model))
         return plan
 
     def training_step(self, model, inputs, num_items_in_batch=None):

@@ -5,12 +5,19 @@ A batch on a device is a fixed sequence of segments, and the training loss is
     loss = sum over segments of coefficient * mean(per-row loss over the segment's rows)
 """
 
+import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .distributions import beta_bounds, biased_distribution, extrapolated_distribution, less_biased_distribution
+from .distributions import (
+    beta_bounds,
+    biased_distribution,
+    extrapolated_distribution,
+    is_distribution,
+    less_biased_distribution,
+)
 
 PLANS = ("independent", "shared", "collapsed", "erm", "resampling", "reweighting")
 """Names of the batch plans, as `GerneConfig.plan` takes them."""
@@ -96,7 +103,13 @@ class BatchPlan:
         alpha = np.asarray(alpha, dtype=np.float64)
         target = np.full_like(alpha, 1.0 / alpha.shape[1]) if target is None else np.asarray(target, np.float64)
         classes = np.full(len(alpha), 1.0 / len(alpha)) if class_probabilities is None else class_probabilities
-        classes = np.asarray(classes, dtype=np.float64)[:, None]
+        classes = np.asarray(classes, dtype=np.float64)
+        if classes.shape != alpha.shape[:1] or not is_distribution(classes):
+            raise ValueError(
+                f"class_probabilities must be a distribution over the {len(alpha)} classes (non-negative, sum 1); "
+                f"found {classes.tolist()}"
+            )
+        classes = classes[:, None]
         p_b = classes * biased_distribution(alpha)
         p_lb = classes * less_biased_distribution(alpha, c, target)
         p_ext = classes * extrapolated_distribution(alpha, c, beta, target)
@@ -140,7 +153,13 @@ class BatchPlan:
     def single(cls, name: str, rows: int, distribution: np.ndarray) -> "BatchPlan":
         """A plan of one segment with coefficient 1, drawn from the joint `(K, A)` `distribution`."""
         check_rows(name, rows, 1)
-        return cls(name, (Segment(name, rows, np.asarray(distribution, np.float64), 1.0),))
+        distribution = np.asarray(distribution, np.float64)
+        if distribution.ndim != 2 or not is_distribution(distribution):
+            raise ValueError(
+                f"the distribution of {name!r} must be a (K, A) array, not negative and of sum 1; found "
+                f"{distribution.tolist()}"
+            )
+        return cls(name, (Segment(name, rows, distribution, 1.0),))
 
     @property
     def rows(self) -> int:
@@ -170,6 +189,8 @@ class BatchPlan:
 
 def check_rows(plan: str, rows: int, least: int) -> None:
     """Raise a `ValueError` if a batch of `rows` rows cannot hold the `least` segments of `plan`."""
+    if not isinstance(rows, numbers.Integral) or isinstance(rows, bool):
+        raise ValueError(f"plan {plan!r} needs a whole number of rows in a batch; found {rows!r}")
     if rows < least:
         raise ValueError(
             f"plan {plan!r} needs a batch of at least {least} rows, one a segment; found {rows}. "

@@ -15,10 +15,9 @@ import pyarrow.parquet as pq
 from .columns import add_column
 from .files import write_json
 from .groups import GroupIndex
+from .pseudo_hub import RECORD_FILE, SCORES_FILE, PseudoAttributesHubMixin
 from .thresholds import HARD, PSEUDO_NAMES, check_threshold, pseudo_attributes
 
-SCORES_FILE = "scores.parquet"
-RECORD_FILE = "pseudo_attributes.json"
 _CONTENT_ROWS = 64  # rows whose content is part of a fingerprint
 
 
@@ -39,10 +38,10 @@ def _index(scores: np.ndarray, labels: np.ndarray, label_names: Sequence[str], t
 
 
 @dataclass(eq=False)
-class PseudoAttributes:
+class PseudoAttributes(PseudoAttributesHubMixin):
     """Scores of the training rows under a biased model; pseudo-attributes for any threshold follow at no cost.
 
-    Make it with [`PseudoAttributes.fit`], or read it with [`PseudoAttributes.load`].
+    Make it with [`PseudoAttributes.fit`], or read it with [`PseudoAttributes.load`] or [`PseudoAttributes.from_hub`].
 
     Args:
         scores (`np.ndarray` of shape `(N,)`, float32): softmax probability of the row's true class.
@@ -231,7 +230,7 @@ class PseudoAttributes:
             raise FileNotFoundError(f"{directory} holds no complete fit: there is no {RECORD_FILE}")
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
-        table = pq.read_table(os.path.join(directory, SCORES_FILE))
+        table = pq.ParquetFile(os.path.join(directory, SCORES_FILE)).read()
         scores, predictions, labels = (table[name].to_numpy() for name in ("score", "prediction", "label"))
         names, mark = tuple(record.pop("label_names")), record.pop("fingerprint")
         pseudo = cls(scores, predictions, labels, names, mark, directory, record)

@@ -4,17 +4,20 @@ import os
 import shlex
 import threading
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
 from huggingface_hub import CommitInfo, create_branch
 from huggingface_hub.errors import HfHubHTTPError
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import logging
 
 from .groups import GroupIndex
 from .reports import GROUP_METRICS_FILE, TRAINING_PICTURE_FILE, save_group_metrics
+from .timm_checkpoints import complete_checkpoint, complete_config, is_timm, write_processor
 
 logger = logging.get_logger(__name__)
 
@@ -148,9 +151,14 @@ class PublishingMixin:
             raise
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The parent's; the saved model names its classes."""
+        """The parent's; the saved model names its classes, and one of timm can be loaded by plain timm."""
         name_labels(self.model, self.groups)
+        model = self.accelerator.unwrap_model(self.model)
+        if is_timm(model):
+            complete_config(model, self.processing_class)
         super().save_model(output_dir, _internal_call)
+        if is_timm(model) and self.args.should_save:
+            complete_checkpoint(output_dir or self.args.output_dir, self.processing_class)
 
     def push_to_hub(
         self,
@@ -193,6 +201,7 @@ class PublishingMixin:
             return
         self._left_out = None
         self._write_reports()
+        write_processor(args.output_dir, self.processing_class)
         if folders:
             save_group_metrics(self, checkpoint_folder)
         known = [] if self.push_in_progress is None else list(self.push_in_progress.jobs)
@@ -208,6 +217,10 @@ class PublishingMixin:
     def _finish_current_push(self) -> None:
         """The parent's, and then the last checkpoint if it was left out."""
         super()._finish_current_push()
+        if self.hub_model_id is not None and self.args.should_save:
+            # A pickle that nobody reads. No upload is under way here that could find its file gone.
+            with suppress(FileNotFoundError):
+                os.remove(os.path.join(self.args.output_dir, TRAINING_ARGS_NAME))
         folder, self._left_out = self._left_out, None
         if folder is None:
             return

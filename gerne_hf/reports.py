@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers.utils import logging
 
+from .columns import column_names
 from .files import format_table, write_json
 from .metrics import SUMMARY_METRICS
+from .settings import chosen_settings
 from .thresholds import smallest_threshold
 
 if TYPE_CHECKING:
@@ -63,9 +65,10 @@ def worst_groups(groups: list[dict[str, Any]], most: int = MAX_TABLE_GROUPS) -> 
 
 
 def group_report(trainer: "GerneTrainer") -> dict[str, Any]:
-    """What `group_metrics.json` holds: the plan, the training groups, and the latest result of each evaluation."""
+    """What `group_metrics.json` holds: plan, training groups, settings, and the latest result of each evaluation."""
     groups, args = trainer.groups, trainer.args
     report: dict[str, Any] = {"evaluations": trainer.group_results}
+    report["settings"] = {"seed": args.seed, **chosen_settings(args)}
     if groups is not None:
         report["method"] = {
             "plan": args.plan,
@@ -140,6 +143,14 @@ def save_group_metrics(trainer: "GerneTrainer", directory: str | None = None) ->
     path = os.path.join(directory, GROUP_METRICS_FILE)
     write_json(group_report(trainer), path)
     return path
+
+
+def evaluate_training_rows(trainer: "GerneTrainer") -> None:
+    """Judge the model on the rows that it was trained on, as the evaluation "train", if their attributes are known."""
+    rows = trainer.train_dataset
+    needed = getattr(trainer, "overlapping_columns", trainer.args.attribute_columns)
+    if needed and set(needed) <= set(column_names(rows)):
+        trainer.predict(rows, metric_key_prefix="train")  # evaluate() would log train_runtime, training's own figure
 
 
 def report_training(trainer: "GerneTrainer") -> None:

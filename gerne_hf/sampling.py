@@ -1,5 +1,6 @@
 """The index stream of a batch plan: which rows make up which batch, a pure function of (seed, epoch)."""
 
+import numbers
 from collections.abc import Iterator
 
 import numpy as np
@@ -29,7 +30,7 @@ class GroupSampler(Sampler[int]):
             of processes, so that each of them takes the same number of steps.
 
     Raises:
-        ValueError: if the plan draws from a group that has no rows.
+        ValueError: if the plan is over other groups or draws from one that has no rows, and for numbers out of range.
     """
 
     def __init__(
@@ -40,8 +41,18 @@ class GroupSampler(Sampler[int]):
         self.seed = seed
         self.epoch = 0
         num_rows = len(groups) if num_rows is None else num_rows
-        batches = -(-num_rows // plan.rows)
-        self.num_batches = -(-batches // batch_multiple) * batch_multiple
+        numbers_of = {"num_rows": (num_rows, 0), "seed": (seed, 0), "batch_multiple": (batch_multiple, 1)}
+        for name, (value, least) in numbers_of.items():
+            if not isinstance(value, numbers.Integral) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}; found {value!r}")
+        for segment in plan.segments:
+            if segment.distribution.shape != groups.counts.shape:
+                raise ValueError(
+                    f"segment {segment.name!r} is over {segment.distribution.shape} groups (classes, attributes), and "
+                    f"the rows over {groups.counts.shape}; build the plan from this index's alpha"
+                )
+        self.asked_batches = -(-num_rows // plan.rows)
+        self.num_batches = -(-self.asked_batches // batch_multiple) * batch_multiple
         self._draws = [_SegmentDraw(groups, segment) for segment in plan.segments]
 
     def set_epoch(self, epoch: int) -> None:
@@ -57,15 +68,26 @@ class GroupSampler(Sampler[int]):
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The epoch's stream in arrays of shape `(batches, plan.rows)`."""
+        counts = self.groups.counts.ravel()
+        for group, point in self.draws():
+            yield self.groups.order[self.groups.starts[group] + (point * counts[group]).astype(np.int64)]
+
+    def draws(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The epoch's draws in pairs of arrays of shape `(batches, plan.rows)`: group ids, and uniform points in
+        [0, 1) that choose the row within the group."""
         rng = np.random.default_rng([self.seed, self.epoch])
         per_block = max(1, _BLOCK_ROWS // self.plan.rows)
-        for start in range(0, self.num_batches, per_block):
-            batches = min(per_block, self.num_batches - start)
-            yield np.concatenate([draw(rng, batches) for draw in self._draws], axis=1)
+        # What fills up the processes' steps comes after, so the stream begins alike for any number of processes.
+        starts = [*range(0, self.asked_batches, per_block), *range(self.asked_batches, self.num_batches, per_block)]
+        for start, end in zip(starts, [*starts[1:], self.num_batches], strict=True):
+            batches = end - start
+            drawn = [draw(rng, batches) for draw in self._draws]
+            group, point = (np.concatenate(parts, axis=1) for parts in zip(*drawn, strict=True))
+            yield group, point
 
 
 class _SegmentDraw:
-    """Draws the rows of one segment for many batches at once."""
+    """Draws the groups of one segment's rows, and the points that choose the rows, for many batches at once."""
 
     def __init__(self, groups: GroupIndex, segment: Segment):
         joint = np.asarray(segment.distribution, dtype=np.float64)
@@ -74,21 +96,19 @@ class _SegmentDraw:
             names = ", ".join(groups.group_name(g) for g in np.flatnonzero(empty.ravel()))
             raise ValueError(f"segment {segment.name!r} draws from groups without rows: {names}")
         self.rows = segment.rows
-        self.order, self.starts, self.counts = groups.order, groups.starts, groups.counts.ravel()
-        num_classes, self.num_attributes = joint.shape
+        num_classes = len(joint)
         self.class_cdf = _cdf(joint.sum(axis=1))
         # One table for the attributes of all classes: class k occupies (k, k + 1].
         self.group_cdf = np.concatenate([k + _cdf(joint[k]) for k in range(num_classes)])
 
-    def __call__(self, rng: np.random.Generator, batches: int) -> np.ndarray:
+    def __call__(self, rng: np.random.Generator, batches: int) -> tuple[np.ndarray, np.ndarray]:
         points = (rng.random((batches, 1)) + np.arange(self.rows)) / self.rows
         np.minimum(points, np.nextafter(1.0, 0.0), out=points)  # the last point may round up to 1
         classes = np.searchsorted(self.class_cdf, points, side="right")
         # side="right" never lands on a group of zero mass; the minimum keeps the sum inside the class's interval.
         position = np.minimum(classes + rng.random(classes.shape), np.nextafter(classes + 1.0, 0.0))
         group = np.searchsorted(self.group_cdf, position, side="right")
-        within = (rng.random(group.shape) * self.counts[group]).astype(np.int64)
-        return self.order[self.starts[group] + within]
+        return group, rng.random(group.shape)
 
 
 def _cdf(masses: np.ndarray) -> np.ndarray:

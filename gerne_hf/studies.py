@@ -58,7 +58,7 @@ def open_study(
     _check_same_search(study, made_with, path if own else "the storage given")
     if own:  # with a storage that others share, a trial that runs may run elsewhere
         running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
-        set_aside(study, running, retry=True)
+        set_aside(study, running, retry="sampler" in arguments)
     return study, {**arguments, "load_if_exists": True}
 
 
@@ -76,13 +76,25 @@ def _check_same_search(study: "optuna.Study", made_with: dict[str, Any], place: 
         )
 
 
-def default_sampler(study: "optuna.Study", seed: int) -> "optuna.samplers.BaseSampler":
-    """A TPE sampler with a seed that grows with the study, so that a search that goes on draws new points."""
+def default_sampler(seed: int) -> "optuna.samplers.BaseSampler":
+    """A TPE sampler whose draws follow from the seed and the trials before: a trial that was interrupted is drawn
+    again as it was, and a search that goes on draws what it would have drawn without the interruption."""
     import optuna
 
-    number = len(study.get_trials(deepcopy=False))
-    seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
+    class SeededTPESampler(optuna.samplers.TPESampler):
+        draws_again = True
+
+        def __init__(self, number: int = 0):
+            own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+            super().__init__(n_startup_trials=STARTUP_TRIALS, seed=own)
+
+        def before_trial(self, study, trial):
+            uncounted = {*study.user_attrs.get(_INTERRUPTED, []), trial.number}
+            begun = (t for t in study.get_trials(deepcopy=False) if t.state.name != "WAITING")
+            self.__init__(sum(t.number not in uncounted for t in begun))
+            super().before_trial(study, trial)
+
+    return SeededTPESampler()
 
 
 def default_pruner(training_steps: int) -> "optuna.pruners.BasePruner":
@@ -108,12 +120,16 @@ def set_aside(study: "optuna.Study", trials: list["optuna.trial.FrozenTrial"], r
 
 
 @contextlib.contextmanager
-def trials_of(study: "optuna.Study | None", caught: tuple[type[BaseException], ...]) -> Iterator[None]:
+def trials_of(
+    study: "optuna.Study | None", caught: tuple[type[BaseException], ...], retry: bool = True
+) -> Iterator[None]:
     """While trials run: the one that an error or an interrupt ends does not count; the interrupted one is retried.
 
     Args:
         study (`optuna.Study`, *optional*): None on processes that do not hold it.
         caught (`tuple`): errors that end a trial and not the search.
+        retry (`bool`, defaults to `True`): whether its parameters are kept for the next trial; a sampler that draws
+            them again needs none.
     """
     if study is None:
         yield
@@ -127,7 +143,7 @@ def trials_of(study: "optuna.Study | None", caught: tuple[type[BaseException], .
             return  # from Optuna, which has no best trial to return
         running = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
         failed = [trial for trial in ended[-1:] if len(ended) > before and trial.state.name == "FAIL"]
-        set_aside(study, running or failed, retry=not isinstance(error, Exception))
+        set_aside(study, running or failed, retry=retry and not isinstance(error, Exception))
         raise
 
 

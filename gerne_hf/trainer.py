@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, set_seed
+from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from .checks import check_beta, check_head
+from .checks import check_beta, check_head, check_one_device, warn_of_added_batches
 from .columns import column_names
 from .config import GerneConfig
 from .distributions import beta_bounds, biased_distribution, less_biased_distribution, uniform_target
 from .evaluation import GroupEvaluationMixin
+from .failures import tells_the_others
 from .groups import GroupIndex
 from .model_card import build_card
 from .plan_training import PlanTrainingMixin
@@ -22,13 +24,15 @@ from .plans import BatchPlan, check_rows
 from .pseudo_attributes import PseudoAttributes, provisional_index
 from .publishing import PublishingMixin
 from .reports import report_training
+from .resuming import CheckpointMixin, SaveAfterEvaluation
 from .sampling import GroupSampler
+from .streaming.stream import GroupStream, TicketSampler, check_stream
 from .tuning import TuningMixin
 
 logger = logging.get_logger(__name__)
 
 
-class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, TuningMixin, Trainer):
+class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, TuningMixin, CheckpointMixin, Trainer):
     """A drop-in for [`~transformers.Trainer`] that debiases a classifier by gradient extrapolation.
 
     Each step computes the gradient of `L_ext = L_lb + beta (L_lb - L_b)` (Eq. 5, 7) over a batch laid out by
@@ -38,18 +42,21 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
     Args:
         model, data_collator, train_dataset, eval_dataset, processing_class, model_init, compute_metrics, callbacks,
         optimizers, optimizer_cls_and_kwargs, preprocess_logits_for_metrics:
-            As for [`~transformers.Trainer`]. Data sets are map-style and have the label and attribute columns.
+            As for [`~transformers.Trainer`]. Data sets are map-style and have the label and attribute columns;
+            training rows may also be streamed ([`GroupPartitions`], [`ReservoirStream`]).
         args ([`GerneConfig`]): the settings; names the attribute column.
         compute_loss_func (`Callable`, *optional*): `f(outputs, labels, num_items_in_batch)` returning the mean loss of
             the rows it is given. In training it is called once a segment of the plan.
 
     Raises:
         TypeError: for a config that is no [`GerneConfig`], and for data without columns or with unusable ones.
-        ValueError: for groups, a beta, a batch size or a model head that the plan cannot be trained with.
+        ValueError: for groups, a beta, a batch size or a model head that the plan cannot be trained with, and for
+            training by one process on several GPUs.
     """
 
     _plans_without_attributes: tuple[str, ...] = ("erm",)
 
+    @tells_the_others
     def __init__(
         self,
         model: Any = None,
@@ -98,11 +105,13 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
         self._loss_func = compute_loss_func
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
+        check_one_device(self.args.n_gpu, train_dataset is not None)
         check_head(self.model, self.groups)
         if self.groups is not None:
             self._build_plan()  # reports a bad beta or batch size now
         self._setup_group_evaluation()
         self.add_callback(_EpochOfSampler(self))
+        self.add_callback(SaveAfterEvaluation())
 
     # ---- data -----------------------------------------------------------------------------------------------------
 
@@ -118,7 +127,11 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
                 f"holds the attribute. {way_out}, or any plan with pseudo_attributes=True"
             )
         known = needed or all(name in column_names(dataset) for name in args.attribute_columns)
-        reference = GroupIndex.from_dataset(dataset, args.label_column, args.attribute_columns if known else None)
+        if isinstance(dataset, GroupStream):
+            check_stream(dataset, args)
+            reference = dataset.groups
+        else:
+            reference = GroupIndex.from_dataset(dataset, args.label_column, args.attribute_columns if known else None)
         if args.pseudo_attributes:
             reference.check_trainable(needs_attributes=False)
             # Which rows are hard is not known before the biased model is; how many are is.
@@ -179,8 +192,17 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
         """The index stream of the plan, the same on every process; accelerate deals out its batches."""
         plan = self._build_plan()
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        self._sampler = GroupSampler(self.groups, plan, seed=seed, batch_multiple=self.args.world_size)
+        self._sampler = self._sampler_of(plan, seed)
+        if self.is_world_process_zero():
+            warn_of_added_batches(self._sampler.asked_batches, self._sampler.num_batches, self.args.world_size)
         return self._sampler
+
+    def _sampler_of(self, plan: BatchPlan, seed: int) -> GroupSampler:
+        args, rows = self.args, None
+        if isinstance(self.train_dataset, GroupStream) and not has_length(self.train_dataset):
+            rows = args.max_steps * args.gradient_accumulation_steps * args.world_size * plan.rows
+        cls = TicketSampler if isinstance(self.train_dataset, GroupStream) else GroupSampler
+        return cls(self.groups, plan, rows, seed, batch_multiple=args.world_size)
 
     def get_biased_dataloader(self) -> DataLoader:
         """The stream of biased batches, `p_b(a|y) = alpha_ya`, as a loader, half a training batch at a time."""
@@ -198,9 +220,12 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
         weights = 1.0 / self.groups.num_classes if classes is None else classes[:, None]
         check_rows(name, rows, 1)
         plan = BatchPlan.single(name, rows, weights * distribution)
-        sampler = GroupSampler(self.groups, plan, seed=self.args.seed, batch_multiple=self.args.world_size)
-        return Trainer._get_dataloader(self, self.train_dataset, name, rows, lambda dataset: sampler, True)
+        dataset, sampler = self.train_dataset, self._sampler_of(plan, self.args.seed)
+        if isinstance(dataset, GroupStream):
+            dataset = dataset.reader(self.args.process_index, self.args.world_size)
+        return Trainer._get_dataloader(self, dataset, name, rows, lambda dataset: sampler, True)
 
+    @tells_the_others
     def train(self, *args, **kwargs):
         """The parent's; at the end the group table is printed and `group_metrics.json` and a picture are written."""
         if self.args.world_size > 1 and self.model is not None and self.model_wrapped is self.model:
@@ -226,8 +251,19 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
         dataset_tags: str | list[str] | None = None,
         dataset: str | list[str] | None = None,
         dataset_args: str | list[str] | None = None,
+        dataset_revision: str | None = None,
+        dataset_license: str | None = None,
+        attribute_source: str | None = None,
     ) -> None:
-        """Write a card that tells who the model works for to `output_dir/README.md`; arguments as for the parent."""
+        """Write a card that tells who the model works for to `output_dir/README.md`.
+
+        Args:
+            language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args: as in the
+                parent.
+            dataset_revision (`str`, *optional*): commit of the data set on the Hub; found where `datasets` knows it.
+            dataset_license (`str`, *optional*): the data's licence in words.
+            attribute_source (`str`, *optional*): who or what says which attribute a row has.
+        """
         if not self.is_world_process_zero():
             return
         card = build_card(
@@ -241,6 +277,9 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
             dataset_tags=dataset_tags,
             dataset=dataset,
             dataset_args=dataset_args,
+            dataset_revision=dataset_revision,
+            dataset_license=dataset_license,
+            attribute_source=attribute_source,
         )
         card.save(os.path.join(self.args.output_dir, "README.md"))
 

@@ -115,7 +115,8 @@ class TuningMixin:
         if missing:
             kwargs["catch"] = caught = _as_tuple(kwargs.get("catch", (ValueError, FloatingPointError)))
             name = hp_name or (lambda trial: f"run-{trial.number}")
-            with self._settings_of_trials(caught), trials_of(study, caught):
+            keep = not getattr(kwargs.get("sampler"), "draws_again", False)
+            with self._settings_of_trials(caught), trials_of(study, caught, keep):
                 search(
                     *(space, compute, missing, direction, "optuna"),
                     lambda trial: os.path.join(SEARCH_FOLDER, name(trial)),
@@ -193,7 +194,7 @@ class TuningMixin:
             "load_best_model_at_end": args.load_best_model_at_end,
         }
         study, kwargs = open_study(os.path.join(args.output_dir, SEARCH_FOLDER), direction, made_with, kwargs)
-        kwargs.setdefault("sampler", default_sampler(study, args.seed))
+        kwargs.setdefault("sampler", default_sampler(args.seed))
         kwargs.setdefault("pruner", default_pruner(made_with["training_steps"]))
         return study, kwargs
 

@@ -18,6 +18,7 @@ from gerne_hf.backbones import ImageArguments, image_backbone, image_trainer
 from gerne_hf.cli import parse_arguments
 from gerne_hf.comparison import run_recipe
 from gerne_hf.data.bffhq import demo_bffhq, list_bffhq, load_bffhq, minority_accuracy
+from gerne_hf.data.facts import card_facts
 from gerne_hf.files import format_table, write_json
 
 
@@ -46,7 +47,8 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
         skip_undecodable=arguments.skip_undecodable,
         **backbone.images,
     )
-    results = run_recipe(arguments, config, image_trainer(arguments, backbone, data), data["test"])
+    make_trainer = image_trainer(arguments, backbone, data)
+    results = run_recipe(arguments, config, make_trainer, data["test"], card_facts("bffhq", arguments))
     if PartialState().is_main_process:
         report_minority(results, config.output_dir)
     return results

@@ -12,6 +12,7 @@ from gerne_hf.backbones import ImageArguments, image_backbone, image_trainer
 from gerne_hf.cli import parse_arguments
 from gerne_hf.comparison import run_recipe
 from gerne_hf.data.celeba import HUB_NAME, demo_celeba, load_celeba
+from gerne_hf.data.facts import card_facts
 
 
 def main(arguments: ImageArguments, config: GerneConfig) -> dict:
@@ -27,7 +28,8 @@ def main(arguments: ImageArguments, config: GerneConfig) -> dict:
         skip_undecodable=arguments.skip_undecodable,
         **backbone.images,
     )
-    return run_recipe(arguments, config, image_trainer(arguments, backbone, data), data["test"])
+    make_trainer = image_trainer(arguments, backbone, data)
+    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("celeba", arguments))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from gerne_hf.data.civilcomments import (
     demo_civilcomments,
     load_civilcomments,
 )
+from gerne_hf.data.facts import card_facts
 from gerne_hf.data.texts import tokenize
 from gerne_hf.overlapping import with_overlapping_groups
 from gerne_hf.text_backbones import TextArguments, text_tokenizer, text_trainer
@@ -49,7 +50,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
     def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         return plain_trainer(run, with_overlapping_groups(trainer_class, IDENTITIES, counts))
 
-    return run_recipe(arguments, config, make_trainer, data["test"])
+    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("civilcomments", arguments))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.cli import RecipeArguments, parse_arguments
 from gerne_hf.comparison import run_recipe
 from gerne_hf.data.colored_mnist import demo_colored_mnist, load_colored_mnist
+from gerne_hf.data.facts import card_facts
 from gerne_hf.models import MLPConfig, MLPForImageClassification
 
 
@@ -24,6 +25,7 @@ class Arguments(RecipeArguments):
     minority: float = field(default=0.5, metadata={"help": "Minority share in training, per cent: 0.5, 1, 2 or 5."})
     momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD."})
     hidden_layers: int = field(default=3, metadata={"help": "Hidden layers of 100 units each."})
+    skip_undecodable: bool = field(default=False, metadata={"help": "Drop rows whose image cannot be decoded."})
 
 
 def main(arguments: Arguments, config: GerneConfig) -> dict:
@@ -31,7 +33,8 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
     if arguments.demo:
         data = demo_colored_mnist()
     else:
-        data = load_colored_mnist(arguments.dataset_name or "ylecun/mnist", arguments.minority)
+        name = arguments.dataset_name or "ylecun/mnist"
+        data = load_colored_mnist(name, arguments.minority, arguments.skip_undecodable)
 
     def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         size = data["train"].digits.shape[-1]
@@ -45,8 +48,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
             optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
         )
 
-    card = {"dataset": "Colored MNIST", "dataset_tags": None if arguments.demo else "ylecun/mnist"}
-    return run_recipe(arguments, config, make_trainer, data["test"], card)
+    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("colored_mnist", arguments))
 
 
 if __name__ == "__main__":

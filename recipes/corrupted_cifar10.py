@@ -13,6 +13,7 @@ from gerne_hf.backbones import ImageArguments, image_backbone, image_trainer
 from gerne_hf.cli import parse_arguments
 from gerne_hf.comparison import run_recipe
 from gerne_hf.data.corrupted_cifar10 import DEMO_SIZES, demo_cifar10, load_corrupted_cifar10
+from gerne_hf.data.facts import card_facts
 
 
 @dataclass
@@ -29,8 +30,10 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
         data = load_corrupted_cifar10(demo_cifar10(), **DEMO_SIZES, **backbone.images)
     else:
         name = arguments.dataset_name or "uoft-cs/cifar10"
-        data = load_corrupted_cifar10(name, arguments.minority, **backbone.images)
-    return run_recipe(arguments, config, image_trainer(arguments, backbone, data), data["test"])
+        skip = arguments.skip_undecodable
+        data = load_corrupted_cifar10(name, arguments.minority, skip_undecodable=skip, **backbone.images)
+    make_trainer = image_trainer(arguments, backbone, data)
+    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("corrupted_cifar10", arguments))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from gerne_hf.backbones import ImageArguments, image_backbone, image_trainer
 from gerne_hf.cli import parse_arguments
 from gerne_hf.comparison import run_recipe
 from gerne_hf.data.celeba import demo_celeba
+from gerne_hf.data.facts import card_facts
 from gerne_hf.data.generic import DatasetArguments, require_settings
 from gerne_hf.data.images import load_images
 
@@ -45,7 +46,8 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
         **arguments.source,
         **backbone.images,
     )
-    return run_recipe(arguments, config, image_trainer(arguments, backbone, data), data["test"])
+    make_trainer = image_trainer(arguments, backbone, data)
+    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("image_classification", arguments))
 
 
 if __name__ == "__main__":

@@ -9,16 +9,16 @@ Settings: recipes/configs/multinli.yaml; the command line overrides them.
 import os
 from dataclasses import dataclass, field, replace
 
-import datasets
 import torch
-from accelerate import PartialState
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.backbones import label_maps
 from gerne_hf.cli import RecipeArguments, parse_arguments
 from gerne_hf.comparison import run_recipe
+from gerne_hf.data.facts import card_facts
 from gerne_hf.data.multinli import LABELS, demo_multinli, load_multinli
+from gerne_hf.data.texts import tokenize
 from gerne_hf.methods import METHODS
 from gerne_hf.text_backbones import small_text_model, word_tokenizer
 
@@ -33,17 +33,6 @@ class Arguments(RecipeArguments):
     max_length: int = field(default=128, metadata={"help": "Tokens of a pair; longer ones are cut."})
     erm_epochs: float = field(default=0.0, metadata={"help": "Epochs of ERM that every method starts from."})
     erm_learning_rate: float = field(default=2e-5, metadata={"help": "Learning rate of these epochs."})
-
-
-def tokenize(data: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.DatasetDict:
-    """Pairs as token ids; label and attribute columns stay."""
-    with PartialState().main_process_first():
-        return data.map(
-            lambda rows: tokenizer(rows["premise"], rows["hypothesis"], truncation=True, max_length=max_length),
-            batched=True,
-            remove_columns=["premise", "hypothesis"],
-            desc="Tokenizing",
-        )
 
 
 def trainer_for(data, tokenizer, model_init, config, trainer_class=GerneTrainer, evaluate=True) -> GerneTrainer:
@@ -73,7 +62,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
     else:
         data = load_multinli(arguments.dataset_name or "nyu-mll/multi_nli")
         tokenizer = AutoTokenizer.from_pretrained(arguments.model_name_or_path)
-    data = tokenize(data, tokenizer, arguments.max_length)
+    data = tokenize(data, tokenizer, ["premise", "hypothesis"], arguments.max_length)
 
     def make_model():
         if arguments.demo:
@@ -98,8 +87,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
 
         return trainer_for(data, tokenizer, init, run, trainer_class)
 
-    card = {"dataset": "MultiNLI", "dataset_tags": None if arguments.demo else "nyu-mll/multi_nli", "language": "en"}
-    return run_recipe(arguments, config, make_trainer, data["test"], card)
+    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("multinli", arguments))
 
 
 if __name__ == "__main__":

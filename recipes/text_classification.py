@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from gerne_hf import GerneConfig
 from gerne_hf.cli import parse_arguments
 from gerne_hf.comparison import run_recipe
+from gerne_hf.data.facts import card_facts
 from gerne_hf.data.generic import DatasetArguments, require_settings
 from gerne_hf.data.multinli import demo_multinli
 from gerne_hf.data.texts import load_texts, tokenize
@@ -47,7 +48,8 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
     data = tokenize(data, tokenizer, columns, arguments.max_length)
     if config.label_column != "label":  # the name that collators know
         data, config.label_column = data.rename_column(config.label_column, "label"), "label"
-    return run_recipe(arguments, config, text_trainer(arguments, tokenizer, data), data["test"])
+    make_trainer = text_trainer(arguments, tokenizer, data)
+    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("text_classification", arguments))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.backbones import label_maps, normalization, pretrained_image_model, small_image_model
 from gerne_hf.cli import RecipeArguments, parse_arguments
 from gerne_hf.comparison import run_recipe
+from gerne_hf.data.facts import card_facts
 from gerne_hf.data.waterbirds import LABELS, WaterbirdFeatures, demo_waterbirds, load_waterbirds
 from gerne_hf.models import MLPConfig, MLPForImageClassification, freeze_batch_norm, freeze_layers, frozen_features
 
@@ -39,6 +40,7 @@ class Arguments(RecipeArguments):
         default=None, metadata={"help": "Names of modules of the backbone whose weights stay as they are."}
     )
     momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD."})
+    skip_undecodable: bool = field(default=False, metadata={"help": "Drop rows whose image cannot be decoded."})
 
 
 def on_features(data: dict, model: PreTrainedModel) -> tuple[dict, Callable[[], PreTrainedModel]]:
@@ -49,6 +51,8 @@ def on_features(data: dict, model: PreTrainedModel) -> tuple[dict, Callable[[], 
         name: WaterbirdFeatures((vectors[name] - mean) / deviation, split.labels, split.places)
         for name, split in data.items()
     }
+    for name, split in data.items():
+        features[name].origin = split.origin
     config = MLPConfig(image_size=1, num_channels=len(mean), hidden_sizes=[], **label_maps(LABELS))
     return features, lambda: MLPForImageClassification(config)
 
@@ -66,6 +70,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
             mean,
             std,
             augment=not arguments.freeze_backbone,
+            skip_undecodable=arguments.skip_undecodable,
         )
 
         def make_model() -> PreTrainedModel:
@@ -88,7 +93,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
             optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
         )
 
-    return run_recipe(arguments, config, make_trainer, data["test"])
+    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("waterbirds", arguments))
 
 
 if __name__ == "__main__":

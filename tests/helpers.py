@@ -150,6 +150,18 @@ def resnet(seed: int = 0, dtype: torch.dtype = torch.float32):
     return ResNetForImageClassification(settings).to(dtype)
 
 
+def timm_resnet(seed: int = 0, **config: Any):
+    """A ResNet of timm with BatchNorm, from scratch, in Transformers' wrapper."""
+    from transformers import TimmWrapperConfig, TimmWrapperForImageClassification  # imports torchvision: slow
+
+    torch.manual_seed(seed)
+    model = TimmWrapperForImageClassification(TimmWrapperConfig(architecture="test_resnet", num_labels=2, **config))
+    for parameter in model.parameters():
+        if parameter.ndim == 1:  # timm starts with the residual branches switched off
+            nn.init.uniform_(parameter, 0.1, 1.0)
+    return model
+
+
 def config(output_dir: Any, **settings: Any) -> GerneConfig:
     """A quiet config for the CPU: 8 rows a batch, SGD, groups by `place`."""
     defaults = dict(
@@ -182,6 +194,7 @@ def trainer(output_dir: Any, model: Any = None, train: Any = None, **settings: A
         "callbacks",
         "optimizers",
         "preprocess_logits_for_metrics",
+        "processing_class",
     )
     arguments = {name: settings.pop(name) for name in names if name in settings}
     cls: Callable = settings.pop("cls", GerneTrainer)
@@ -258,19 +271,27 @@ class Rows:
         return self.dataset[key][:] if isinstance(key, str) else self.dataset[int(key)]
 
 
-def launch_two(script: Any, *arguments: Any) -> str:
-    """Run a script on two processes; what it printed. With --cpu accelerate starts a second process only under
-    mpirun: --multi_gpu starts both by torchrun, and the script's use_cpu=True keeps them on the CPU."""
+def launch(
+    script: Any, *arguments: Any, processes: int = 2, options: Sequence[str] = (), **env: str
+) -> subprocess.CompletedProcess:
+    """Run a script on several processes by `accelerate launch`. With --cpu accelerate starts a second process only
+    under mpirun: --multi_gpu starts all by torchrun, and the script's use_cpu=True keeps them on the CPU."""
     tests = Path(__file__).parent
     path = [str(tests), str(tests / "distributed"), str(tests.parent), os.environ.get("PYTHONPATH", "")]
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run(
-        [*command, str(script), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
+    command += options or ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    settings = {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **env}
+    return subprocess.run(
+        [*command, "--main_process_port", "0", str(script), *map(str, arguments)],
+        env={**os.environ, **settings},
         capture_output=True,
         text=True,
         timeout=240,
     )
+
+
+def launch_two(script: Any, *arguments: Any) -> str:
+    """Run a script on two processes; what it printed."""
+    done = launch(script, *arguments)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout

@@ -1,5 +1,6 @@
 """The biased model f~: how it is trained, selected and scored, found again and resumed."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -375,7 +376,7 @@ KILLED = """
 def test_a_killed_fit_is_resumed(tmp_path):
     script = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path / "cut")]
     here = Path(__file__).parent
-    path = {"PYTHONPATH": f"{here}:{here.parent}", "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
+    path = {**os.environ, "PYTHONPATH": f"{here}:{here.parent}:{os.environ['PYTHONPATH']}"}
     killed = subprocess.run(
         script, env={**path, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120, cwd=tmp_path
     )

@@ -58,7 +58,7 @@ def compared(tmp_path_factory):
     """One real comparison: two methods, two seeds; its results, folder, print-out and events."""
     folder, events, made = tmp_path_factory.mktemp("comparison"), [], []
     train, validation = table(SKEWED), table([[6, 5], [4, 7]], seed=8)
-    settings = config(folder, max_steps=6, eval_strategy="steps", eval_steps=3, learning_rate=0.5)
+    settings = config(folder, max_steps=6, eval_strategy="steps", eval_steps=3, learning_rate=0.5, worst_examples=0)
 
     def make_trainer(run, trainer_class):
         made.append(run)

@@ -7,12 +7,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gerne_hf import GerneTrainer, GroupIndex, group_metrics
 from gerne_hf.data.civilcomments import IDENTITIES, LABELS, demo_civilcomments, load_civilcomments
-from gerne_hf.overlapping import combination_memberships, overlapping_group_metrics, with_overlapping_groups
+from gerne_hf.overlapping import combination_memberships, with_overlapping_groups
 
 SPLITS = {"train": 24, "val": 16, "test": 20}
 OTHERS = ("severe_toxicity", "transgender", "jewish", "asian", "identity_any")
@@ -138,64 +136,7 @@ def test_a_missing_split_is_named():
         load_civilcomments(datasets.DatasetDict(train=raw))
 
 
-# ---- metrics ------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000))
-def test_overlapping_groups_against_a_plain_count(seed):
-    rng = np.random.default_rng(seed)
-    rows, classes = int(rng.integers(5, 60)), int(rng.integers(2, 4))
-    labels, predicted = rng.integers(0, classes, rows), rng.integers(0, classes, rows)
-    members = rng.random((rows, 3)) < rng.uniform(0.05, 0.9)
-    members[0, 0] = True
-    result = overlapping_group_metrics(predicted, labels, members, ["a", "b", "c"])
-    accuracies = {}
-    for group in result["groups"]:
-        k = "abc".index(group["attribute"])
-        hits = [predicted[i] == labels[i] for i in range(rows) if members[i, k] and str(labels[i]) == group["label"]]
-        assert group["count"] == len(hits)
-        if hits:
-            assert group["accuracy"] == pytest.approx(np.mean(hits))
-            assert group["ci_low"] <= group["accuracy"] <= group["ci_high"]
-            accuracies[f"({group['label']}, {group['attribute']})"] = np.mean(hits)
-        else:
-            assert group["accuracy"] is None
-    assert result["worst_group_accuracy"] == pytest.approx(min(accuracies.values()))
-    assert accuracies[result["worst_group"]] == pytest.approx(result["worst_group_accuracy"])
-    assert result["group_balanced_accuracy"] == pytest.approx(np.mean(list(accuracies.values())))
-    assert result["accuracy"] == pytest.approx(np.mean(predicted == labels)) and "adjusted_accuracy" not in result
-
-
-def test_groups_that_do_not_overlap_give_what_group_metrics_gives():
-    rng = np.random.default_rng(0)
-    labels, predicted, attributes = rng.integers(0, 2, (3, 200))
-    plain = group_metrics(predicted, labels, attributes, label_names=LABELS, attribute_names=["a", "b"])
-    members = attributes[:, None] == np.arange(2)
-    assert overlapping_group_metrics(predicted, labels, members, ["a", "b"], label_names=LABELS) == plain
-
-
-def test_scores_and_training_counts():
-    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    members = np.array([[True, True], [True, False], [False, False]])
-    result = overlapping_group_metrics(scores, [0, 1, 1], members, ["a", "b"], np.array([[5, 6], [7, 8]]))
-    assert [group["train_count"] for group in result["groups"]] == [5, 6, 7, 8]
-    assert [group["count"] for group in result["groups"]] == [1, 1, 1, 0]
-    assert result["worst_group_accuracy"] == 1.0 and result["accuracy"] == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize(
-    "members, counts, message",
-    [
-        (np.ones((3, 1), dtype=bool), None, r"shape \(3, 2\), a row of data by an attribute; found bool of shape"),
-        (np.ones((3, 2)), None, "found float64"),
-        (np.zeros((3, 2), dtype=bool), None, "no row belongs to any of a, b"),
-        (np.ones((3, 2), dtype=bool), np.ones((2, 3)), r"must have the shape \(2, 2\); found \(2, 3\)"),
-    ],
-)
-def test_bad_arrays(members, counts, message):
-    with pytest.raises(ValueError, match=message):
-        overlapping_group_metrics([0, 1, 1], [0, 1, 1], members, ["a", "b"], counts)
+# ---- in a trainer -------------------------------------------------------------------------------------------------
 
 
 def test_combinations_of_columns():
@@ -205,9 +146,6 @@ def test_combinations_of_columns():
     assert members.tolist() == [[True, False], [True, True], [True, True]]
     with pytest.raises(ValueError, match="must hold booleans; found x"):
         combination_memberships(GroupIndex.from_dataset(data.add_column("c", ["x"] * 3), "label", ["a", "c"]))
-
-
-# ---- in a trainer -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +225,7 @@ def test_figures_of_a_trainer_are_those_of_its_predictions(tmp_path, without_pic
     metrics = trainer.evaluate()
     with torch.no_grad():
         scores = model(data["pixel_values"][:]).logits.numpy()
-    result = overlapping_group_metrics(scores, labels, members, "abc")
+    result = group_metrics(scores, labels, members, attribute_names="abc")
     assert metrics["eval_worst_group_accuracy"] == pytest.approx(result["worst_group_accuracy"])
     for group in result["groups"]:
         name = f"eval_group_accuracy/{group['label']}|{group['attribute']}"

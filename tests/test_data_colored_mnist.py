@@ -159,7 +159,7 @@ def number_of(digit):
     return 256 * int(digit[0, 0]) + int(digit[0, 1])
 
 
-def miniature(folder, rename=None, splits=None):
+def miniature(folder, rename=None, splits=None, broken=()):
     """A folder in the schema of ylecun/mnist; row i shows the number i and has the digit i mod 10."""
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(i) for i in range(10)])}
@@ -168,6 +168,8 @@ def miniature(folder, rename=None, splits=None):
     for split, rows in (splits or {"train": TRAIN + LEFT, "test": TEST}).items():
         numbers = range(rows) if split == "train" else range(1000, 1000 + rows)
         columns = {"image": [numbered_image(i) for i in numbers], "label": [i % 10 for i in numbers]}
+        for i in broken if split == "train" else ():
+            columns["image"][i] = {"bytes": b"no image", "path": None}
         data = datasets.Dataset.from_dict(columns, features=features)
         data = data.rename_columns(rename or {})
         data.to_parquet(folder / "mnist" / f"{split}-00000-of-00001.parquet")
@@ -229,6 +231,22 @@ def test_missing_columns_are_named_with_those_found(small):
 def test_a_missing_split_is_named_with_those_found(small):
     with pytest.raises(ValueError, match="lacks the splits test: it has train, and train, test are needed"):
         load_colored_mnist(miniature(small, splits={"train": 20}))
+
+
+def test_a_broken_image_is_named_by_its_row(small):
+    with pytest.raises(ValueError, match="the image of row 7 of the split 'train' cannot be decoded .*skip_undecod"):
+        load_colored_mnist(miniature(small, broken=[7, 9]))
+
+
+def test_broken_images_are_skipped_and_counted(small, capsys):
+    data = load_colored_mnist(miniature(small, broken=[7, 9]), skip_undecodable=True)
+    numbers = [number_of(digit) for key in ("train", "validation") for digit in data[key].digits]
+    assert sorted(numbers) == sorted(set(range(TRAIN + LEFT)) - {7, 9})
+    for split in data.values():
+        assert split.labels.tolist() == [number_of(digit) % 10 for digit in split.digits]
+    assert "2 of 600 rows of the split 'train' are skipped" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no image of the split 'train' can be decoded"):
+        load_colored_mnist(miniature(small / "all", broken=range(600)), skip_undecodable=True)
 
 
 # ---- the demo -----------------------------------------------------------------------------------------------------

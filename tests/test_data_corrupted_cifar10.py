@@ -139,7 +139,7 @@ def test_the_published_sizes(monkeypatch, tmp_path):
     monkeypatch.setattr(
         corrupted_cifar10,
         "_decode",
-        lambda split, name, key: (np.zeros((len(labels[key]), 1, 1, 3), dtype=np.uint8), labels[key]),
+        lambda split, name, key, skip: (np.zeros((len(labels[key]), 1, 1, 3), dtype=np.uint8), labels[key]),
     )
     monkeypatch.setattr(corrupted_cifar10, "_corrupted", lambda images, kinds, rng, key: images)
     for share, minority in MINORITY_ROWS.items():
@@ -191,6 +191,18 @@ def test_a_broken_image_is_named_by_its_row(tmp_path):
 
     with pytest.raises(ValueError, match="the image of row 9 of the split 'test' cannot be decoded"):
         load_corrupted_cifar10(miniature(tmp_path / "cifar", change), **SMALL)
+
+
+def test_broken_images_are_skipped_and_counted(tmp_path, capsys):
+    def change(split, table):
+        if split == "test":
+            table["img"][9] = table["img"][0] = {"bytes": b"no image", "path": None}
+
+    whole = load_corrupted_cifar10(miniature(tmp_path / "whole"), **SMALL)["test"]
+    data = load_corrupted_cifar10(miniature(tmp_path / "cifar", change), **SMALL, skip_undecodable=True)
+    kept = np.delete(whole.labels, [0, 9])
+    assert data["test"].labels.tolist() == kept.tolist() and len(data["test"].images) == len(kept)
+    assert f"2 of {len(whole)} rows of the split 'test' are skipped" in capsys.readouterr().out
 
 
 # ---- the demo -----------------------------------------------------------------------------------------------------

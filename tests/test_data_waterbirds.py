@@ -159,8 +159,23 @@ def test_an_image_that_cannot_be_decoded_is_named_by_its_row(folder, kind):
             columns["image"][4] = None if content is None else {"bytes": content, "path": None}
 
     name = miniature(folder, change)
-    with pytest.raises(ValueError, match="the image of row 4 of the split 'test' cannot be decoded"):
+    with pytest.raises(ValueError, match="the image of row 4 of the split 'test' cannot be decoded.*skip_undecodable"):
         load_waterbirds(name, 8)
+
+
+def test_broken_images_are_skipped_and_counted(folder, capsys):
+    def change(split, columns):
+        if split == "validation":
+            columns["image"][1] = {"bytes": b"this is text", "path": None}
+
+    data = load_waterbirds(miniature(folder, change), 8, skip_undecodable=True)
+    whole = load_waterbirds(miniature(folder / "whole"), 8)
+    for key, split in data.items():
+        kept = np.delete(np.arange(len(whole[key])), 1) if key == "validation" else np.arange(len(whole[key]))
+        assert torch.equal(split.images, whole[key].images[kept])
+        assert split.labels.tolist() == whole[key].labels[kept].tolist()
+        assert split.places.tolist() == whole[key].places[kept].tolist()
+    assert f"1 of {len(whole['validation'])} rows of the split 'validation' are skipped" in capsys.readouterr().out
 
 
 # ---- rows ---------------------------------------------------------------------------------------------------------

@@ -37,6 +37,15 @@ OVERRIDDEN = {
         *("self", "hp_space", "compute_objective", "n_trials", "direction", "backend", "hp_name", "kwargs")
     ],
     "_report_to_hp_search": ["self", "trial", "step", "metrics"],
+    "_save_checkpoint": ["self", "model", "trial"],
+    "_save_rng_state": ["self", "output_dir"],
+    "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
+    "_load_best_model": ["self"],
+    "_run_epoch": [
+        *("self", "model", "epoch", "train_dataloader", "steps_in_epoch", "num_update_steps_per_epoch", "trial"),
+        *("ignore_keys_for_eval", "start_time", "resume_from_checkpoint", "epochs_trained"),
+        "steps_trained_in_current_epoch",
+    ],
 }
 OTHER_DEFAULTS = {("hyperparameter_search", "direction"): "maximize"}  # accuracies, where the parent has a loss
 
@@ -95,6 +104,7 @@ def test_attributes_set_by_the_constructor(tmp_path):
         *("accelerator", "args", "callback_handler", "compute_metrics", "compute_loss_func", "data_collator"),
         *("eval_dataset", "is_in_train", "label_smoother", "label_names", "model", "preprocess_logits_for_metrics"),
         *("state", "train_dataset", "_train_batch_size", "loss_is_scaled_for_ga", "model_accepts_loss_kwargs"),
+        *("hp_search_backend", "is_deepspeed_enabled"),
     ):
         assert hasattr(plain, name), name
     assert plain.model_accepts_loss_kwargs  # the trap that GerneTrainer sets itself free of
@@ -110,6 +120,7 @@ def test_attributes_set_by_the_constructor(tmp_path):
         ("_inner_training_loop", ["self.get_train_dataloader()", "on_epoch_begin"]),
         ("_run_epoch", ["self.training_step(model, inputs, num_items_in_batch)", "self.accelerator.no_sync"]),
         ("get_test_dataloader", ['description="test"']),
+        ("_save_checkpoint", ["self._save_rng_state(output_dir)", "self.state.save_to_json(", "rotate_checkpoints("]),
         ("_evaluate", ["self._report_to_hp_search(trial, self.state.global_step, metrics)"]),
         ("_hp_search_setup", ["self.hp_space(trial)", "setattr(self.args, key, value)", "type(old_attr)(value)"]),
         ("_report_to_hp_search", ["self.objective = self.compute_objective(metrics)", "raise optuna.TrialPruned()"]),

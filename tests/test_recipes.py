@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from gerne_hf.data.colored_mnist import COLOURS as DIGIT_COLOURS
@@ -15,6 +17,10 @@ from gerne_hf.data.waterbirds import LABELS as BIRDS
 from gerne_hf.data.waterbirds import PLACES
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "hub"))
+
+from server import Hub  # noqa: E402
+
 GROUPS = {
     "multinli": [f"{label}, {attribute}" for label in LABELS for attribute in ATTRIBUTES],
     "waterbirds": [f"{bird}, {place}" for bird in BIRDS for place in PLACES],
@@ -26,7 +32,7 @@ def launch(tmp_path, name, *arguments, timeout=280):
     """Run a recipe; its standard output. A failure shows what it printed."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]]),
         "HF_HOME": str(tmp_path / "hf"),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
@@ -137,10 +143,37 @@ def test_a_search_then_all_methods_without_known_attributes(tmp_path):
 
 
 def full_demo(tmp_path, name):
+    """Results of ERM and of GERNE; all files are there, and the Hub takes the card. Prints the seconds."""
+    start, begin = os.times(), time.perf_counter()
     printed = launch(tmp_path, name, "--demo", "--output_dir", tmp_path / "out", timeout=580)
+    used = sum(end - begun for end, begun in zip(os.times()[2:4], start[2:4], strict=True))  # of child processes
+    print(f"{name}: {time.perf_counter() - begin:.0f} s, {used:.0f} s of a processor")
     assert final_table(printed)["accuracy, %"] == ["ERM", "GERNE"]
     results = check_files(tmp_path / "out", "erm-seed42")
-    return results["ERM"][0], results["GERNE"][0]
+    check_card(tmp_path, results["GERNE"][0])
+    erm, gerne = results["ERM"][0], results["GERNE"][0]
+    assert gerne["worst_group_accuracy"] > erm["worst_group_accuracy"]
+    return erm, gerne
+
+
+def check_card(tmp_path, result):
+    """The Hub validates the card, whose figures are those of the run."""
+    with Hub() as hub:
+        code = "import sys; from huggingface_hub import ModelCard; ModelCard.load(sys.argv[1]).validate()"
+        path = tmp_path / "out" / "README.md"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        subprocess.run(
+            [sys.executable, "-c", code, str(path)], env={**kept, **hub.environment()}, check=True, timeout=120
+        )
+        hub.check()
+        assert [request for request in hub.requests if "validate-yaml" in str(request)]
+    card = ModelCard.load(path)
+    figures = {(found.dataset_split, found.metric_type): found.metric_value for found in card.data.eval_results}
+    for metric in ("worst_group_accuracy", "group_balanced_accuracy", "accuracy"):
+        assert figures["test", metric] == pytest.approx(result[metric], abs=1e-4)
+    assert card.data.license == "apache-2.0" and ", demo" in card.text
+    for title in ("test set", "validation set", "training set"):
+        assert f"Accuracy of each group, {title}" in card.text
 
 
 @pytest.mark.slow

@@ -50,6 +50,6 @@ def test_the_corrupted_cifar10_demo_lifts_the_worst_group(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_bffhq_demo_lifts_the_minority(tmp_path):
-    launch(tmp_path, "bffhq", "--demo", "--output_dir", tmp_path / "out", timeout=580)
+    full_demo(tmp_path, "bffhq")
     figures = json.loads((tmp_path / "out" / "minority_accuracy.json").read_text(encoding="utf-8"))
     assert figures["GERNE"][0] >= figures["ERM"][0] + 0.15

@@ -383,7 +383,7 @@ def test_a_continued_sampler_draws_other_points():
     study = optuna.create_study()
 
     def points():
-        study.sampler = default_sampler(study, seed=42)
+        study.sampler = default_sampler(seed=42)
         trials = [study.ask() for _ in range(3)]
         values = [trial.suggest_float("beta", -1, 1) for trial in trials]
         for trial in trials:

@@ -1,5 +1,6 @@
 """`BaselineConfig`: `GerneConfig` with the settings of the baselines."""
 
+import math
 from dataclasses import dataclass, field
 
 from ..config import GerneConfig
@@ -24,7 +25,7 @@ class BaselineConfig(GerneConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.group_dro_step_size > 0:
+        if not 0 < self.group_dro_step_size < math.inf:
             raise ValueError(f"group_dro_step_size must be positive; found {self.group_dro_step_size}")
-        if not self.jtt_upweight >= 1:
+        if not 1 <= self.jtt_upweight < math.inf:
             raise ValueError(f"jtt_upweight must be at least 1; found {self.jtt_upweight}")

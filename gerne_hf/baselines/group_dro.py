@@ -46,6 +46,7 @@ class GroupDROTrainer(GerneTrainer):
         self._step_size = getattr(config, "group_dro_step_size", BaselineConfig.group_dro_step_size)
         self.add_callback(GroupWeights())
 
+    _fields_of_method = ("group_dro_step_size",)
     # Weights need the groups, also where the plan that draws the rows does not.
     _plans_without_attributes = ()
 

@@ -2,6 +2,7 @@
 
 from ..groups import GroupIndex
 from ..plans import BatchPlan
+from ..streaming.stream import GroupStream
 from ..trainer import GerneTrainer
 from .config import BaselineConfig
 
@@ -34,10 +35,17 @@ class JTTTrainer(GerneTrainer):
         ValueError: for another plan.
     """
 
+    _fields_of_method = ("jtt_upweight",)
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if self.args.plan != "erm" or self.args.pseudo_attributes:
             raise ValueError("JTT draws rows by its own errors; use plan='erm' and pseudo_attributes=False")
+        if isinstance(self.train_dataset, GroupStream):
+            raise ValueError(
+                f"JTT scores each training row by its number, and {type(self.train_dataset).__name__} has none; give "
+                "a map-style train_dataset"
+            )
 
     def _training_groups(self) -> GroupIndex | None:
         if self.train_dataset is not None:

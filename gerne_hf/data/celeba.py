@@ -9,7 +9,7 @@ from PIL import Image
 
 from .generic import choose_splits, load_any
 from .images import transformed
-from .loading import require_columns, require_splits
+from .loading import read_ids, require_columns, require_splits
 
 HUB_NAME = "flwrlabs/celeba"
 HUB_CONFIG = "img_align+identity+attr"
@@ -91,8 +91,8 @@ def load_celeba(
 
 def _named(split: datasets.Dataset, column: str, name: str) -> datasets.Dataset:
     """A boolean (or -1 and 1, as in the original files, or 0 and 1) as a ClassLabel."""
-    values = np.asarray(split.select_columns([column]).with_format("numpy")[column][:])
-    if values.dtype.kind not in "biu" or not (np.isin(values, (0, 1)).all() or np.isin(values, (-1, 1)).all()):
+    values = read_ids(split, column, name)
+    if not (np.isin(values, (0, 1)).all() or np.isin(values, (-1, 1)).all()):
         found = ", ".join(str(value) for value in np.unique(values)[:5])
         raise ValueError(f"{name}: the column {column!r} must hold booleans, 0 and 1, or -1 and 1; found {found}")
     feature = datasets.ClassLabel(names=class_names(column))

@@ -4,8 +4,10 @@ import os
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from ..overlapping import overlapping_counts
+from ..metrics import group_counts
 from .generic import choose_splits, load_any
 from .loading import require_columns, require_splits
 
@@ -53,7 +55,7 @@ def load_civilcomments(
     splits = _wilds_splits(_load(source) if isinstance(source, str) else source, name)
     prepared = {key: _with_identities(split, name) for key, split in splits.items()}
     train = prepared["train"]
-    counts = overlapping_counts(_column(train, "label"), _memberships(train), len(LABELS))
+    counts = group_counts(_column(train, "label"), _memberships(train), len(LABELS), len(IDENTITIES))
     if grouping == "each":
         prepared["train"] = _row_an_identity(train)
     else:
@@ -89,6 +91,7 @@ def _wilds_splits(splits: datasets.DatasetDict, name: str) -> datasets.DatasetDi
 def _with_identities(split: datasets.Dataset, name: str) -> datasets.Dataset:
     """Text, label and booleans: what at least half of the annotators saw. Identities nobody was asked for are null."""
     require_columns(split, [TEXT, "toxicity", *IDENTITIES], name)
+    _check_shares(split, name)
     split = split.select_columns([TEXT, "toxicity", *IDENTITIES])
     features = datasets.Features(
         {
@@ -104,6 +107,22 @@ def _with_identities(split: datasets.Dataset, name: str) -> datasets.Dataset:
         return {TEXT: [text or "" for text in rows[TEXT]], "label": labels, **flags}
 
     return split.map(convert, batched=True, remove_columns=["toxicity"], features=features, desc="Reading identities")
+
+
+def _check_shares(split: datasets.Dataset, name: str) -> None:
+    """Toxicity and identities are shares of annotators: numbers from 0 to 1. Toxicity is never missing."""
+    for column in ("toxicity", *IDENTITIES):
+        values = split.select_columns([column]).with_format("arrow")[:].column(0)
+        kind = values.type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+            raise ValueError(f"{name}: the column {column!r} must hold numbers from 0 to 1; it holds {kind}")
+        missing = values.is_null(nan_is_null=True)
+        if column == "toxicity" and pc.any(missing).as_py():
+            row = missing.to_pylist().index(True)
+            raise ValueError(f"{name}: the column 'toxicity' has no value in row {row}; drop the row")
+        low, high = pc.min_max(values.filter(pc.invert(missing))).as_py().values()
+        if low is not None and not 0 <= low <= high <= 1:
+            raise ValueError(f"{name}: the column {column!r} must hold numbers from 0 to 1; found {low} to {high}")
 
 
 def _column(split: datasets.Dataset, name: str) -> np.ndarray:

@@ -6,10 +6,10 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from accelerate.utils import tqdm
 from torch.utils.data import Dataset
 
-from .loading import load_splits, require_columns, require_splits
+from .decoding import decode_images
+from .loading import hub_origin, load_splits, read_ids, require_columns, require_splits
 
 TRAIN_ROWS = 55_000
 MINORITY_ROWS = {0.5: 249, 1.0: 491, 2.0: 986, 5.0: 2449}
@@ -46,6 +46,7 @@ class ColoredDigits(Dataset):
         self.palette = torch.tensor(list(COLOURS.values()), dtype=torch.float32) / 255
 
     column_names = ("label", "colour")
+    origin: tuple[str, str] | None = None  # Hub id and commit
 
     def __len__(self) -> int:
         return len(self.digits)
@@ -66,7 +67,9 @@ class ColoredDigits(Dataset):
         return [{"pixel_values": image, "label": label} for image, label in zip(images, labels, strict=True)]
 
 
-def load_colored_mnist(name: str = "ylecun/mnist", minority: float = 0.5) -> dict[str, ColoredDigits]:
+def load_colored_mnist(
+    name: str = "ylecun/mnist", minority: float = 0.5, skip_undecodable: bool = False
+) -> dict[str, ColoredDigits]:
     """The paper's C-MNIST: 55,000 training rows with a biased colour, unbiased validation and test sets.
 
     The 5,000 training rows of MNIST that are left over become the validation set; its colours and those of the test
@@ -76,32 +79,36 @@ def load_colored_mnist(name: str = "ylecun/mnist", minority: float = 0.5) -> dic
         name (`str`, defaults to `"ylecun/mnist"`): Hub id or folder with the columns `image` and `label`.
         minority (`float`, defaults to `0.5`): share of rows in another colour than their digit's, in per cent: 0.5, 1,
             2 or 5.
+        skip_undecodable (`bool`, defaults to `False`): drop rows whose image cannot be decoded.
 
     Returns:
         `dict[str, ColoredDigits]`: train, validation, test.
 
     Raises:
-        ValueError: for another share, or a data set of another schema.
+        ValueError: for another share, a data set of another schema, and images that can't be decoded (naming the row).
     """
     if minority not in MINORITY_ROWS:
         allowed = ", ".join(f"{share:g}" for share in MINORITY_ROWS)
         raise ValueError(f"minority must be one of {allowed} (per cent of the training rows); found {minority:g}")
     splits = load_splits(name)
     require_splits(splits, ["train", "test"], name)
-    digits, labels = _decode(splits["train"], name, "training")
+    digits, labels = _decode(splits["train"], name, "train", skip_undecodable)
     if len(digits) < TRAIN_ROWS:
         raise ValueError(f"{name} has {len(digits):,} training rows; C-MNIST takes {TRAIN_ROWS:,} of MNIST's 60,000")
-    test_digits, test_labels = _decode(splits["test"], name, "test")
+    test_digits, test_labels = _decode(splits["test"], name, "test", skip_undecodable)
     rng = np.random.default_rng(0)
     order = rng.permutation(len(digits))
     train, rest = np.sort(order[:TRAIN_ROWS]), np.sort(order[TRAIN_ROWS:])
-    return {
+    data = {
         "train": ColoredDigits(
             digits[train], labels[train], biased_colours(labels[train], MINORITY_ROWS[minority], rng)
         ),
         "validation": ColoredDigits(digits[rest], labels[rest], uniform_colours(labels[rest], rng)),
         "test": ColoredDigits(test_digits, test_labels, uniform_colours(test_labels, rng)),
     }
+    for split in data.values():
+        split.origin = hub_origin(splits["train"])
+    return data
 
 
 def demo_colored_mnist(minority_rows: int = 180, seed: int = 0) -> dict[str, ColoredDigits]:
@@ -162,9 +169,11 @@ def uniform_colours(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return colours
 
 
-def _decode(split: datasets.Dataset, name: str, description: str) -> tuple[np.ndarray, np.ndarray]:
+def _decode(split: datasets.Dataset, name: str, description: str, skip: bool) -> tuple[np.ndarray, np.ndarray]:
     """All images as one `(N, 28, 28)` array, decoded once, and the labels."""
     require_columns(split, ["image", "label"], name)
-    rows = tqdm(split, desc=f"Decoding {description} digits", leave=False)
-    digits = np.stack([np.asarray(row["image"].convert("L")) for row in rows])
-    return digits, np.asarray(split.with_format("numpy")["label"][:])
+    digits, rows = decode_images(split, "image", lambda image: np.asarray(image.convert("L")), name, description, skip)
+    labels = read_ids(split, "label", name)
+    if not ((labels >= 0) & (labels < len(COLOURS))).all():
+        raise ValueError(f"{name}: labels must be 0 to 9; found {labels.min()} to {labels.max()}")
+    return digits, labels[rows]

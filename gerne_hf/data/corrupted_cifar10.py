@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 
 from .colored_mnist import biased_colours, uniform_colours
 from .corruptions import CORRUPTIONS, corrupt
+from .decoding import decode_images
 from .images import normalize
-from .loading import load_splits, require_columns, require_splits
+from .loading import hub_origin, load_splits, read_ids, require_columns, require_splits
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_ROWS = 45_000
@@ -34,6 +35,7 @@ class CorruptedImages(Dataset):
 
     column_names = ("label", "corruption")
     label_names = LABELS
+    origin: tuple[str, str] | None = None  # Hub id and commit
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ def load_corrupted_cifar10(
     std: Sequence[float] = (0.5, 0.5, 0.5),
     train_rows: int = TRAIN_ROWS,
     minority_rows: int | None = None,
+    skip_undecodable: bool = False,
 ) -> dict[str, CorruptedImages]:
     """45,000 training rows with biased corruptions, unbiased validation (5,000) and test sets (10,000).
 
@@ -94,6 +97,7 @@ def load_corrupted_cifar10(
         image_size (`int`, *optional*): to which rows are enlarged.
         mean, std (`Sequence[float]` of length 3): normalization of the backbone.
         train_rows (`int`, defaults to 45,000), minority_rows (`int`, *optional*): other sizes, for other data.
+        skip_undecodable (`bool`, defaults to `False`): drop rows whose image cannot be decoded.
 
     Returns:
         `dict[str, CorruptedImages]`: train, validation, test.
@@ -108,13 +112,13 @@ def load_corrupted_cifar10(
     name = source if isinstance(source, str) else "the data set"
     splits = load_splits(source) if isinstance(source, str) else source
     require_splits(splits, ["train", "test"], name)
-    images, labels = _decode(splits["train"], name, "train")
+    images, labels = _decode(splits["train"], name, "train", skip_undecodable)
     if len(images) <= train_rows:
         raise ValueError(
             f"{name} has {len(images):,} training rows; {train_rows:,} are taken for training, and the rest of "
             "CIFAR-10's 50,000 for validation"
         )
-    test_images, test_labels = _decode(splits["test"], name, "test")
+    test_images, test_labels = _decode(splits["test"], name, "test", skip_undecodable)
     rng = np.random.default_rng(0)
     order = rng.permutation(len(images))
     train, rest = np.sort(order[:train_rows]), np.sort(order[train_rows:])
@@ -124,28 +128,23 @@ def load_corrupted_cifar10(
         "validation": (images[rest], labels[rest], uniform_colours(labels[rest], rng)),
         "test": (test_images, test_labels, uniform_colours(test_labels, rng)),
     }
-    return {
+    data = {
         key: CorruptedImages(_corrupted(pixels, kinds, rng, key), y, kinds, mean, std, image_size)
         for key, (pixels, y, kinds) in parts.items()
     }
+    for split in data.values():
+        split.origin = hub_origin(splits["train"])
+    return data
 
 
-def _decode(split: datasets.Dataset, name: str, description: str) -> tuple[np.ndarray, np.ndarray]:
+def _decode(split: datasets.Dataset, name: str, description: str, skip: bool) -> tuple[np.ndarray, np.ndarray]:
     """All images as one `(N, 32, 32, 3)` array, and the labels."""
     require_columns(split, ["img", "label"], name)
-    pixels = []
-    for i in tqdm(range(len(split)), desc=f"Decoding {description} images", leave=False):
-        try:
-            pixels.append(np.asarray(split[i]["img"].convert("RGB")))
-        except (OSError, SyntaxError, ValueError, AttributeError) as error:  # an image may also be missing: None
-            raise ValueError(
-                f"{name}: the image of row {i} of the split {description!r} cannot be decoded ({error}). Mend the "
-                "file, or drop the row: dataset.select(...)"
-            ) from error
-    labels = np.asarray(split.select_columns(["label"]).with_format("numpy")["label"][:])
+    images, rows = decode_images(split, "img", lambda image: np.asarray(image.convert("RGB")), name, description, skip)
+    labels = read_ids(split, "label", name)
     if labels.min() < 0 or labels.max() >= len(LABELS):
         raise ValueError(f"{name}: labels must be 0 to 9; found {labels.min()} to {labels.max()}")
-    return np.stack(pixels), labels
+    return images, labels[rows]
 
 
 def _corrupted(images: np.ndarray, kinds: np.ndarray, rng: np.random.Generator, description: str) -> np.ndarray:

@@ -9,9 +9,9 @@ import datasets
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import PartialState
 from PIL import Image
 
+from .decoding import ERRORS, tell_skipped
 from .generic import prepare_splits
 
 CROP_SCALE = (0.7, 1.0)
@@ -19,14 +19,13 @@ CROP_RATIO = (0.75, 4 / 3)
 """Area and aspect ratio of the random crops, as published (SubpopBench); half of them are mirrored."""
 
 _CROP_TRIES = 10
-_ERRORS = (OSError, SyntaxError, ValueError, AttributeError, Image.DecompressionBombError)
 
 
 class ImageTransform:
     """Turns rows of a `datasets.Dataset` into `pixel_values` and `label`, for `with_transform`.
 
     Images are squeezed into a square, so that nothing is cut off. Augmentation draws from PyTorch's global generator,
-    which the Trainer seeds and keeps in its checkpoints, and which each worker of a data loader seeds for itself.
+    which [`GerneTrainer`] seeds for each batch ([`seeded`](gerne_hf.randomness.seeded)).
 
     Args:
         image_column, label_column (`str`): the columns to read.
@@ -148,12 +147,7 @@ def decodable_rows(
             f"{name}: the image of row {broken[0]} of the split {split!r} cannot be decoded ({errors[broken[0]]})"
             f"{more}. Mend the file, drop the row, or pass --skip_undecodable true"
         )
-    if len(broken) == len(dataset):
-        raise ValueError(f"{name}: no image of the split {split!r} can be decoded (row 0: {errors[0]})")
-    PartialState().print(
-        f"{name}: {len(broken):,} of {len(dataset):,} rows of the split {split!r} are skipped, as their images cannot "
-        f"be decoded (the first is row {broken[0]})."
-    )
+    tell_skipped({i: errors[i] for i in broken}, len(dataset), name, split)
     return dataset.select(np.flatnonzero([not error for error in errors]))
 
 
@@ -178,7 +172,7 @@ def _decoding_error(image: dict[str, Any] | None) -> str:
         else:
             with Image.open(io.BytesIO(image["bytes"])) as opened:
                 opened.convert("RGB")
-    except _ERRORS as error:
+    except ERRORS as error:
         return str(error) or type(error).__name__
     return ""
 

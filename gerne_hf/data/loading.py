@@ -1,8 +1,17 @@
 """Loading a data set from the Hub, from files, or from a folder of `save_to_disk`."""
 
 import os
+import re
+from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow as pa
+
+_CACHED = re.compile(
+    r"[/\\](?P<owner>[\w.-]+?)___(?P<name>[\w.-]+)[/\\][^/\\]+[/\\][\d.]+[/\\](?P<revision>[0-9a-f]{40})[/\\]"
+)
+"""Where `datasets` keeps what it has loaded from the Hub: OWNER___NAME/CONFIGURATION/VERSION/COMMIT/."""
 
 
 def load_splits(name: str, config: str | None = None) -> datasets.DatasetDict:
@@ -16,7 +25,10 @@ def load_splits(name: str, config: str | None = None) -> datasets.DatasetDict:
         `datasets.DatasetDict`
     """
     if os.path.isfile(os.path.join(name, "dataset_dict.json")):
-        return datasets.DatasetDict.load_from_disk(name)
+        try:
+            return datasets.DatasetDict.load_from_disk(name)
+        except IndexError as error:  # all that datasets says about a split without rows
+            raise ValueError(f"{name}: one of its splits has no rows; fill it, or leave it out") from error
     return datasets.load_dataset(name, config)
 
 
@@ -31,10 +43,51 @@ def require_columns(dataset: datasets.Dataset, needed: list[str], name: str) -> 
 
 
 def require_splits(splits: datasets.DatasetDict, needed: list[str], name: str) -> None:
-    """Raise a `ValueError` that names the splits found and needed, unless all of `needed` are there."""
+    """Raise a `ValueError` that names the splits found and needed, unless all of `needed` are there and have rows."""
     missing = [split for split in needed if split not in splits]
     if missing:
         raise ValueError(
             f"{name} lacks the splits {', '.join(missing)}: it has {', '.join(splits)}, and {', '.join(needed)} are "
             "needed"
         )
+    for split in needed:
+        if not len(splits[split]):
+            raise ValueError(f"{name}: the split {split!r} has no rows")
+
+
+def read_ids(dataset: datasets.Dataset, column: str, name: str) -> np.ndarray:
+    """One column of integers or booleans, no row decoded.
+
+    Args:
+        dataset (`datasets.Dataset`): has the column.
+        column (`str`): integers, booleans or a ClassLabel.
+        name (`str`): the data set's, for messages.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`, int64.
+
+    Raises:
+        ValueError: for values of another type, and for a missing one, naming its row.
+    """
+    values = dataset.select_columns([column]).with_format("arrow")[:].column(0)
+    if not (pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
+        raise ValueError(f"{name}: the column {column!r} must hold integers or booleans; it holds {values.type}")
+    if values.null_count:
+        row = values.is_null().to_pylist().index(True)
+        raise ValueError(f"{name}: the column {column!r} has no value in row {row}; fill it, or drop the row")
+    return values.to_numpy().astype(np.int64)
+
+
+def hub_origin(dataset: Any) -> tuple[str, str] | None:
+    """Hub id and commit of the data set that rows were loaded from; None where this cannot be known.
+
+    Args:
+        dataset: a `datasets.Dataset`, or a data set whose loader has set its `origin`.
+    """
+    if not isinstance(dataset, datasets.Dataset):
+        return getattr(dataset, "origin", None)
+    found = {match.groups() for file in dataset.cache_files if (match := _CACHED.search(file["filename"]))}
+    if len(found) != 1:
+        return None
+    [(owner, name, revision)] = found
+    return f"{owner}/{name}", revision

@@ -5,7 +5,8 @@ import string
 import datasets
 import numpy as np
 
-from .loading import load_splits, require_columns, require_splits
+from .loading import load_splits, read_ids, require_columns, require_splits
+from .texts import check_texts
 
 LABELS = ["entailment", "neutral", "contradiction"]
 ATTRIBUTES = ["no negation", "negation"]
@@ -45,9 +46,11 @@ def load_multinli(name: str = "nyu-mll/multi_nli") -> datasets.DatasetDict:
     splits = load_splits(name)
     require_splits(splits, ["train", "validation_matched"], name)
     columns = ["premise", "hypothesis", "label"]
-    for split in splits.values():
+    for key, split in splits.items():
         require_columns(split, columns, name)
-    prepared = {key: _with_attribute(split.select_columns(columns)) for key, split in splits.items()}
+        for column in ("premise", "hypothesis"):
+            check_texts(split, column, f"{name}, split {key!r},")
+    prepared = {key: _with_attribute(split.select_columns(columns), name, key) for key, split in splits.items()}
     rng = np.random.default_rng(_SPLIT_SEED)
     if "validation_mismatched" in prepared:
         parts = [prepared[key] for key in ("train", "validation_matched", "validation_mismatched")]
@@ -62,9 +65,16 @@ def load_multinli(name: str = "nyu-mll/multi_nli") -> datasets.DatasetDict:
     return datasets.DatasetDict(train=prepared["train"], validation=halves[0], test=halves[1])
 
 
-def _with_attribute(dataset: datasets.Dataset) -> datasets.Dataset:
+def _with_attribute(dataset: datasets.Dataset, name: str, key: str) -> datasets.Dataset:
     """Drop rows without a label, name the classes, and add the attribute."""
-    labels = np.asarray(dataset.with_format("numpy")["label"][:])
+    labels = read_ids(dataset, "label", name)
+    if labels.max(initial=-1) >= len(LABELS) or labels.min(initial=0) < -1:
+        raise ValueError(
+            f"{name}: the column 'label' must hold 0 ({LABELS[0]}), 1 ({LABELS[1]}), 2 ({LABELS[2]}) or -1 (none); "
+            f"found {labels.min()} to {labels.max()}"
+        )
+    if not (labels >= 0).any():
+        raise ValueError(f"{name}: the split {key!r} has no labelled rows")
     if (labels < 0).any():
         dataset = dataset.select(np.flatnonzero(labels >= 0))
     features = dataset.features.copy()
@@ -137,7 +147,7 @@ def _demo_split(rng: np.random.Generator, rows: int, negation_share: dict[str, f
         }
     )
     table = {"premise": [p for p, _ in pairs], "hypothesis": [h for _, h in pairs], "label": labels.tolist()}
-    return _with_attribute(datasets.Dataset.from_dict(table, features=features))
+    return _with_attribute(datasets.Dataset.from_dict(table, features=features), "the demo", "demo")
 
 
 def _demo_pair(rng: np.random.Generator, label: int, negated: bool) -> tuple[str, str]:

@@ -42,11 +42,12 @@ def load_texts(
     splits = prepare_splits(source, columns, label_column, attribute_columns, config, **chosen)
     for key, split in splits.items():
         for column in columns:
-            _check_texts(split, column, f"{name}, split {key!r},")
+            check_texts(split, column, f"{name}, split {key!r},")
     return splits
 
 
-def _check_texts(split: datasets.Dataset, column: str, name: str) -> None:
+def check_texts(split: datasets.Dataset, column: str, name: str) -> None:
+    """Raise a `ValueError` if a column holds no texts or lacks one; names the row."""
     feature = split.features[column]
     if getattr(feature, "dtype", None) not in ("string", "large_string"):
         raise ValueError(

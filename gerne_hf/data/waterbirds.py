@@ -7,11 +7,11 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from accelerate.utils import tqdm
 from torch.utils.data import Dataset
 
-from .images import random_crops
-from .loading import load_splits, require_columns, require_splits
+from .decoding import decode_images
+from .images import as_pixels, random_crops
+from .loading import hub_origin, load_splits, read_ids, require_columns, require_splits
 
 LABELS = ["landbird", "waterbird"]
 PLACES = ["land", "water"]
@@ -22,6 +22,7 @@ class _Birds(Dataset, ABC):
     """Rows with a bird and a place each; what the model sees of them is up to the subclass."""
 
     column_names = ("label", "place")
+    origin: tuple[str, str] | None = None  # Hub id and commit
 
     def __init__(self, labels: np.ndarray, places: np.ndarray):
         self.labels = np.asarray(labels, dtype=np.int64)
@@ -108,6 +109,7 @@ def load_waterbirds(
     mean: Sequence[float] = (0.5, 0.5, 0.5),
     std: Sequence[float] = (0.5, 0.5, 0.5),
     augment: bool = True,
+    skip_undecodable: bool = False,
 ) -> dict[str, Waterbirds]:
     """The data set's own three splits, decoded once.
 
@@ -117,6 +119,7 @@ def load_waterbirds(
             squeezed into a square, so that no bird is cut off.
         mean, std (`Sequence[float]` of length 3): normalization of the backbone.
         augment (`bool`, defaults to `True`): augment the training images.
+        skip_undecodable (`bool`, defaults to `False`): drop rows whose image cannot be decoded.
 
     Returns:
         `dict[str, Waterbirds]`: train, validation, test.
@@ -129,40 +132,24 @@ def load_waterbirds(
     require_splits(splits, SPLITS, name)
     for key in SPLITS:
         require_columns(splits[key], ["image", "label", "place"], name)
-    columns = {key: [_ids(splits[key], column, name) for column in ("label", "place")] for key in SPLITS}
-    return {
-        key: Waterbirds(
-            _decode(splits[key], image_size, name, key), *columns[key], mean, std, augment and key == "train"
+    data = {}
+    for key in SPLITS:
+        labels, places = (_ids(splits[key], column, name) for column in ("label", "place"))
+        images, rows = decode_images(
+            splits[key], "image", lambda image: as_pixels(image, image_size), name, key, skip_undecodable
         )
-        for key in SPLITS
-    }
+        data[key] = Waterbirds(images, labels[rows], places[rows], mean, std, augment and key == "train")
+        data[key].origin = hub_origin(splits[key])
+    return data
 
 
 def _ids(split: datasets.Dataset, column: str, name: str) -> np.ndarray:
-    values = np.asarray(split.select_columns([column]).with_format("numpy")[column][:])
-    if values.dtype.kind not in "iub" or not np.isin(values, (0, 1)).all():
+    values = read_ids(split, column, name)
+    if not np.isin(values, (0, 1)).all():
         names = LABELS if column == "label" else PLACES
         found = ", ".join(str(value) for value in np.unique(values)[:5])
         raise ValueError(f"{name}: the column {column!r} must hold 0 ({names[0]}) and 1 ({names[1]}); found {found}")
-    return values.astype(np.int64)
-
-
-def _decode(split: datasets.Dataset, image_size: int, name: str, description: str) -> np.ndarray:
-    """All images as one `(N, 3, H, W)` array."""
-    split = split.select_columns(["image"])
-    pixels = np.empty((len(split), 3, image_size, image_size), dtype=np.uint8)
-    for i in tqdm(range(len(split)), desc=f"Decoding {description} images", leave=False):
-        try:
-            image = split[i]["image"].convert("RGB")
-        except (OSError, SyntaxError, ValueError, AttributeError) as error:  # an image may also be missing: None
-            raise ValueError(
-                f"{name}: the image of row {i} of the split {description!r} cannot be decoded ({error}). Mend the "
-                "file, or drop the row: dataset.select(...)"
-            ) from error
-        if image.size != (image_size, image_size):
-            image = image.resize((image_size, image_size))
-        pixels[i] = np.asarray(image).transpose(2, 0, 1)
-    return pixels
+    return values
 
 
 # ---- the demo: drawn birds ------------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from helpers import SKEWED, launch_two, table
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from two_processes import HELD_OUT, build, plain  # noqa: E402
+from two_processes import HELD_OUT, build, evaluate_overlapping, overlapping_rows, plain  # noqa: E402
 
-from gerne_hf import GroupIndex, GroupSampler  # noqa: E402
+from gerne_hf import GroupIndex, GroupSampler, group_metrics  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,36 @@ def test_group_metrics_equal_those_of_one_process(run, tmp_path):
                 assert theirs[name] == pytest.approx(mine[name], abs=1e-9), name
         assert rank["after"]["eval_rows"] == np.sum(HELD_OUT) == 37
         assert rank["labels"] == table(HELD_OUT, seed=5)["label"][:]
+
+
+def test_the_worst_rows_are_those_of_one_process_and_saved_once(run, tmp_path):
+    subject = build(tmp_path)
+    subject.model.load_state_dict(torch.load(run.folder / "weights0.pt", weights_only=True))
+    subject.evaluate()
+    for rank in run.ranks:
+        assert [group for group, _ in rank["worst"]] == list(subject.worst_rows["eval"]) == [0, 1, 2, 3]
+        for group, examples in rank["worst"]:
+            for mine, theirs in zip(subject.worst_rows["eval"][group], examples, strict=True):
+                assert theirs == {**mine, "probability": pytest.approx(mine["probability"], abs=1e-6)}
+    path = run.folder / "whole" / "_examples" / "examples.json"
+    assert [rank["saved"] for rank in run.ranks] == [str(path), None]
+    groups = json.loads(path.read_text(encoding="utf-8"))["groups"]
+    assert [group["examples"] for group in groups] == [examples for _, examples in run.ranks[0]["worst"]]
+
+
+def test_overlapping_groups_are_judged_on_each_row_once(run, tmp_path):
+    """37 rows in batches of 2 x 4: the last one is uneven, and the loader fills it up with rows seen before."""
+    data, members = overlapping_rows()
+    counts = {"train_group_counts": [[5, 6, 7], [8, 9, 10]], "attribute_names": "abc"}
+    result, metrics, scores, _ = evaluate_overlapping(tmp_path)
+    expected = group_metrics(scores, data["label"][:], members, label_names=["class0", "class1"], **counts)
+    assert {**expected, "step": 0} == result and len(set(members.sum(axis=1))) > 2
+    for rank in run.ranks:
+        seen = rank["overlapping"]
+        assert seen["result"] == result
+        assert np.allclose(seen["scores"], scores, atol=1e-6)
+        for name in [name for name in metrics if "worst" in name or "group_" in name]:
+            assert seen["metrics"][name] == pytest.approx(metrics[name], abs=1e-9), name
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(run):

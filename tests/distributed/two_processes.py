@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from helpers import mlp, table, trainer, watch_batches, weights
 
+from gerne_hf import GerneTrainer
+from gerne_hf.examples import save_worst_examples
 from gerne_hf.grouped_data import GROUP_KEY
+from gerne_hf.overlapping import with_overlapping_groups
 
 SETTINGS = dict(num_train_epochs=2, max_steps=-1, optim="adamw_torch", learning_rate=0.01, logging_steps=1, beta=0.8)
 SETTINGS |= dict(per_device_train_batch_size=13, per_device_eval_batch_size=4, save_strategy="steps", save_steps=3)
@@ -26,6 +29,25 @@ def build(output_dir, seed=0, **settings):
     data = table(HELD_OUT, seed=5)
     hooks = dict(eval_dataset=data, compute_metrics=collected)
     return trainer(output_dir, mlp(seed, dropout=0.3), **hooks, **{**SETTINGS, **settings})
+
+
+def overlapping_rows():
+    """[`HELD_OUT`] with three attributes, of which a row has several, one, or none."""
+    members = np.random.default_rng(8).random((np.sum(HELD_OUT), 3)) < 0.4
+    data = table(HELD_OUT, seed=5)
+    for k, name in enumerate("abc"):
+        data = data.add_column(name, members[:, k].tolist())
+    return data, members
+
+
+def evaluate_overlapping(output_dir, **settings):
+    """The group result of a model that was not trained, over groups that overlap."""
+    data, members = overlapping_rows()
+    kind = with_overlapping_groups(GerneTrainer, "abc", np.array([[5, 6, 7], [8, 9, 10]]))
+    settings = dict(cls=kind, eval_dataset=data, per_device_eval_batch_size=4, **settings)
+    subject = trainer(output_dir, mlp(3), **settings)
+    metrics = subject.evaluate()
+    return subject.group_results["eval"], plain(metrics), subject.predict(data).predictions, members
 
 
 def plain(metrics):
@@ -48,8 +70,13 @@ def main(folder: str) -> None:
     seen["segments"] = [segment.rows for segment in subject.plan.segments]
     seen["logs"] = [entry for entry in subject.state.log_history if "loss_extrapolated" in entry]
     seen["after"] = plain(subject.evaluate())
+    seen["worst"] = list(subject.worst_rows["eval"].items())
+    seen["saved"] = save_worst_examples(subject, table(HELD_OUT, seed=5), "eval")
     output = subject.predict(table(HELD_OUT, seed=5))
     seen["labels"] = np.asarray(output.label_ids).tolist()
+
+    result, metrics, predictions, _ = evaluate_overlapping(out / "overlapping")
+    seen["overlapping"] = {"result": result, "metrics": metrics, "scores": predictions.tolist()}
 
     for step in (3, 6):  # of 4 steps an epoch: both lie inside an epoch
         torch.manual_seed(rank + 50)

@@ -168,7 +168,7 @@ def test_two_processes_and_a_fresh_home(tmp_path):
     rows = random_rows(3, rows=101)
     np.save(tmp_path / "rows.npy", np.stack(list(rows.values())))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    root = str(FOLDER.parents[2])
+    root = os.pathsep.join([str(FOLDER.parents[2]), os.environ["PYTHONPATH"]])
     environment.update(HF_HOME=str(tmp_path / "home"), HF_EVALUATE_OFFLINE="1", HF_HUB_OFFLINE="1", PYTHONPATH=root)
     command = [sys.executable, "-c", SCRIPT]
     processes = [
@@ -241,6 +241,43 @@ def test_batches_lack_no_column(metric):
         metric.add_batch(predictions=[0], references=[0])
     with pytest.raises(ValueError, match=r"Bad inputs for evaluation module: \['places'\]"):
         metric.add_batch(**GOOD, places=[0, 0, 0])
+
+
+# ---- groups that overlap --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def overlapping(caches):
+    return evaluate.load(GROUP_ACCURACY_PATH, "overlapping")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_overlapping_figures_are_those_of_group_metrics(overlapping, seed):
+    rows = random_rows(seed, rows=60)
+    rows["attributes"] = np.random.default_rng(seed).random((60, 4 - seed)) < 0.4
+    names = {"label_names": ["x", "y", "z"], "attribute_names": list("abcd")[: 4 - seed]}
+    names["train_group_counts"] = np.arange(12 - 3 * seed).reshape(3, 4 - seed)
+    assert_identical(overlapping.compute(**rows, **names), group_metrics(**rows, **names))
+    for part in (slice(0, 7), slice(7, 59)):
+        overlapping.add_batch(**{name: column[part].tolist() for name, column in rows.items()})
+    overlapping.add(
+        prediction=rows["predictions"][59], reference=rows["references"][59], attributes=rows["attributes"][59]
+    )
+    assert_identical(overlapping.compute(), group_metrics(**rows))
+
+
+def test_ids_and_booleans_are_not_mixed_up(metric, overlapping):
+    flags = [[True, False], [False, True], [True, True]]
+    with pytest.raises(ValueError, match='load the metric with the configuration "overlapping"'):
+        metric.compute(**{**GOOD, "attributes": flags})
+    with pytest.raises(ValueError, match=r"a boolean an attribute in each row; found shape \(3,\) of int64"):
+        overlapping.compute(**GOOD)
+    with pytest.raises(ValueError, match=r"found shape \(3, 2\) of float64"):
+        overlapping.compute(**{**GOOD, "attributes": np.array(flags, dtype=float)})
+    with pytest.raises(ValueError, match="attributes missing"):
+        overlapping.add(prediction=0, reference=0)
+    with pytest.raises(ValueError, match="configurations are 'default' and 'overlapping'; found 'other'"):
+        evaluate.load(GROUP_ACCURACY_PATH, "other")
 
 
 # ---- the card and the Space -----------------------------------------------------------------------------------------

@@ -17,6 +17,12 @@ from server import Hub
 TESTS = Path(__file__).parent.parent
 FOREIGN = ("HF_", "HUGGING", "TRANSFORMERS_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy")
 
+EXCHANGE = """
+import json, sys
+import hub_data_sets, hub_scores
+print("\\n" + json.dumps({module.__name__: getattr(module, sys.argv[1])() for module in (hub_data_sets, hub_scores)}))
+"""
+
 
 @dataclass
 class Output:
@@ -91,3 +97,25 @@ def client(tmp_path):
 def shared_client(tmp_path_factory):
     """As `client`, one Hub for all tests of a module."""
     yield from start(tmp_path_factory.mktemp("hub"))
+
+
+@dataclass
+class Exchange:
+    """What two processes found, by module, and the Hub between them."""
+
+    hub: Hub
+    pushed: dict[str, Any]
+    loaded: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def exchanged(tmp_path_factory):
+    """Data sets, scores and the metric: one process pushes them, another loads them with an empty cache."""
+    for clients in start(tmp_path_factory.mktemp("exchange")):
+        hub = clients.hub
+        hub.owners.update({"nyu-mll", "grodino", "flwrlabs", "shlomihod", "pietrolesci", "ylecun", "uoft-cs"})
+        hub.owners.update({"somebody", "reader"})
+        hub.fault("tester/fault/commit/", 500, times=2)
+        hub.fault("spaces/tester/group_accuracy/commit/", 500)
+        done = [clients(EXCHANGE, step, OMP_NUM_THREADS="1").result for step in ("push", "load")]
+        yield Exchange(hub, *done)

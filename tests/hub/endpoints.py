@@ -61,7 +61,7 @@ class Endpoints:
     def _check_write(self, name: str) -> None:
         if self.user_rights is None:
             raise HubError(401, "Invalid username or password.")
-        if self.user_rights != "write" or name.split("/")[0] not in (USER, ORGANIZATION):
+        if self.user_rights != "write" or name.split("/")[0] not in self.hub.owners:
             raise HubError(403, f"You don't have the rights to write to {name}")
 
     def _repository(self, write: bool = False) -> Repository:
@@ -96,7 +96,8 @@ class Endpoints:
         answer = {"url": f"{self.hub.endpoint}/{prefix}{name}", "name": name}
         if (kind, name) in self.hub.repositories:
             raise HubError(409, f"You already created this {kind} repo", **answer)
-        self.hub.repositories[kind, name] = Repository(kind, name, wanted.get("visibility") == "private")
+        private = wanted.get("visibility") == "private"
+        self.hub.repositories[kind, name] = Repository(kind, name, private, wanted.get("sdk"))
         return 200, answer, None
 
     def _delete(self) -> Answer:

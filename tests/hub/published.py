@@ -1,7 +1,7 @@
 """Trains tiny models that push to the Hub; run in a process of its own: `python published.py SPECIFICATIONS`.
 
-The argument is a JSON list of runs, each with `name`, `kind` ("text", "image", "vit"), settings of the config and,
-where it is not the name, a `label` of the outcome. A line of JSON with the outcomes is printed last.
+The argument is a JSON list of runs, each with `name`, `kind` ("text", "image", "vit", "resnet", "timm"), settings of
+the config and, where it is not the name, a `label` of the outcome. A line of JSON with the outcomes is printed last.
 """
 
 import json
@@ -12,11 +12,12 @@ import traceback
 import numpy as np
 import torch
 from datasets import Array3D, ClassLabel, Dataset, Features, Value
-from helpers import bert, config, group_columns
+from helpers import bert, config, group_columns, timm_resnet
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from gerne_hf import GerneTrainer, plots
+from gerne_hf.backbones import ImageBackbone, small_image_model
 from gerne_hf.models import MLPConfig, MLPForImageClassification
 
 LABELS, COUNTS, SIDE = ["land", "water"], [[12, 4], [4, 12]], 8
@@ -61,6 +62,10 @@ def parts(kind):
     torch.manual_seed(0)
     if kind == "text":
         return bert(), tokenizer(), texts(), texts(1)
+    if kind in ("resnet", "timm"):  # as the image recipes make them
+        model = timm_resnet() if kind == "timm" else small_image_model(LABELS)
+        backbone = ImageBackbone(small_image_model, SIDE, timm=kind == "timm")
+        return model, backbone.processor, pictures(), pictures(1)
     processor = ViTImageProcessorPil(size={"height": SIDE, "width": SIDE})
     if kind == "vit":
         sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)

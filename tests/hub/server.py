@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from endpoints import ROUTES, Endpoints
+from endpoints import ORGANIZATION, ROUTES, USER, Endpoints
 from store import Blob, HubError, Repository
 
 ANY = -1
@@ -56,6 +56,7 @@ class Hub:
     stray: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    owners: set[str] = field(default_factory=lambda: {USER, ORGANIZATION})
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __enter__(self) -> "Hub":

@@ -76,8 +76,8 @@ class Repository:
 
     _numbers = itertools.count()
 
-    def __init__(self, kind: str, name: str, private: bool):
-        self.kind, self.name, self.private = kind, name, private
+    def __init__(self, kind: str, name: str, private: bool, sdk: str | None = None):
+        self.kind, self.name, self.private, self.sdk = kind, name, private, sdk
         self.commits: dict[str, Commit] = {}
         self.tags: dict[str, str] = {}
         files = {".gitattributes": Blob("".join(f"*{s} filter=lfs\n" for s in LFS_SUFFIXES).encode())}
@@ -189,6 +189,7 @@ class Repository:
             **{"lastModified": commit.date, "createdAt": self.history()[-1].date, "siblings": siblings},
             **{"cardData": card, "tags": card.get("tags") or [], "library_name": card.get("library_name")},
             **{"pipeline_tag": card.get("pipeline_tag") or task, "config": config},
+            **({"sdk": card.get("sdk") or self.sdk} if self.kind == "space" else {}),
         }
 
 

@@ -53,25 +53,3 @@ def test_timm(client):
     ).result
     assert done is True
     assert {"config.json", "model.safetensors"} <= set(client.hub.files("tester/vit"))
-
-
-@pytest.mark.slow
-def test_evaluate(client):
-    """The package's module as a Space, loaded by its id."""
-    done = client(
-        """
-    import json, pathlib, sys
-    import evaluate
-    from huggingface_hub import HfApi
-    import gerne_hf.evaluate_modules
-    folder = pathlib.Path(gerne_hf.evaluate_modules.__file__).parent / "group_accuracy"
-    HfApi().create_repo("group_accuracy", repo_type="space", space_sdk="gradio")
-    HfApi().upload_folder(
-        repo_id="tester/group_accuracy", repo_type="space", folder_path=folder, ignore_patterns=["__pycache__/*"]
-    )
-    metric = evaluate.load("tester/group_accuracy")
-    result = metric.compute(predictions=[0, 1, 1], references=[0, 1, 0], attributes=[0, 0, 1])
-    print(json.dumps(result, default=str))
-    """
-    ).result
-    assert done["accuracy"] == pytest.approx(2 / 3) and done["worst_group_accuracy"] == 0.0

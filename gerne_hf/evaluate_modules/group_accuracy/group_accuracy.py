@@ -11,6 +11,8 @@ from gerne_hf.metrics import group_metrics
 
 _INPUTS = ("predictions", "references", "attributes")
 
+_LOAD_OVERLAPPING = '; for groups that overlap, load the metric with the configuration "overlapping"'
+
 _DESCRIPTION = """
 Accuracy of each group (label, attribute), and what follows from it: worst-group accuracy, group-balanced accuracy,
 accuracy adjusted to the group frequencies of training, class-balanced and worst-class accuracy.
@@ -20,7 +22,8 @@ _KWARGS_DESCRIPTION = """
 Args:
     predictions (`list[int]`): predicted class ids.
     references (`list[int]`): true class ids, from 0.
-    attributes (`list[int]`): ids of the attribute values, from 0.
+    attributes (`list[int]`): ids of the attribute values, from 0. Loaded with the configuration "overlapping":
+        `list[list[bool]]`, which of the A attributes a row has.
     train_group_counts (array of shape `(K, A)`, *optional*): rows of each group in training; only `compute` takes it.
     label_names (`list[str]`, *optional*): names of the K classes; only `compute` takes it.
     attribute_names (`list[str]`, *optional*): names of the A attribute values; only `compute` takes it.
@@ -58,30 +61,48 @@ class GroupAccuracy(evaluate.Metric):
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features({name: datasets.Value("int64") for name in _INPUTS}),
+            features=self._columns(),
             reference_urls=["https://arxiv.org/abs/2503.13236"],
-            format="numpy",
+            format=None if self._overlapping else "numpy",  # which takes plain columns only
         )
+
+    @property
+    def _overlapping(self) -> bool:
+        if self.config_name not in ("default", "overlapping"):
+            raise ValueError(f"the configurations are 'default' and 'overlapping'; found {self.config_name!r}")
+        return self.config_name == "overlapping"
+
+    def _columns(self) -> datasets.Features:
+        columns = {name: datasets.Value("int64") for name in _INPUTS}
+        if self._overlapping:
+            columns["attributes"] = datasets.List(datasets.Value("bool"))
+        return datasets.Features(columns)
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, attributes: Any = None, **kwargs) -> None:
         """Add a batch of rows.
 
         Raises:
-            ValueError: for columns that are missing or of different length, or values that are not integers.
+            ValueError: for columns that are missing or of different length, or values that are not integers (of
+                overlapping attributes: booleans).
         """
-        columns = zip(_INPUTS, (predictions, references, attributes), strict=True)
-        super().add_batch(**{name: _integers(name, values, ndim=1) for name, values in columns}, **kwargs)
+        columns = {"predictions": predictions, "references": references, "attributes": attributes}
+        super().add_batch(**{name: self._checked(name, columns[name], ndim=1) for name in _INPUTS}, **kwargs)
 
     def add(self, *, prediction: Any = None, reference: Any = None, attributes: Any = None, **kwargs) -> None:
         """Add one row; `evaluate` has singular names for prediction and reference alone.
 
         Raises:
-            ValueError: for values that are missing or not integers.
+            ValueError: for values that are missing or not integers (of overlapping attributes: booleans).
         """
-        row = zip(_INPUTS, (prediction, reference, attributes), strict=True)
-        checked = {name: int(_integers(name, value, ndim=0)) for name, value in row}
-        prediction, reference = checked.pop("predictions"), checked.pop("references")
+        row = {"predictions": prediction, "references": reference, "attributes": attributes}
+        checked = {name: self._checked(name, row[name], ndim=0).tolist() for name in _INPUTS}
+        prediction, reference = int(checked.pop("predictions")), int(checked.pop("references"))
         super().add(prediction=prediction, reference=reference, **checked, **kwargs)
+
+    def _checked(self, name: str, values: Any, ndim: int) -> np.ndarray:
+        if self._overlapping and name == "attributes":
+            return _flags(values, ndim + 1)
+        return _integers(name, values, ndim)
 
     def _compute(
         self,
@@ -95,6 +116,19 @@ class GroupAccuracy(evaluate.Metric):
         return group_metrics(predictions, references, attributes, train_group_counts, label_names, attribute_names)
 
 
+def _flags(values: Any, ndim: int) -> np.ndarray:
+    """Overlapping attributes as an array, if these are booleans."""
+    if values is None:
+        raise ValueError(f"attributes missing: a row has {', '.join(_INPUTS)}")
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.ndim != ndim or (array.size and array.dtype != bool):
+        raise ValueError(
+            f"attributes must be a boolean an attribute in each row; found shape {array.shape} of {array.dtype}. "
+            'Of attribute ids, load the metric without the configuration "overlapping"'
+        )
+    return array
+
+
 def _integers(name: str, values: Any, ndim: int) -> np.ndarray:
     """`values` as an array, if these are integers: evaluate would make 0 of 0.7 and 1 of "1", silently."""
     if values is None:
@@ -103,8 +137,9 @@ def _integers(name: str, values: Any, ndim: int) -> np.ndarray:
     if array.dtype == object:  # as pandas and forms store integers at times; None stays an object
         array = np.asarray(array.tolist())
     if array.ndim != ndim or (array.size and array.dtype.kind not in "iub"):
+        more = _LOAD_OVERLAPPING if name == "attributes" else ""
         raise ValueError(
             f"{name} must be one integer a row; found shape {array.shape} of {array.dtype}. Encode strings as ids "
-            "first, for example with GroupIndex; of scores, give argmax(-1)"
+            f"first, for example with GroupIndex; of scores, give argmax(-1){more}"
         )
     return array

@@ -1,0 +1,75 @@
+"""The types of a config's fields, checked before ranges are: dataclasses check none, and the text "no" is true."""
+
+import dataclasses
+import numbers
+import os
+import types
+import typing
+from typing import Any
+
+import numpy as np
+
+
+def settle_types(config: Any, base: type) -> None:
+    """Check the fields that `config` has beyond those of `base`, by their annotations; real numbers that are no int or
+    float (NumPy's) become floats, paths become texts, and tuples lists.
+
+    Args:
+        config: an instance of a dataclass whose fields are `bool`, `int`, `float`, `str`, `list[str]`, or one of them
+            or None.
+        base (`type`): the dataclass whose fields are left alone.
+
+    Raises:
+        ValueError: for a value of another type, an empty text, and texts given twice; names the field and the value
+            found.
+    """
+    inherited = {field.name for field in dataclasses.fields(base)}
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        if field.name not in inherited:
+            setattr(config, field.name, _settled(field.name, getattr(config, field.name), hints[field.name]))
+
+
+def _settled(name: str, value: Any, hint: Any) -> Any:
+    kinds = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else {hint}
+    optional = type(None) in kinds
+    or_none = " or None" if optional else ""
+    if value is None and optional:
+        return None
+    if bool in kinds:
+        if isinstance(value, (bool, np.bool_)):
+            return bool(value)
+        raise ValueError(f"{name} must be True or False{or_none}; found {value!r}")
+    if int in kinds:
+        if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+            return int(value)
+        raise ValueError(f"{name} must be a whole number{or_none}; found {value!r}")
+    if float in kinds:
+        return _settled_number(name, value, or_none)
+    if list[str] in kinds:
+        return _settled_texts(name, value, or_none)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a text that is not empty{or_none}; found {value!r}")
+    return value
+
+
+def _settled_number(name: str, value: Any, or_none: str) -> int | float:
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            number = float(value)
+            return value if type(value) is int else number
+        except OverflowError:  # a whole number beyond all floats
+            raise ValueError(f"{name} must be a finite number{or_none}; found {value}") from None
+    remark = " (in quotes? YAML reads 1e-3 as a text, and 1.0e-3 as a number)" if isinstance(value, str) else ""
+    raise ValueError(f"{name} must be a finite number{or_none}; found {value!r}{remark}")
+
+
+def _settled_texts(name: str, value: Any, or_none: str) -> str | list[str]:
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, (list, tuple)) or not all(isinstance(item, str) and item for item in values):
+        raise ValueError(f"{name} must be a name or a list of names{or_none}; found {value!r}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name} must name each only once; found {value!r}")
+    return value if isinstance(value, str) else list(value)

@@ -1,0 +1,53 @@
+"""How to train a model again, for its card: the command, the versions, the settings."""
+
+import os
+import platform
+import re
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .files import format_table
+from .settings import chosen_settings
+
+_TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
+
+
+def reproduction_command(arguments: list[str], processes: int = 1) -> str | None:
+    """The command line of a script, without tokens, and of absolute paths the last part only: where they lie is
+    nobody's business. None where there is no script (a notebook, say)."""
+    if not arguments or not arguments[0].endswith(".py"):
+        return None
+    kept, hidden = [os.path.join(*Path(arguments[0]).parts[-2:])], False
+    for argument in arguments[1:]:
+        if hidden:
+            hidden = False
+            continue
+        if argument.startswith("--") and "token" in argument.lower():
+            hidden = "=" not in argument
+            continue
+        if _TOKEN.search(argument):  # under a name of the script's own, or without one
+            continue
+        option, equals, value = argument.rpartition("=")
+        kept.append(f"{option}{equals}{os.path.basename(os.path.normpath(value)) if os.path.isabs(value) else value}")
+    launch = "accelerate launch " + (f"--num_processes {processes} " if processes > 1 else "")
+    return launch + shlex.join(kept)
+
+
+def versions_text(trainer) -> str:
+    found = [f"Python {platform.python_version()}"]
+    used = ("timm",) if "timm" in sys.modules else ()
+    for package in ("gerne_hf", "torch", "transformers", "datasets", "accelerate", *used):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return f"Seed {trainer.args.seed}; {', '.join(found)}."
+
+
+def settings_table(args: Any) -> str:
+    """Settings that were chosen: no paths, no tokens, nothing that says where a run lies."""
+    rows = [[f"`{name}`", str(value)] for name, value in chosen_settings(args).items()]
+    return format_table(["setting", "value"], rows) if rows else "none"

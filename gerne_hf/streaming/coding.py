@@ -1,0 +1,141 @@
+"""The group of each row of a stream, and the groups of a stream whose values are not known beforehand."""
+
+import dataclasses
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..columns import check_categories
+from ..groups import GroupIndex, default_label_column
+
+Key = tuple[Hashable, ...]
+"""A group as its values: of the label column, then of each attribute column."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamGroups(GroupIndex):
+    """The groups of a stream: names and counts as in [`GroupIndex`], and no row numbers.
+
+    Args:
+        source (`str`, defaults to `""`): what tells the stream from others, for the check of a resumed run.
+    """
+
+    source: str = ""
+
+    @classmethod
+    def of(cls, names: GroupIndex, counts: np.ndarray) -> "StreamGroups":
+        """The groups of `names` with other `(K, A)` counts."""
+        none = np.empty(0, dtype=np.uint8)
+        return cls(names.label_names, names.attribute_names, names.attribute_values, counts, none, none)
+
+    __repr__ = GroupIndex.__repr__
+
+    def __len__(self) -> int:
+        return int(self.counts.sum())
+
+    def rows(self, label: int | str, attribute: int | str) -> np.ndarray:
+        raise TypeError("the rows of a stream have no numbers; `counts` says how many a group has")
+
+
+class GroupCoder:
+    """Numbers the groups of a stream in the order in which they appear, and counts their rows.
+
+    Args:
+        features (`datasets.Features`): of the stream.
+        label_column (`str`, *optional*), attribute_column (`str` or `Sequence[str]`, *optional*):
+            As in [`GroupIndex.from_dataset`].
+
+    Raises:
+        ValueError: for a column that the stream lacks.
+    """
+
+    def __init__(
+        self,
+        features: datasets.Features,
+        label_column: str | None = None,
+        attribute_column: str | Sequence[str] | None = None,
+    ):
+        self.label_column = label_column or default_label_column(dict(features))
+        self.attribute_columns = (
+            (attribute_column,) if isinstance(attribute_column, str) else tuple(attribute_column or ())
+        )
+        self.columns = (self.label_column, *self.attribute_columns)
+        for name, role in zip(self.columns, self._roles, strict=True):
+            if name not in features:
+                raise ValueError(
+                    f"the data set has no {role} column {name!r}; its columns are {', '.join(map(repr, features))}. "
+                    f"Set {role}_column to one of them"
+                )
+        self.features = datasets.Features({name: features[name] for name in self.columns})
+        self.codes: dict[Key, int] = {}
+        self.counts: list[int] = []
+        self.rows = 0
+
+    @property
+    def _roles(self) -> list[str]:
+        return ["label", *["attribute"] * len(self.attribute_columns)]
+
+    def encode(self, table: pa.Table, grow: bool = True) -> np.ndarray:
+        """`(rows,)`, int64: the number of each row's group; -1 for an unknown group where `grow` is False.
+
+        Raises:
+            TypeError, ValueError: for values that are null, floating-point or otherwise no category.
+        """
+        combined, parts = np.zeros(len(table), dtype=np.int64), []
+        for name, role in zip(self.columns, self._roles, strict=True):
+            column = table.column(name).combine_chunks()
+            check_categories(column, name, role, self.rows)
+            encoded = pc.dictionary_encode(column)
+            parts.append(encoded.dictionary.to_pylist())
+            combined = combined * max(len(parts[-1]), 1) + encoded.indices.to_numpy()
+        present, inverse, counts = np.unique(combined, return_inverse=True, return_counts=True)
+        digits = np.unravel_index(present, [max(len(values), 1) for values in parts])
+        keys = [
+            tuple(values[i] for values, i in zip(parts, place, strict=True)) for place in zip(*digits, strict=True)
+        ]
+        if grow:
+            self.add(keys, counts.tolist())
+        self.rows += len(table)
+        return np.array([self.codes.get(key, -1) for key in keys], dtype=np.int64)[inverse]
+
+    def add(self, keys: Iterable[Key], counts: Iterable[int]) -> None:
+        """Count rows of groups, new ones or known ones."""
+        for key, count in zip(keys, counts, strict=True):
+            code = self.codes.setdefault(key, len(self.codes))
+            if code == len(self.counts):
+                self.counts.append(0)
+            self.counts[code] += count
+
+    def as_stored(self, key: Any) -> Key:
+        """A group named by the user as its values in the stream: a ClassLabel's name becomes its id.
+
+        Raises:
+            ValueError: for another number of values than there are columns.
+        """
+        key = tuple(key) if isinstance(key, (tuple, list)) else (key,)
+        if len(key) != len(self.columns):
+            raise ValueError(f"the group {key} has {len(key)} values, one of each of {', '.join(self.columns)} is due")
+        stored = []
+        for kind, value in zip(self.features.values(), key, strict=True):
+            by_name = isinstance(kind, datasets.ClassLabel) and isinstance(value, str)
+            stored.append(kind.str2int(value) if by_name else value)
+        return tuple(stored)
+
+    def groups(self) -> tuple[StreamGroups, np.ndarray]:
+        """The groups, named and ordered as [`GroupIndex.from_dataset`] does it, and the group id of each number.
+
+        Raises:
+            ValueError: for class ids that do not count from 0.
+        """
+        values = zip(*self.codes, strict=True) if self.codes else [()] * len(self.columns)
+        columns = {name: list(column) for name, column in zip(self.columns, values, strict=True)}
+        table = datasets.Dataset.from_dict(columns, features=self.features)
+        index = GroupIndex.from_dataset(table, self.label_column, self.attribute_columns)
+        ids = index.codes.astype(np.int64)
+        counts = np.zeros(index.counts.size, dtype=np.int64)
+        counts[ids] = self.counts
+        return StreamGroups.of(index, counts.reshape(index.counts.shape)), ids

@@ -1,0 +1,130 @@
+"""`partition.json`: what makes a folder of parquet files a partition by group."""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import datasets
+import numpy as np
+
+from ..groups import GroupIndex
+from .coding import GroupCoder, Key, StreamGroups
+from .shards import Shard
+
+FORMAT = "gerne_hf group partition"
+VERSION = 1
+DATA_PREFIX = "data-"
+"""Folders of this prefix hold the data; `partition.json` says which one is meant."""
+
+
+def folder_of(columns: tuple[str, ...], key: Key) -> str:
+    """The name of a group's folder: its values, as far as file names allow, and a hash that tells them apart."""
+    text = "_".join(f"{name}={value}" for name, value in zip(columns, key, strict=True))
+    digest = hashlib.sha256(repr([columns, key]).encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9=._-]', '-', text)[:60]}-{digest}"
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """The content of `partition.json`.
+
+    Args:
+        groups ([`StreamGroups`]): names and counts.
+        label_column (`str`), attribute_columns (`tuple[str, ...]`): what the groups are made of.
+        features (`datasets.Features`): of the rows.
+        shards (`list[list[Shard]]`): the files of each group id.
+        data (`str`): the folder that holds the data.
+        fingerprint (`str`): a hash of the source as it was read: its groups row by row, and the content of some rows.
+    """
+
+    groups: StreamGroups
+    label_column: str
+    attribute_columns: tuple[str, ...]
+    features: datasets.Features
+    shards: list[list[Shard]]
+    data: str
+    fingerprint: str
+
+    NAME: ClassVar[str] = "partition.json"
+
+    @classmethod
+    def of(
+        cls,
+        coder: GroupCoder,
+        features: datasets.Features,
+        shards: dict[str, list[Shard]],
+        data: str,
+        fingerprint: str,
+    ) -> "Manifest":
+        """The manifest of what was written, from the shards of each group's folder."""
+        groups, ids = coder.groups()
+        files: list[list[Shard]] = [[] for _ in range(groups.counts.size)]
+        for key, group in zip(coder.codes, ids, strict=True):
+            files[group] = shards[folder_of(coder.columns, key)]
+        return cls(groups, coder.label_column, coder.attribute_columns, features, files, data, fingerprint)
+
+    def write(self, fs: Any, root: str) -> None:
+        """Write `partition.json`, in one step."""
+        groups = self.groups
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "fingerprint": self.fingerprint,
+            "rows": len(groups),
+            "label_column": self.label_column,
+            "attribute_columns": list(self.attribute_columns),
+            "label_names": groups.label_names,
+            "attribute_names": groups.attribute_names,
+            "attribute_values": groups.attribute_values,
+            "counts": groups.counts.tolist(),
+            "features": self.features.to_dict(),
+            "data": self.data,
+            "shards": [[asdict(shard) for shard in files] for files in self.shards],
+        }
+        partial = f"{root.rstrip('/')}/{self.NAME}.partial"
+        with fs.open(partial, "w", encoding="utf-8") as file:
+            json.dump(content, file, ensure_ascii=False, separators=(",", ":"))
+        fs.mv(partial, f"{root.rstrip('/')}/{self.NAME}")
+
+    @classmethod
+    def read(cls, fs: Any, root: str, path: str) -> "Manifest":
+        """Read `partition.json`.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: for another format or version, and for a file that is damaged.
+        """
+        try:
+            with fs.open(f"{root.rstrip('/')}/{cls.NAME}", "r", encoding="utf-8") as file:
+                content = json.load(file)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{path} holds no {cls.NAME}, so it is no partition, or its writing was interrupted. Write it with "
+                "partition_by_group"
+            ) from None
+        except ValueError as error:
+            raise ValueError(f"{path}/{cls.NAME} is damaged ({error}); write the partition anew") from None
+        found = (content.get("format"), content.get("version")) if isinstance(content, dict) else (None, None)
+        if found != (FORMAT, VERSION):
+            raise ValueError(
+                f"{path}/{cls.NAME} says format {found[0]!r}, version {found[1]!r}; this release of gerne_hf reads "
+                f"{FORMAT!r}, version {VERSION}. Write the partition anew with partition_by_group"
+            )
+        counts = np.array(content["counts"], dtype=np.int64)
+        names = GroupIndex(
+            tuple(content["label_names"]),
+            tuple(content["attribute_names"]),
+            tuple(map(tuple, content["attribute_values"])),
+            *(counts,) * 3,
+        )
+        return cls(
+            StreamGroups.of(names, counts),
+            content["label_column"],
+            tuple(content["attribute_columns"]),
+            datasets.Features.from_dict(content["features"]),
+            [[Shard(**shard) for shard in files] for files in content["shards"]],
+            content["data"],
+            content["fingerprint"],
+        )

@@ -1,0 +1,226 @@
+"""`ReservoirStream`: training on a stream that nobody can rewrite, from a bounded reservoir of each group's rows."""
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets.arrow_writer import get_arrow_writer_batch_size_from_features
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import get_worker_info
+from transformers.utils import logging
+
+from .coding import GroupCoder
+from .stream import GroupStream, Ticket
+
+logger = logging.get_logger(__name__)
+
+_ROWS_PER_READ = 256
+
+
+class ReservoirStream(GroupStream):
+    """A stream of rows to train on as it goes by: batches are drawn from the last rows of each group.
+
+    Up to `buffer_rows_per_group` rows of each group are held. A row that arrives is put there, in place of a random
+    one of its group once the reservoir is full; each row that is drawn for a batch has `rows_per_draw` rows arrive.
+    What this does to the distribution:
+
+    - Groups occur in batches exactly as the plan says, whatever their share of the stream.
+    - Within a group a row is drawn uniformly, with replacement, from a window of what arrived lately: a row stays for
+      `buffer_rows_per_group` arrivals of its group on average, with an exponential tail. Over a long stream in
+      random order every row of a group is drawn equally often in expectation.
+    - Rows of a group that the plan draws more often than it arrives are repeated until new ones arrive: a minority
+      with share q of the stream, drawn with probability p, has each of its rows drawn p / (q * `rows_per_draw`) times
+      on average.
+    - The plan's proportions (alpha) are those of `counts`, or of the first `prefix_rows` rows: if the stream is in no
+      random order, these are not those of the whole.
+
+    At its end the stream begins again. It has no length: set `max_steps`. Several processes and DataLoader workers
+    each read a part of it, whole shards of the source if their number divides those, else every n-th row, and keep
+    their own reservoirs. A resumed run reads the stream up to its place again: exact if the stream comes the same
+    way twice, and as slow as reading is. Where a stream may be written to disk, [`partition_by_group`] is better.
+
+    Args:
+        dataset (`datasets.IterableDataset`): the stream.
+        buffer_rows_per_group (`int`, defaults to `1000`): R, the rows that each reservoir holds.
+        label_column (`str`, *optional*), attribute_column (`str` or `Sequence[str]`, *optional*):
+            The columns that make up the groups, as in [`GroupIndex.from_dataset`].
+        counts (`Mapping`, *optional*): rows of each group, by `(label, attribute)` (or `(label, first, second)` ...),
+            values as in the stream. Without it the first `prefix_rows` rows are counted, now.
+        prefix_rows (`int`, defaults to `100_000`): rows to count.
+        rows_per_draw (`float`, defaults to `1.0`): rows that arrive for each row that is drawn.
+
+    Raises:
+        TypeError: for anything but a `datasets.IterableDataset`.
+        ValueError: for sizes that are not positive, columns that make no groups, and an empty stream.
+    """
+
+    def __init__(
+        self,
+        dataset: datasets.IterableDataset,
+        buffer_rows_per_group: int = 1000,
+        label_column: str | None = None,
+        attribute_column: str | Sequence[str] | None = None,
+        counts: Mapping[Any, int] | None = None,
+        prefix_rows: int = 100_000,
+        rows_per_draw: float = 1.0,
+    ):
+        if not isinstance(dataset, datasets.IterableDataset):
+            raise TypeError(
+                f"ReservoirStream reads a datasets.IterableDataset; found {type(dataset).__name__}. "
+                "IterableDataset.from_generator makes one of any iterable, and a map-style data set needs no reservoir"
+            )
+        sizes = {"buffer_rows_per_group": buffer_rows_per_group, "prefix_rows": prefix_rows}
+        for name, value in {**sizes, "rows_per_draw": rows_per_draw}.items():
+            if not value > 0:
+                raise ValueError(f"{name} must be positive; found {value}")
+        self._source = dataset.with_format("arrow")
+        self.buffer_rows_per_group, self.rows_per_draw = int(buffer_rows_per_group), float(rows_per_draw)
+        first = next(iter(self._source.iter(1)), None)
+        if first is None:
+            raise ValueError("the stream has no rows")
+        self.features = dataset.features or datasets.Features.from_arrow_schema(first.schema)
+        self._coder = GroupCoder(self.features, label_column, attribute_column)
+        if counts is not None:
+            self._coder.add(map(self._coder.as_stored, counts), map(int, counts.values()))
+        else:
+            for table in _first_rows(self._source, prefix_rows):
+                self._coder.encode(table)
+        self.label_column, self.attribute_columns = self._coder.label_column, self._coder.attribute_columns
+        groups, self._ids = self._coder.groups()
+        sizes = f"{self.buffer_rows_per_group} {self.rows_per_draw} {groups.counts.tolist()} {self.features}"
+        self.groups = dataclasses.replace(groups, source=sizes)
+        self._place = (0, 1)
+        self._rows: _Reservoirs | None = None
+
+    def __repr__(self) -> str:
+        return f"ReservoirStream({self.groups.counts.size} groups, {self.buffer_rows_per_group} rows a group)"
+
+    def reader(self, process_index: int = 0, num_processes: int = 1) -> "ReservoirStream":
+        """The part of one process, with reservoirs of its own."""
+        twin = copy.copy(self)
+        twin._place, twin._rows = (process_index, num_processes), None
+        return twin
+
+    def __getstate__(self) -> dict:
+        """Another process keeps reservoirs of its own."""
+        return {**vars(self), "_rows": None}
+
+    def __getitems__(self, tickets: list[Ticket]) -> list[Any]:
+        seed, epoch, batch = tickets[0][:3]
+        process, num_processes = self._place
+        info = get_worker_info()
+        workers = 1 if info is None else info.num_workers
+        # Workers take the process's batches in turn. Which part of the stream one reads follows from its batch and
+        # not from its own number, so that a resumed run, whose workers begin elsewhere, reads the same.
+        turn, part = divmod(batch // num_processes, workers)
+        place = (process * workers + part, num_processes * workers)
+        key = (seed, epoch, place)
+        if self._rows is None or self._rows.key != key or self._rows.turn > turn:
+            self._rows = _Reservoirs(self, key)
+        self._rows.advance(turn, len(tickets))
+        points = np.random.default_rng([seed, epoch, 1, batch]).random(len(tickets))
+        rows = [self._rows.draw(ticket.group, point) for ticket, point in zip(tickets, points, strict=True)]
+        columns = {name: [row[name] for row in rows] for name in self.features}
+        return self._as_rows(columns)
+
+
+class _Reservoirs:
+    """The reservoirs of one reader, at some point of its part of the stream.
+
+    Args:
+        stream ([`ReservoirStream`]): the whole.
+        key (`tuple`): seed, epoch, and the part as `(index, number of parts)`.
+    """
+
+    def __init__(self, stream: ReservoirStream, key: tuple[int, int, tuple[int, int]]):
+        seed, epoch, (index, parts) = self.key = key
+        self.turn = 0
+        self._stream, self._size = stream, stream.buffer_rows_per_group
+        self._part = split_dataset_by_node(stream._source, index, parts) if parts > 1 else stream._source
+        self._held: list[list[dict]] = [[] for _ in range(stream.groups.counts.size)]
+        self._rng = np.random.default_rng([seed, epoch, 2, index])
+        self._arrivals = self._arrive()
+        self._arrived = self._due = 0.0
+        self._passes = 0
+        self._fill()
+
+    def advance(self, turn: int, rows: int) -> None:
+        """Let arrive what is due before this reader's batch number `turn` of `rows` rows."""
+        self._due += (turn - self.turn) * rows * self._stream.rows_per_draw
+        self.turn = turn
+        for _ in range(int(self._due - self._arrived)):
+            next(self._arrivals)
+            self._arrived += 1
+
+    def draw(self, group: int, point: float) -> dict[str, Any]:
+        """A row of the group, chosen by a point in [0, 1)."""
+        held = self._held[group]
+        return held[int(point * len(held))]
+
+    def _fill(self) -> None:
+        """Let the first rows arrive: enough to fill all reservoirs if they came evenly, and until none is empty."""
+        needed = np.flatnonzero(self._stream.groups.counts.ravel())
+        for arrived in itertools.count():
+            enough = arrived >= self._size * len(needed) and all(self._held[group] for group in needed)
+            if enough or self._passes:
+                break
+            next(self._arrivals)
+        missing = [self._stream.groups.group_name(group) for group in needed if not self._held[group]]
+        if missing:
+            index, parts = self.key[2]
+            raise ValueError(
+                f"part {index + 1} of {parts} of the stream, read to its end, has no rows of the groups "
+                f"{', '.join(missing[:10])}, which the plan draws from. Use fewer processes or DataLoader workers, "
+                "correct the counts, or write the stream by group with partition_by_group"
+            )
+
+    def _arrive(self) -> Iterator[None]:
+        """One row of the stream after another, put into its reservoir; without end."""
+        coder = copy.copy(self._stream._coder)
+        per_read = get_arrow_writer_batch_size_from_features(self._stream.features) or _ROWS_PER_READ
+        coder.rows = 0
+        for epoch in itertools.count():
+            self._part.set_epoch(epoch)
+            empty = True
+            for table in self._part.iter(per_read):
+                codes = coder.encode(table, grow=False)
+                self._say_unknown(table, codes, coder.columns)
+                chances = self._rng.random(len(table))
+                for row, code, chance in zip(table.to_pylist(), codes.tolist(), chances.tolist(), strict=True):
+                    if code >= 0:
+                        self._put(int(self._stream._ids[code]), row, chance)
+                    empty = False
+                    yield
+            if empty:
+                raise ValueError("the stream, or a process's part of it, has no rows")
+            self._passes += 1
+
+    def _put(self, group: int, row: dict[str, Any], chance: float) -> None:
+        held = self._held[group]
+        if len(held) < self._size:
+            held.append(row)
+        else:
+            held[int(chance * self._size)] = row
+
+    def _say_unknown(self, table: pa.Table, codes: np.ndarray, columns: tuple[str, ...]) -> None:
+        unknown = np.flatnonzero(codes < 0)
+        if len(unknown):
+            row = table.select(list(columns)).slice(int(unknown[0]), 1).to_pylist()[0]
+            logger.warning_once(
+                f"The stream has rows of a group that counts (or the first prefix_rows rows) lack, such as {row}; "
+                "they are left out. Name the group in counts, or count more rows."
+            )
+
+
+def _first_rows(source: datasets.IterableDataset, rows: int) -> Iterator[pa.Table]:
+    left = rows
+    for table in source.iter(min(rows, 1000)):
+        yield table.slice(0, left)
+        left -= len(table)
+        if left <= 0:
+            return
