@@ -55,7 +55,7 @@ class Workshop:
     """Data, `make_trainer` and what came of it: configs, trainers, events."""
 
     def __init__(self, folder, interrupt_at=None, **settings):
-        plain = config(folder, **{"learning_rate": 0.3, "save_strategy": "no", **settings})
+        plain = config(folder, **{"learning_rate": 0.3, "save_strategy": "no", "worst_examples": 0, **settings})
         given = {field.name: getattr(plain, field.name) for field in fields(plain) if field.init}
         self.config, self.folder = BaselineConfig(**given), folder
         self.events, self.configs, self.trainers, self.interrupt_at = [], [], [], interrupt_at
