@@ -11,6 +11,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from .baselines import BaselineConfig
+from .failures import leave_processes_at_exit
 
 
 @dataclass
@@ -105,6 +106,7 @@ def parse_arguments(
     arguments, config, *_, rest = parser.parse_args_into_dataclasses(args=argv, return_remaining_strings=True)
     if rest:
         parser.error(f"unknown argument {rest[0]}{_nearest(rest[0].lstrip('-').split('=')[0], known)}")
+    leave_processes_at_exit()
     return arguments, config
 
 

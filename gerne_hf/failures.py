@@ -1,6 +1,8 @@
 """What a process of several says when it fails: the same message on all of them, and in the launcher's summary."""
 
+import atexit
 import functools
+import sys
 from collections.abc import Callable
 
 import torch.distributed as dist
@@ -52,3 +54,14 @@ def _other_failure(mine: str) -> str | None:
     except (RuntimeError, ValueError):  # the store has ended with the process that kept it
         return None
     return None if first == mine else first
+
+
+def leave_processes_at_exit() -> None:
+    """Have a script that ends well leave its process group: torch may abort one that ends with the group's threads
+    still running ("terminate called without an active exception"). One that fails ends at once, waiting for nobody."""
+
+    def leave() -> None:
+        if dist.is_available() and dist.is_initialized() and getattr(sys, "last_value", None) is None:
+            dist.destroy_process_group()
+
+    atexit.register(leave)

@@ -8,6 +8,8 @@ from pathlib import Path
 from accelerate import DistributedType, PartialState
 from helpers import bert, sentences, trainer
 
+from gerne_hf.failures import leave_processes_at_exit
+
 COUNTS = [[44, 8], [12, 32]]
 """96 rows, 12 batches of 8: the same epoch for 1 and 2 processes."""
 HELD_OUT = [[9, 14], [11, 3]]
@@ -55,4 +57,5 @@ def main(folder: str, modes: str) -> None:
 
 
 if __name__ == "__main__":
+    leave_processes_at_exit()
     main(*sys.argv[1:])

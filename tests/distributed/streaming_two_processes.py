@@ -6,6 +6,7 @@ from pathlib import Path
 
 from helpers import mlp, table, trainer, watch_batches
 
+from gerne_hf.failures import leave_processes_at_exit
 from gerne_hf.streaming import GroupPartitions, ReservoirStream
 
 SETTINGS = dict(max_steps=8, save_strategy="steps", save_steps=5)
@@ -37,4 +38,5 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
+    leave_processes_at_exit()
     main(sys.argv[1])

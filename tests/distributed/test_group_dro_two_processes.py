@@ -15,6 +15,7 @@ from helpers import Gradients, assert_same, config, launch_two, mlp, step_gradie
 from transformers import TrainerCallback
 
 from gerne_hf.baselines import BaselineConfig, GroupDROTrainer
+from gerne_hf.failures import leave_processes_at_exit
 from gerne_hf.grouped_data import GROUP_KEY
 
 HERE = Path(__file__).parent
@@ -136,4 +137,5 @@ def test_q_is_saved_once_and_resumed_on_both(run):
 
 
 if __name__ == "__main__":
+    leave_processes_at_exit()
     main(sys.argv[1])

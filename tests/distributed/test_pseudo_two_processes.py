@@ -11,6 +11,7 @@ import torch
 from helpers import EVEN, MLP, config, launch_two, mlp, table, trainer, watch_batches, weights
 
 from gerne_hf import PseudoAttributes
+from gerne_hf.failures import leave_processes_at_exit
 
 HERE = Path(__file__).parent
 COUNTS = [[41, 9], [10, 31]]
@@ -121,4 +122,5 @@ def test_both_processes_train_on_the_same_pseudo_groups(run):
 
 
 if __name__ == "__main__":
+    leave_processes_at_exit()
     main(sys.argv[1])

@@ -10,6 +10,7 @@ from helpers import mlp, table, trainer, watch_batches, weights
 
 from gerne_hf import GerneTrainer
 from gerne_hf.examples import save_worst_examples
+from gerne_hf.failures import leave_processes_at_exit
 from gerne_hf.grouped_data import GROUP_KEY
 from gerne_hf.overlapping import with_overlapping_groups
 
@@ -91,4 +92,5 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
+    leave_processes_at_exit()
     main(sys.argv[1])
