@@ -147,6 +147,8 @@ def compare(
     if main_trainer is None:  # that run had ended before
         main_trainer = make_trainer(runs[main, seeds[0]], METHODS[main].trainer)
         restore(main_trainer)
+    elif main in kept:  # another method took it over
+        restore(main_trainer)
     main_trainer.create_model_card(**(card or {}))
     return results
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import MLP, config, mlp, table
+from huggingface_hub import ModelCard
 from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
@@ -261,6 +262,22 @@ def test_dfr_as_the_main_method_saves_the_model_with_the_new_layer(tmp_path):
     erm = json.loads((tmp_path / "erm-seed0" / "group_metrics.json").read_text())["evaluations"]
     assert erm["test"]["accuracy"] == results["ERM"][0]["accuracy"]
     assert erm["eval"]["accuracy"] == results["ERM"][0]["validation"]["accuracy"]
+
+
+def test_the_card_of_an_erm_run_tells_its_own_figures_though_dfr_took_it_over(tmp_path):
+    shop = Workshop(tmp_path)
+    results = shop.compare(["dfr", "erm"])
+    erm, dfr = results["ERM"][0], results["DFR"][0]
+    assert erm["worst_group_accuracy"] != dfr["worst_group_accuracy"]
+    told = {
+        entry.metric_type: entry.metric_value
+        for entry in ModelCard.load(tmp_path / "README.md").data.eval_results
+        if entry.dataset_split == "test"
+    }
+    for name in ("worst_group_accuracy", "group_balanced_accuracy", "accuracy"):
+        assert told[name] == pytest.approx(erm[name], abs=1e-4)
+    worst = min(erm["groups"], key=lambda group: group["accuracy"])
+    assert f"{100 * worst['accuracy']:.1f} % right" in (tmp_path / "README.md").read_text().replace("\n", " ")
 
 
 def test_dfr_never_reads_the_test_set(tmp_path):
