@@ -19,6 +19,7 @@ from .cli import RecipeArguments
 from .comparison import MakeTrainer
 from .config import GerneConfig
 from .models import freeze_batch_norm
+from .repositories import found_by
 from .timm_checkpoints import timm_processor
 from .trainer import GerneTrainer
 
@@ -98,9 +99,9 @@ def pretrained_image_model(name: str, names: Sequence[str], image_size: int) -> 
         names (`Sequence[str]`): the classes.
         image_size (`int`): height and width in pixels of the images that it is going to see.
     """
-    model = AutoModelForImageClassification.from_pretrained(
-        name, num_labels=len(names), ignore_mismatched_sizes=True, dtype=torch.float32, **label_maps(names)
-    )
+    settings = {"num_labels": len(names), "ignore_mismatched_sizes": True, "dtype": torch.float32, **label_maps(names)}
+    with found_by("model_name_or_path", name):
+        model = AutoModelForImageClassification.from_pretrained(name, **settings)
     if hasattr(model.config, "pretrained_cfg"):  # timm's settings: images as they are trained on, names of the classes
         model.config.pretrained_cfg.update(input_size=[3, image_size, image_size], crop_pct=1.0, crop_mode="squash")
         model.config.label_names = list(names)
@@ -109,7 +110,12 @@ def pretrained_image_model(name: str, names: Sequence[str], image_size: int) -> 
 
 def normalization(name: str) -> tuple[list[float], list[float]]:
     """Mean and deviation of the channels that a backbone expects."""
-    return _normalization(AutoImageProcessor.from_pretrained(name))
+    return _normalization(_image_processor(name))
+
+
+def _image_processor(name: str) -> Any:
+    with found_by("model_name_or_path", name):
+        return AutoImageProcessor.from_pretrained(name)
 
 
 def _normalization(processor: Any) -> tuple[list[float], list[float]]:
@@ -134,7 +140,7 @@ def image_backbone(arguments: ImageArguments) -> ImageBackbone:
     if arguments.demo:
         return ImageBackbone(small_image_model, 32)
     name = arguments.model_name_or_path
-    processor = AutoImageProcessor.from_pretrained(name)
+    processor = _image_processor(name)
     size = arguments.image_size or _native_size(processor)
     mean, std = _normalization(processor)
     timm = hasattr(processor, "data_config")

@@ -1,7 +1,7 @@
-"""Repositories on the Hub for things other than models: made, or refused where they hold something else."""
+"""Repositories on the Hub: made, or refused where they hold something else, and errors that say what to do."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
@@ -62,6 +62,19 @@ def other_types(repo_id: str, repo_type: str, token: str | None = None) -> list[
     """The types of other repositories under a name: each type has names of its own."""
     api = HfApi(token=token)
     return [name for kind, name in TYPES.items() if kind != repo_type and api.repo_exists(repo_id, repo_type=kind)]
+
+
+def found_by(option: str, name: str) -> AbstractContextManager:
+    """While data or a model is loaded: add to errors of the Hub, and of the network, which argument chose it.
+
+    Args:
+        option (`str`): the argument of the recipes.
+        name (`str`): its value.
+    """
+    return explained(
+        f"--{option} {name!r} is a folder or an id on the Hub. Without a network give a folder that has it, or run "
+        "--demo, which needs neither."
+    )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from .backbones import label_maps
 from .cli import RecipeArguments
 from .comparison import MakeTrainer
 from .config import GerneConfig
+from .repositories import found_by
 from .trainer import GerneTrainer
 
 SMALL_LENGTH = 64
@@ -70,7 +71,23 @@ def text_tokenizer(arguments: TextArguments, train: Any, text_columns: Sequence[
     """The tokenizer of the backbone that the arguments name; in a demo one made from the training texts."""
     if arguments.demo:
         return word_tokenizer([text for column in text_columns for text in train[column][:]])
-    return AutoTokenizer.from_pretrained(arguments.model_name_or_path)
+    return pretrained_tokenizer(arguments.model_name_or_path)
+
+
+def pretrained_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a backbone, by folder or Hub id."""
+    with found_by("model_name_or_path", name):
+        return AutoTokenizer.from_pretrained(name)
+
+
+def pretrained_text_model(name: str, tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> PreTrainedModel:
+    """A pretrained backbone, by folder or Hub id, with a fresh head for the classes `names`."""
+    settings = {"num_labels": len(names), "ignore_mismatched_sizes": True, "dtype": torch.float32, **label_maps(names)}
+    with found_by("model_name_or_path", name):
+        model = AutoModelForSequenceClassification.from_pretrained(name, **settings)
+    if model.config.pad_token_id is None:  # decoders find a row's last token by it
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return model
 
 
 def text_trainer(arguments: TextArguments, tokenizer: PreTrainedTokenizerBase, data: dict[str, Any]) -> MakeTrainer:
@@ -88,16 +105,7 @@ def text_trainer(arguments: TextArguments, tokenizer: PreTrainedTokenizerBase, d
         def init() -> PreTrainedModel:
             if arguments.demo:
                 return small_text_model(tokenizer, names)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                arguments.model_name_or_path,
-                num_labels=len(names),
-                ignore_mismatched_sizes=True,
-                dtype=torch.float32,
-                **label_maps(names),
-            )
-            if model.config.pad_token_id is None:  # decoders find a row's last token by it
-                model.config.pad_token_id = tokenizer.pad_token_id
-            return model
+            return pretrained_text_model(arguments.model_name_or_path, tokenizer, names)
 
         return trainer_class(
             model_init=init,

@@ -9,18 +9,14 @@ Settings: recipes/configs/multinli.yaml; the command line overrides them.
 import os
 from dataclasses import dataclass, field, replace
 
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
 from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.backbones import label_maps
 from gerne_hf.cli import RecipeArguments, parse_arguments
 from gerne_hf.comparison import run_recipe
 from gerne_hf.data.facts import card_facts
 from gerne_hf.data.multinli import LABELS, demo_multinli, load_multinli
 from gerne_hf.data.texts import tokenize
 from gerne_hf.methods import METHODS
-from gerne_hf.text_backbones import small_text_model, word_tokenizer
+from gerne_hf.text_backbones import pretrained_text_model, pretrained_tokenizer, small_text_model, word_tokenizer
 
 DEMO_LENGTH = 32
 
@@ -61,15 +57,13 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
         tokenizer = word_tokenizer(data["train"]["premise"][:] + data["train"]["hypothesis"][:], DEMO_LENGTH)
     else:
         data = load_multinli(arguments.dataset_name or "nyu-mll/multi_nli")
-        tokenizer = AutoTokenizer.from_pretrained(arguments.model_name_or_path)
+        tokenizer = pretrained_tokenizer(arguments.model_name_or_path)
     data = tokenize(data, tokenizer, ["premise", "hypothesis"], arguments.max_length)
 
     def make_model():
         if arguments.demo:
             return small_text_model(tokenizer, LABELS, DEMO_LENGTH)
-        return AutoModelForSequenceClassification.from_pretrained(
-            arguments.model_name_or_path, dtype=torch.float32, **label_maps(LABELS)
-        )
+        return pretrained_text_model(arguments.model_name_or_path, tokenizer, LABELS)
 
     starts: dict[int, dict] = {}  # ERM's weights by seed, the same for all methods
 

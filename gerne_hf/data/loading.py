@@ -8,6 +8,8 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from ..repositories import found_by
+
 _CACHED = re.compile(
     r"[/\\](?P<owner>[\w.-]+?)___(?P<name>[\w.-]+)[/\\][^/\\]+[/\\][\d.]+[/\\](?P<revision>[0-9a-f]{40})[/\\]"
 )
@@ -29,7 +31,8 @@ def load_splits(name: str, config: str | None = None) -> datasets.DatasetDict:
             return datasets.DatasetDict.load_from_disk(name)
         except IndexError as error:  # all that datasets says about a split without rows
             raise ValueError(f"{name}: one of its splits has no rows; fill it, or leave it out") from error
-    return datasets.load_dataset(name, config)
+    with found_by("dataset_name", name):
+        return datasets.load_dataset(name, config)
 
 
 def require_columns(dataset: datasets.Dataset, needed: list[str], name: str) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ def _running_counts(group: np.ndarray, asked: np.ndarray) -> np.ndarray:
     return numbers
 
 
-class GroupStream(Dataset):
+class GroupStream(Dataset, ABC):
     """Training rows that are fetched by group; the base of [`GroupPartitions`] and [`ReservoirStream`].
 
     Args:
@@ -87,9 +88,9 @@ class GroupStream(Dataset):
         twin._transform = transform
         return twin
 
+    @abstractmethod
     def reader(self, process_index: int = 0, num_processes: int = 1) -> "GroupStream":
         """What one process reads its batches from: every `num_processes`-th of those that a sampler lays out."""
-        raise NotImplementedError
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, Ticket):
@@ -99,9 +100,9 @@ class GroupStream(Dataset):
             "test sets are map-style: a datasets.Dataset, say"
         )
 
+    @abstractmethod
     def __getitems__(self, tickets: list[Ticket]) -> list[Any]:
         """The rows that one batch asks for."""
-        raise NotImplementedError
 
     def _as_rows(self, columns: dict[str, list]) -> list[dict[str, Any]]:
         """Decode columns as they are stored, transform them, and take them apart."""
