@@ -12,14 +12,14 @@ import argparse
 import contextlib
 import gc
 import io
-import os
 import sys
 import tempfile
 
 import numpy as np
 import torch
 import transformers
-from overhead import NUM_ATTRIBUTES, NUM_CLASSES, Rows, describe_machine
+from machine import describe_machine, memory
+from overhead import NUM_ATTRIBUTES, NUM_CLASSES, Rows
 from torch import nn
 from transformers import TrainerCallback
 
@@ -53,8 +53,7 @@ class Tiny(nn.Module):
 def resident() -> int:
     """Bytes that this process holds in memory."""
     gc.collect()
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return memory()["VmRSS"]
 
 
 class Watch(TrainerCallback):

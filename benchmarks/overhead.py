@@ -13,18 +13,17 @@ rounds upsets medians over all of them. Ends with one Markdown table; exit statu
 
 import argparse
 import copy
-import platform
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
+from machine import describe_machine
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -198,19 +197,6 @@ def measure(name: str, steps: int | None, rounds: int, batch_size: int | None) -
                 clock.start(turns)
             times.append(tuple(pool.map(train_in_turns, trainers, clocks)))
     return times
-
-
-def describe_machine() -> str:
-    """What the figures were measured on."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return (
-        f"{torch.multiprocessing.cpu_count()} cores ({cpu}), {device}; torch {torch.__version__} on "
-        f"{torch.get_num_threads()} threads, transformers {transformers.__version__}"
-    )
 
 
 def make_parser() -> argparse.ArgumentParser:

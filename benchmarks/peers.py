@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import transformers
-from overhead import describe_machine
+from machine import describe_machine
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from overhead import MODELS, WARM_UP, describe_machine
+from machine import describe_machine
+from overhead import MODELS, WARM_UP
 from transformers import TrainerCallback
 
 from gerne_hf import GerneConfig, GerneTrainer

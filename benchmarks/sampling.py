@@ -13,7 +13,6 @@ with one Markdown table; the exit status is 1 if a bound is missed.
 import argparse
 import collections
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.arrow_writer import ArrowWriter
-from overhead import describe_machine
+from machine import describe_machine, in_fresh_process, memory
 
 from gerne_hf import BatchPlan, GroupIndex, GroupSampler
 from gerne_hf.reports import format_table
@@ -70,12 +69,6 @@ def saved_dataset(rows: int, path: str) -> datasets.Dataset:
             writer.write_table(pa.table(columns, names=list(features)), writer_batch_size=1000)
         writer.finalize()
     return datasets.Dataset.from_file(path)
-
-
-def memory() -> dict[str, int]:
-    """Bytes resident in this process: now, its peak, and the part that is mapped files."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return {name: int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM", "RssFile")}
 
 
 def timed_index(build) -> tuple[GroupIndex, dict[str, float]]:
@@ -189,12 +182,6 @@ MEASUREMENTS = {
 }
 
 
-def in_fresh_process(name: str, *arguments) -> dict[str, float]:
-    command = [sys.executable, __file__, "--measure", name, json.dumps(arguments)]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(answer.splitlines()[-1])
-
-
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows that are indexed and sampled from")
@@ -215,13 +202,13 @@ def main(args: argparse.Namespace) -> int:
         missed.append(not met)
 
     rows = f"{args.rows:,} rows"
-    result = in_fresh_process("stream", args.rows)
+    result = in_fresh_process(__file__, "stream", args.rows)
     rate = 1 / result["seconds_a_row"]
     remark = f"{1e9 * result['seconds_a_row']:.0f} ns a row, peak {_mb(result['peak'])}"
     met = rate >= LEAST_ROWS_PER_SECOND
     add(f"index stream, {rows}", f"{rate:,.0f} rows/s", f">= {LEAST_ROWS_PER_SECOND:,}", met, remark)
 
-    result = in_fresh_process("stream_ratio", SMALL, args.large_rows)
+    result = in_fresh_process(__file__, "stream_ratio", SMALL, args.large_rows)
     remark = (
         f"{1e9 * result['large']:.0f} and {1e9 * result['small']:.0f} ns a row, ratios {result['least']:.2f} to "
         f"{result['most']:.2f}, peak {_mb(result['peak'])}"
@@ -236,8 +223,8 @@ def main(args: argparse.Namespace) -> int:
         path = str(Path(folder) / "rows.arrow")
         saved_dataset(args.rows, path)
         results = {
-            "arrays": in_fresh_process("index_arrays", args.rows),
-            "memory-mapped Dataset": in_fresh_process("index_dataset", args.rows, path),
+            "arrays": in_fresh_process(__file__, "index_arrays", args.rows),
+            "memory-mapped Dataset": in_fresh_process(__file__, "index_dataset", args.rows, path),
         }
     for source, result in results.items():
         met = result["seconds"] < MOST_SECONDS
@@ -252,8 +239,8 @@ def main(args: argparse.Namespace) -> int:
         arrow, parquet = str(Path(folder) / "rows.arrow"), str(Path(folder) / "rows.parquet")
         saved_parquet(saved_dataset(args.large_rows, arrow), parquet)
         results = {
-            "parquet": in_fresh_process("index_parquet", args.large_rows, parquet),
-            "memory-mapped Dataset": in_fresh_process("index_dataset", args.large_rows, arrow),
+            "parquet": in_fresh_process(__file__, "index_parquet", args.large_rows, parquet),
+            "memory-mapped Dataset": in_fresh_process(__file__, "index_dataset", args.large_rows, arrow),
         }
     for source, result in results.items():
         met = result["seconds"] < MOST_SECONDS_LARGE

@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import itertools
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,8 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from accelerate.data_loader import skip_first_batches
-from overhead import describe_machine
-from sampling import memory
+from machine import describe_machine, in_fresh_process, memory
 from torch.utils.data import BatchSampler, DataLoader
 
 from gerne_hf import BatchPlan
@@ -152,12 +150,6 @@ def warm_up(name: str) -> None:
             epoch(path)
 
 
-def in_fresh_process(name: str, *arguments) -> dict:
-    command = [sys.executable, __file__, "--measure", name, json.dumps(arguments)]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(answer.splitlines()[-1])
-
-
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows that are partitioned and streamed")
@@ -184,9 +176,9 @@ def main(args: argparse.Namespace) -> int:
         source, path = f"{folder}/source", f"{folder}/partition"
         Path(source).mkdir()
         write_source(args.rows, source)
-        written = in_fresh_process("partition", source, path)
-        streamed = in_fresh_process("epoch", path)
-        resumed = in_fresh_process("resume", path)
+        written = in_fresh_process(__file__, "partition", source, path)
+        streamed = in_fresh_process(__file__, "epoch", path)
+        resumed = in_fresh_process(__file__, "resume", path)
     for what, result in (("partition_by_group", written), ("one epoch streamed", streamed)):
         remark = f"{result['rows'] / result['seconds']:,.0f} rows/s, {result['seconds']:.0f} s"
         if "bound" in result:
