@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "guard"))
 from loopback_plugin import pytest_runtest_makereport  # noqa: E402, F401  (the guard, from here on)
 # isort: on
 
+import gc  # noqa: E402
 import logging  # noqa: E402
 
 import pytest  # noqa: E402
@@ -26,6 +27,9 @@ import torch  # noqa: E402
 import transformers.utils.logging  # noqa: E402, F401  (it defines warning_once)
 
 torch.set_num_threads(1)
+pytest.register_assert_rewrite(  # helpers that assert
+    *("figures_by_hand", "metric_rows", "partitions_by_hand", "refusals", "report_pages")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +42,20 @@ def warn_again():
 def without_pictures(monkeypatch):
     """Drawing takes longer than the tiny runs whose picture nobody looks at; test_evaluation.py has it drawn."""
     monkeypatch.setattr("gerne_hf.plots.plot_training", lambda log_history, path: None)
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """Data sets that are loaded from files leave their Arrow files with the test's own."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def quick_and_quiet():
+    """Each trial collects garbage three times; left out of it are the imported libraries, half a second each time."""
+    import optuna  # slow, and few tests need it
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -43,9 +43,7 @@ def miniature(folder, change=None, features=FEATURES, splits=ROWS, card=True):
     return str(folder)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_there_are_forty_booleans():

@@ -56,9 +56,7 @@ def expected(i):
     return [] if i % 10 == 9 else mentioned(i)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def store(folder, kind):

@@ -37,9 +37,7 @@ def miniature(folder, change=None, rows=230, test_rows=100):
     return str(folder)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 # ---- corruptions --------------------------------------------------------------------------------------------------

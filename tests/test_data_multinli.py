@@ -21,9 +21,7 @@ UNLABELLED = {"train": 7, "validation_matched": 2, "validation_mismatched": 1}
 COLUMNS = ["premise", "hypothesis", "label", "negation"]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def miniature(rows=ROWS, unlabelled=UNLABELLED):

@@ -34,9 +34,7 @@ def in_memory(change=None, train=60, validation=12, test=18):
     return datasets.DatasetDict({key: datasets.Dataset.from_dict(table) for key, table in tables.items()})
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def store(splits, folder, kind):

@@ -1,11 +1,11 @@
 """The parts of publishing that need no Hub: the log of pushes, its messages and commands, and the names of labels."""
 
-import logging
 import os
 import shlex
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from captured_logs import logged
 from helpers import SKEWED, mlp, sentences, table
 
 from gerne_hf.groups import GroupIndex
@@ -19,14 +19,9 @@ def ended(error=None):
 
 
 @pytest.fixture
-def warnings(monkeypatch):
-    found = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: found.append(record.getMessage())
-    logger = logging.getLogger("gerne_hf.publishing")
-    logger.addHandler(handler)
-    yield found
-    logger.removeHandler(handler)
+def warnings():
+    with logged("gerne_hf.publishing") as found:
+        yield found
 
 
 def test_a_failure_warns_once_and_stays_until_made_up_for(warnings):

@@ -1,13 +1,13 @@
 """Checkpoints of timm models: what stands in them, and that training goes on from them."""
 
 import json
-import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
+from captured_logs import logged
 from helpers import assert_same, decode_images, images, mlp, timm_resnet, trainer
 from PIL import Image
 from safetensors import safe_open
@@ -178,14 +178,9 @@ def test_settings_of_a_processor(changes, expected):
     ids=["not rescaled", "other scale", "not resized", "no square", "crop"],
 )
 def test_a_processor_that_timm_cannot_express_is_told(processor):
-    found = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: found.append(record.getMessage())
-    logger = logging.getLogger("gerne_hf.timm_checkpoints")
-    logger.addHandler(handler)
     model = timm_resnet()
-    complete_config(model, processor)
-    logger.removeHandler(handler)
+    with logged("gerne_hf.timm_checkpoints") as found:
+        complete_config(model, processor)
     assert image_settings(processor) is None
     assert len(found) == 1 and type(processor).__name__ in found[0] and "test_resnet" in found[0]
     assert model.config.pretrained_cfg["crop_mode"] == "center"

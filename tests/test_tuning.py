@@ -1,120 +1,19 @@
-"""Search of c, beta and t: real Optuna searches over tiny models."""
+"""Search of c, beta and t by Optuna over tiny models: what it compares, returns, leaves and refuses."""
 
-import gc
-import json
-import math
-import os
-import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
-from helpers import EVEN, SKEWED, launch_two, mlp, table, trainer
+from helpers import SKEWED, table, trainer
 from PIL import Image
-from transformers import TrainerCallback
+from searches import CLS, Evaluations, searching, the_search
 
-from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.distributions import beta_bounds, group_proportions
-from gerne_hf.search_space import C_CHOICES, MAX_SHIFT, beta_range, draw_settings, threshold_range
-from gerne_hf.studies import MAX_TABLE_TRIALS, default_sampler, format_search_table, trial_records
-from gerne_hf.thresholds import hard_counts
+from gerne_hf.search_space import MAX_SHIFT, threshold_range
+from gerne_hf.studies import MAX_TABLE_TRIALS, format_search_table
 from gerne_hf.tuning import tune
 
-CLS = GerneTrainer
-HERE = Path(__file__).parent
-SEARCH_PATH = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", ""), str(HERE.parent)])
-"""Where processes of their own find the helpers and the package."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_and_quiet():
-    """Each trial collects garbage three times; left out of it are the imported libraries, half a second each time."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-def searching(folder, train=None, **settings):
-    """A trainer for a search: a fresh MLP for each trial, another table to compare them on, 4 steps a trial."""
-    defaults = dict(cls=CLS, model_init=lambda: mlp(), eval_dataset=table(seed=5), max_steps=4, logging_steps=100)
-    return trainer(folder, train=train, **{**defaults, **settings})
-
-
-def the_search(folder):
-    return json.loads((folder / "search" / "search.json").read_text())
-
-
-class Evaluations(TrainerCallback):
-    """What each trial's evaluations gave, by the order in which the trials began."""
-
-    def __init__(self, key="eval_worst_group_accuracy"):
-        self.key, self.trials = key, []
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.trials.append([])
-
-    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-        if args.eval_strategy != "no":
-            self.trials[-1].append(metrics[self.key])
-
-
-# ---- the space ----------------------------------------------------------------------------------------------------
-
-
-def drawn(counts, pseudo_attributes=False, trials=120):
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    return [draw_settings(study.ask(), np.array(counts), pseudo_attributes) for _ in range(trials)]
-
-
-@pytest.mark.parametrize(
-    "counts", [SKEWED, [[995, 5], [5, 995]], [[50, 3, 1], [1, 4, 5], [2, 2, 9]], [[9, 0], [3, 5]]]
-)
-def test_beta_is_inside_its_bounds(counts):
-    alpha, target = group_proportions(np.array(counts)), np.array(counts) > 0
-    target = target / target.sum(axis=1, keepdims=True)
-    settings = drawn(counts)
-    assert {s["c"] for s in settings} == set(C_CHOICES)
-    for c in C_CHOICES:
-        lower, upper = beta_bounds(alpha, c, target)
-        betas = [s["beta"] for s in settings if s["c"] == c]
-        assert all(lower <= beta <= upper for beta in betas)
-        cut = min(upper, MAX_SHIFT / c - 1)
-        assert min(betas) < lower + 0.25 * (cut - lower) and max(betas) > lower + 0.75 * (cut - lower)
-    for s in settings:  # the names and the types are those of the config
-        assert list(s) == ["c", "beta"]
-        GerneConfig(output_dir="unused", use_cpu=True, report_to="none", **s)
-
-
-def test_an_infinite_bound_is_cut_off():
-    assert beta_bounds(group_proportions(np.array(EVEN)), 0.25)[1] == math.inf
-    assert beta_range(np.array(EVEN), 0.25) == (-1.0, MAX_SHIFT / 0.25 - 1)
-    assert beta_range(np.array([[501, 499]]), 1.0) == (-1.0, MAX_SHIFT - 1)  # finite, and far away
-    assert all(math.isfinite(s["beta"]) for s in drawn(EVEN, trials=20))
-
-
-@pytest.mark.parametrize("sizes", [(48, 40), (2, 90), (5000, 700, 301), (3, 3)])
-def test_thresholds_leave_no_part_empty(sizes):
-    sizes = np.array(sizes)
-    low, high = threshold_range(sizes)
-    assert hard_counts(sizes, low).min() == 1 and hard_counts(sizes, low * 0.999).min() == 0 and high == 0.5
-    # The trainer's own groups are those of another threshold; only the sizes of the classes count.
-    settings = drawn(np.stack([sizes // 2, sizes - sizes // 2], axis=1), pseudo_attributes=True)
-    for s in settings:
-        hard = hard_counts(sizes, s["threshold"])
-        assert (hard >= 1).all() and (hard < sizes).all()
-        lower, upper = beta_bounds(np.stack([hard, sizes - hard], axis=1) / sizes[:, None], s["c"])
-        assert lower <= s["beta"] <= min(upper, MAX_SHIFT / s["c"] - 1)
-    middle = math.sqrt(low * high)  # log-uniform: as many below as above
-    assert 0.3 < np.mean([s["threshold"] < middle for s in settings]) < 0.7 or low == high
-
-
-def test_a_class_of_one_row_cannot_be_split():
-    with pytest.raises(ValueError, match="class 1 has 1 training rows"):
-        threshold_range(np.array([9, 1]))
+pytestmark = pytest.mark.usefixtures("quick_and_quiet")
 
 
 # ---- a search -----------------------------------------------------------------------------------------------------
@@ -252,148 +151,7 @@ def test_pseudo_attributes(tmp_path):
     assert alone.group_results["eval"]["worst_group_accuracy"] == pytest.approx(best.objective)
 
 
-# ---- trials that end early ----------------------------------------------------------------------------------------
-
-
-def test_a_worse_trial_is_pruned(tmp_path):
-    def space(trial):  # the sixth and the seventh trial learn nothing
-        rate = 0.3 if trial.number < 5 else 1e-9
-        return {"learning_rate": trial.suggest_float("learning_rate", rate, rate)}
-
-    watch = Evaluations("eval_loss")
-    selection = dict(metric_for_best_model="loss", greater_is_better=False)
-    subject = searching(
-        *(tmp_path,), eval_strategy="steps", eval_steps=5, max_steps=20, callbacks=[watch], **selection
-    )
-    best = subject.hyperparameter_search(space, n_trials=7, direction="minimize")
-    states = {trial["number"]: trial["state"] for trial in the_search(tmp_path)["trials"]}
-    assert states == {**dict.fromkeys(range(5), "complete"), 5: "pruned", 6: "pruned"}
-    assert [len(seen) for seen in watch.trials] == [4] * 5 + [2, 2]  # at step 10, being past a third of the 20
-    assert max(seen[0] for seen in watch.trials[:5]) < watch.trials[5][0]  # it was worse at step 5 already
-    assert int(best.run_id) < 5 and subject.is_in_train is False
-
-
-def test_trials_that_diverge_do_not_end_the_search(tmp_path):
-    """Trial 0 reaches NaN, trial 1 is refused by the trainer, trial 2 is fine."""
-
-    def space(trial):
-        rate, beta = [(3e38, 0.5), (0.1, 99.0), (0.1, 0.5)][trial.number % 3]
-        return {
-            "learning_rate": trial.suggest_float("learning_rate", rate, rate),
-            "beta": trial.suggest_float("beta", beta, beta),
-        }
-
-    subject = searching(tmp_path, metric_for_best_model="loss", greater_is_better=False)
-    best = subject.hyperparameter_search(space, n_trials=3, direction="minimize")
-    states = {trial["number"]: trial["state"] for trial in the_search(tmp_path)["trials"]}
-    assert states == {0: "failed", 1: "failed", 2: "complete"} and best.run_id == "2"
-    watch = Evaluations("eval_loss")
-    subject.add_callback(watch)
-    subject.hyperparameter_search(space, n_trials=3, direction="minimize")
-    assert not watch.trials  # they would fail again, so they count
-
-
-def test_no_trial_completes(tmp_path):
-    subject = searching(tmp_path)
-    with pytest.raises(RuntimeError, match="no trial of the search completed"):
-        subject.hyperparameter_search(lambda trial: {"beta": trial.suggest_float("beta", 50, 60)}, n_trials=2)
-    assert subject.args.beta == 1.0 and [t["state"] for t in the_search(tmp_path)["trials"]] == ["failed"] * 2
-
-
-def test_an_interrupt_restores_and_is_made_up_for(tmp_path):
-    class Interrupt(TrainerCallback):
-        begun = 0
-
-        def on_step_end(self, args, state, control, **kwargs):
-            self.begun += state.global_step == 1
-            if self.begun == 2:
-                raise KeyboardInterrupt
-
-    subject = searching(tmp_path, callbacks=[Interrupt()])
-    before = dict(vars(subject.args))
-    with pytest.raises(KeyboardInterrupt):
-        subject.hyperparameter_search(n_trials=3)
-    assert vars(subject.args) == before and subject.hp_search_backend is None
-
-    subject = searching(tmp_path)
-    subject.hyperparameter_search(n_trials=3)
-    trials = {trial["number"]: trial for trial in the_search(tmp_path)["trials"]}
-    states = {number: trial["state"] for number, trial in trials.items()}
-    assert states == {0: "complete", 1: "interrupted", 2: "complete", 3: "complete"}
-    assert trials[2]["params"] == trials[1]["params"] != trials[3]["params"] != trials[0]["params"]
-
-
-def test_an_error_that_is_no_trials_own_ends_the_search(tmp_path):
-    subject = searching(tmp_path, metric_for_best_model="no_such_accuracy", greater_is_better=True)
-    with pytest.raises(KeyError, match="compared by eval_no_such_accuracy, and the evaluation has only"):
-        subject.hyperparameter_search(n_trials=3)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/search/study.db")
-    (trial,) = trial_records(optuna.load_study(study_name=None, storage=storage))
-    assert trial["state"] == "interrupted"  # it does not count once the error is mended
-
-
-# ---- searches that go on ------------------------------------------------------------------------------------------
-
-KILLED = """
-import sys, time
-from helpers import mlp, table
-from test_tuning import CLS, searching
-from transformers import TrainerCallback
-
-class Hang(TrainerCallback):
-    begun = 0
-    def on_step_end(self, args, state, control, **kwargs):
-        self.begun += state.global_step == 1
-        if self.begun == 3:
-            print("hangs", flush=True)
-            time.sleep(600)
-
-searching(sys.argv[1], callbacks=[Hang()]).hyperparameter_search(n_trials=5)
-"""
-
-
-def test_a_killed_search_goes_on(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": SEARCH_PATH, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert any(line.strip() == "hangs" for line in process.stdout)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/search/study.db")
-    killed = optuna.load_study(study_name=None, storage=storage)
-    assert [trial["state"] for trial in sorted(trial_records(killed), key=lambda t: t["number"])] == [
-        *("complete", "complete", "running")
-    ]
-    earlier = {trial["number"]: trial for trial in trial_records(killed)}
-
-    watch = Evaluations()
-    subject = searching(tmp_path, callbacks=[watch])
-    subject.hyperparameter_search(n_trials=5)
-    trials = {trial["number"]: trial for trial in the_search(tmp_path)["trials"]}
-    assert trials[0] == earlier[0] and trials[1] == earlier[1]  # kept as they were
-    assert trials[2]["state"] == "interrupted" and trials[3]["params"] == earlier[2]["params"]  # run again, first
-    assert [trials[i]["state"] for i in (3, 4, 5)] == ["complete"] * 3 and len(watch.trials) == 3 and len(trials) == 6
-    assert len({trial["params"]["beta"] for trial in trials.values()}) == 5  # the others are new points
-
-
-def test_a_continued_sampler_draws_other_points():
-    study = optuna.create_study()
-
-    def points():
-        study.sampler = default_sampler(seed=42)
-        trials = [study.ask() for _ in range(3)]
-        values = [trial.suggest_float("beta", -1, 1) for trial in trials]
-        for trial in trials:
-            study.tell(trial, 0.0)
-        return values
-
-    first, second = points(), points()
-    assert not set(first) & set(second)
-    study = optuna.create_study()
-    assert points() == first  # the seed decides
+# ---- what is refused ----------------------------------------------------------------------------------------------
 
 
 def test_a_study_of_another_search_is_refused(searched, tmp_path):
@@ -410,64 +168,6 @@ def test_a_study_of_another_search_is_refused(searched, tmp_path):
     subject = searching(folder, plan="shared")
     subject.hyperparameter_search(n_trials=1, study_name="shared", storage=f"sqlite:///{tmp_path}/mine.db")
     assert the_search(folder)["study"] == "shared"
-
-
-def test_trials_that_run_elsewhere_are_left_alone(tmp_path):
-    url = f"sqlite:///{tmp_path}/shared.db"
-    study = optuna.create_study(study_name="gerne_hf", storage=url, direction="maximize")
-    study.ask()
-    searching(tmp_path).hyperparameter_search(n_trials=2, storage=url)
-    states = [trial.state.name for trial in study.trials]
-    assert states == ["RUNNING", "COMPLETE", "COMPLETE"] and not (tmp_path / "search" / "study.db").exists()
-
-
-def test_a_study_in_memory_and_a_pruner_of_ones_own(tmp_path):
-    subject = searching(tmp_path, eval_strategy="steps", eval_steps=1)
-    pruner = optuna.pruners.ThresholdPruner(lower=2.0)  # prunes all
-    with pytest.raises(RuntimeError, match="no trial of the search completed"):
-        subject.hyperparameter_search(n_trials=2, storage=None, pruner=pruner, sampler=optuna.samplers.RandomSampler())
-    assert [path.name for path in (tmp_path / "search").iterdir()] == ["search.json"]
-
-
-TWO_PROCESSES = """
-import json, sys
-import optuna
-from test_tuning import Evaluations, searching
-
-def space(trial):  # good, refused by the trainer, learns nothing, good
-    rate, beta = [(0.3, 0.5), (0.3, 99.0), (1e-9, 0.5), (0.3, 0.5)][trial.number]
-    return {
-        "learning_rate": trial.suggest_float("learning_rate", rate, rate),
-        "beta": trial.suggest_float("beta", beta, beta),
-    }
-
-watch = Evaluations("eval_loss")
-subject = searching(
-    sys.argv[1], eval_strategy="steps", eval_steps=2, max_steps=6, callbacks=[watch],
-    metric_for_best_model="loss", greater_is_better=False,
-)
-pruner = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=2)
-best = subject.hyperparameter_search(space, n_trials=4, direction="minimize", pruner=pruner)
-seen = {"best": best._asdict(), "trials": watch.trials, "rate": subject.args.learning_rate}
-with open(f"{sys.argv[1]}/rank{subject.args.process_index}.json", "w") as file:
-    json.dump({**seen, "processes": subject.args.world_size}, file)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_prune_and_fail_together(tmp_path):
-    script = tmp_path / "search.py"
-    script.write_text(TWO_PROCESSES)
-    printed = launch_two(script, tmp_path)
-    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
-    assert ranks[0] == ranks[1] and ranks[0]["processes"] == 2 and ranks[0]["rate"] == 0.1
-    assert [len(seen) for seen in ranks[0]["trials"]] == [3, 1, 3]  # the refused one has no evaluation
-    states = {trial["number"]: trial["state"] for trial in the_search(tmp_path)["trials"]}
-    assert states == {0: "complete", 1: "failed", 2: "pruned", 3: "complete"}
-    assert ranks[0]["best"]["run_id"] == "0" and printed.count("| trial |") == 1
-
-
-# ---- what is refused ----------------------------------------------------------------------------------------------
 
 
 def test_without_optuna(tmp_path, monkeypatch):

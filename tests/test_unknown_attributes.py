@@ -5,25 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import (
-    EVEN,
-    Rows,
-    assert_same,
-    config,
-    mlp,
-    table,
-    trainer,
-    watch_batches,
-    weights,
-)
+from biased_fits import EPOCHS, HELD_OUT, UNKNOWN
+from helpers import EVEN, Rows, assert_same, config, mlp, table, trainer, watch_batches, weights
 
 from gerne_hf import PseudoAttributes
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
-
-HELD_OUT = [[9, 30], [4, 3]]
-UNKNOWN = dict(pseudo_attributes=True, attribute_column=None, threshold=0.2)
-EPOCHS = dict(max_steps=-1, num_train_epochs=3, learning_rate=1.0)  # of 11 steps; f~ takes a tenth of the rate
 
 
 @pytest.mark.parametrize("kind", ["datasets", "map-style"])

@@ -1,50 +1,18 @@
-"""Bad input is refused with a message that says what is wrong and what to do, before the first training step."""
+"""Bad data is refused with a message that says what is wrong and what to do, before the first training step."""
 
-import math
 import re
-import traceback
 
 import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset
-from helpers import SKEWED, bert, config, first_batch, group_columns, mlp, sentences, step_gradient, table, trainer
-from transformers import TrainingArguments
+from helpers import SKEWED, first_batch, group_columns, step_gradient, table, trainer
+from refusals import accepted, refused
 from transformers.data import default_data_collator
 
-from gerne_hf import GerneTrainer
 from gerne_hf.plans import PLANS
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
-
-
-class Watched(GerneTrainer):
-    """Counts its training steps."""
-
-    steps = 0
-
-    def training_step(self, *args, **kwargs):
-        Watched.steps += 1
-        return super().training_step(*args, **kwargs)
-
-
-def refused(error, *parts, **settings):
-    """Building and training a trainer raises `error`, with all `parts` in the message and no training step."""
-    Watched.steps = 0
-    with pytest.raises(error) as caught:
-        trainer(cls=Watched, **settings).train()
-    assert Watched.steps == 0
-    for part in parts:
-        assert part in str(caught.value), str(caught.value)
-    # Data loader workers end now; left to the garbage collector they would hold up a later test for 10 s.
-    traceback.clear_frames(caught.tb)
-
-
-def accepted(**settings):
-    """The same path without the bad input does train, so that a refusal is due to the bad input alone."""
-    Watched.steps = 0
-    trainer(cls=Watched, **settings).train()
-    assert Watched.steps == 2
 
 
 def with_column(name, values):
@@ -54,18 +22,6 @@ def with_column(name, values):
 
 PLACE = np.array(table()["place"][:])
 LABEL = np.array(table()["label"][:])
-
-
-def test_the_control_trains(tmp_path):
-    accepted(output_dir=tmp_path)
-
-
-def test_config_of_another_class(tmp_path):
-    plain = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    with pytest.raises(TypeError, match=r"GerneConfig\(\.\.\.\).*found TrainingArguments"):
-        GerneTrainer(model=mlp(), args=plain, train_dataset=table())
-    with pytest.raises(TypeError, match="GerneConfig"):
-        GerneTrainer(model=mlp(), train_dataset=table())
 
 
 # ---- columns ------------------------------------------------------------------------------------------------------
@@ -168,82 +124,6 @@ def test_no_rows(tmp_path):
     refused(ValueError, "no rows", output_dir=tmp_path, train=table().select([]))
 
 
-# ---- beta and c ---------------------------------------------------------------------------------------------------
-
-UPPER = (40 / 48) / (0.5 * (40 / 48 - 0.5)) - 1  # Eq. 9 for SKEWED and c = 0.5: 4
-
-
-@pytest.mark.parametrize("beta", [UPPER + 0.01, -1.01])
-@pytest.mark.parametrize("plan", ["independent", "shared", "collapsed", "reweighting"])
-def test_beta_out_of_bounds(tmp_path, plan, beta):
-    assert math.isclose(UPPER, 4)
-    refused(ValueError, f"beta={beta:g}", "[-1, 4]", "Eq. 9", output_dir=tmp_path, plan=plan, beta=beta)
-
-
-@pytest.mark.parametrize("beta", [UPPER, -1.0])
-def test_beta_at_its_bounds(tmp_path, beta):
-    accepted(output_dir=tmp_path, beta=beta)
-
-
-def test_beta_out_of_bounds_as_configured(tmp_path, caplog):
-    accepted(output_dir=tmp_path, beta=6.0, beta_out_of_bounds="ignore")
-    assert "outside its bounds" not in caplog.text
-    accepted(output_dir=tmp_path, beta=6.0, beta_out_of_bounds="warn")
-    assert caplog.text.count("beta=6 lies outside its bounds [-1, 4]") == 1
-
-
-def test_plans_without_beta_do_not_mind_it(tmp_path):
-    for plan in ("erm", "resampling"):
-        accepted(output_dir=tmp_path, plan=plan, beta=6.0)
-
-
-@pytest.mark.parametrize("c", [0.0, -0.5, 1.01, math.nan])
-def test_c_out_of_range(tmp_path, c):
-    refused(ValueError, "c, the degree of bias reduction", "(0, 1]", str(c), output_dir=tmp_path, c=c)
-
-
-@pytest.mark.parametrize("beta", [math.nan, math.inf, -math.inf])
-def test_beta_not_finite(tmp_path, beta):
-    refused(ValueError, "beta, the extrapolation factor", "finite", str(beta), output_dir=tmp_path, beta=beta)
-
-
-# ---- settings -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("plan, rows", [("independent", 1), ("shared", 2)])
-def test_batch_too_small(tmp_path, plan, rows):
-    parts = f"plan {plan!r} needs a batch of at least {rows + 1} rows", f"found {rows}", "per_device_train_batch_size"
-    refused(ValueError, *parts, output_dir=tmp_path, plan=plan, per_device_train_batch_size=rows)
-    accepted(output_dir=tmp_path, plan=plan, per_device_train_batch_size=rows + 1)
-
-
-def test_split_batches(tmp_path):
-    settings = dict(output_dir=tmp_path, accelerator_config={"split_batches": True})
-    refused(ValueError, "split_batches=True", "Leave it False", **settings)
-
-
-def test_train_sampling_strategy(tmp_path):
-    for strategy in ("sequential", "group_by_length"):
-        settings = dict(output_dir=tmp_path, train_sampling_strategy=strategy)
-        refused(ValueError, f"train_sampling_strategy={strategy!r}", "the plan decides", "'random'", **settings)
-
-
-@pytest.mark.parametrize(
-    "name, allowed",
-    [
-        ("plan", PLANS),
-        ("forward_mode", ("auto", "fused", "separate")),
-        ("empty_groups", ("error", "ignore")),
-        ("beta_out_of_bounds", ("error", "warn", "ignore")),
-    ],
-)
-def test_unknown_names(tmp_path, name, allowed):
-    with pytest.raises(ValueError) as caught:
-        config(tmp_path, **{name: "gerne"})
-    assert f"{name} must be one of" in str(caught.value) and "'gerne'" in str(caught.value)
-    assert all(repr(value) in str(caught.value) for value in allowed)
-
-
 # ---- data sets and collators --------------------------------------------------------------------------------------
 
 
@@ -321,18 +201,6 @@ def test_a_batch_of_another_size_than_the_plan(tmp_path, mode):
     batch = {key: value[:6] for key, value in first_batch(subject).items()}
     with pytest.raises(ValueError, match="the batch has 6 rows.*lays out 8"):
         step_gradient(subject, batch)
-
-
-# ---- heads --------------------------------------------------------------------------------------------------------
-
-
-def test_heads(tmp_path):
-    settings = dict(output_dir=tmp_path, train=sentences())
-    multi = bert(problem_type="multi_label_classification")
-    refused(ValueError, "'multi_label_classification'", "single_label_classification", model=multi, **settings)
-    refused(ValueError, "'regression'", model=bert(problem_type="regression"), **settings)
-    refused(ValueError, "regression head (num_labels=1)", model=bert(num_labels=1), **settings)
-    refused(ValueError, "num_labels=3", "2 classes", "num_labels=2", model=bert(num_labels=3), **settings)
 
 
 # ---- evaluation sets ----------------------------------------------------------------------------------------------

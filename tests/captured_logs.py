@@ -1,0 +1,19 @@
+"""What a logger of the package warns of."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def logged(name: str) -> Iterator[list[str]]:
+    """A list that receives the warnings of the logger `name`, whether or not they reach the root logger."""
+    found: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: found.append(record.getMessage())
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
