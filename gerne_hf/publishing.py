@@ -17,14 +17,13 @@ from transformers.utils import logging
 
 from .groups import GroupIndex
 from .reports import GROUP_METRICS_FILE, TRAINING_PICTURE_FILE, save_group_metrics
+from .repositories import RIGHTS
 from .timm_checkpoints import complete_checkpoint, complete_config, is_timm, write_processor
 
 logger = logging.get_logger(__name__)
 
 NOT_PUSHED = ("_*", f"{PREFIX_CHECKPOINT_DIR}-*")
 """What the Trainer leaves out of a push of `output_dir`."""
-
-_RIGHTS = "It needs a token with write access: set HF_TOKEN, or run `hf auth login`"
 
 
 def name_labels(model: Any, groups: GroupIndex | None) -> None:
@@ -147,7 +146,7 @@ class PublishingMixin:
                 create_branch(self.hub_model_id, branch=revision, token=token, exist_ok=True)
         except HfHubHTTPError as error:
             repo = self.args.hub_model_id or os.path.basename(os.path.abspath(self.args.output_dir))
-            error.add_note(f"The repository {repo!r} cannot be made or written to. {_RIGHTS}; or set hub_model_id.")
+            error.add_note(f"The repository {repo!r} cannot be made or written to. {RIGHTS}; or set hub_model_id.")
             raise
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -177,7 +176,7 @@ class PublishingMixin:
         except Exception as error:
             if self.hub_model_id is not None:
                 command = push.command(self.hub_model_id, revision or self.args.hub_revision)
-                error.add_note(f"What was saved is kept in {push.folder}. Push it again with\n  {command}\n{_RIGHTS}.")
+                error.add_note(f"What was saved is kept in {push.folder}. Push it again with\n  {command}\n{RIGHTS}.")
             raise
         if isinstance(commit, Future):
             self._push_log.watch(push, commit)
@@ -273,4 +272,4 @@ class PublishingMixin:
                 lines += [f"  It is kept in {push.folder}. Push it again with", f"  {command}"]
             else:
                 lines.append(f"  Its folder {push.folder} is gone: save_total_limit={self.args.save_total_limit}")
-        return "\n".join([*lines, f"{_RIGHTS}. `trainer.push_to_hub()` pushes the model, too."])
+        return "\n".join([*lines, f"{RIGHTS}. `trainer.push_to_hub()` pushes the model, too."])

@@ -83,3 +83,12 @@ def test_a_checkpoint_of_another_trainer_is_refused(tmp_path):
     with pytest.raises(ValueError, match="trainer was 'GerneTrainer' and is 'GroupDROTrainer'"):
         subject.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
     assert not batches
+
+
+def test_the_weights_of_groups_are_missed_though_another_trainer_was_allowed(tmp_path):
+    other = trainer(tmp_path, plan="resampling", save_strategy="steps", save_steps=1, max_steps=2)
+    other.train()
+    subject, batches, _ = watched(tmp_path, max_steps=4, resume_with_changes=["trainer", "method_settings"])
+    with pytest.raises(ValueError, match="holds no group weights, so it is not one of GroupDROTrainer"):
+        subject.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert not batches

@@ -5,12 +5,12 @@ the config and, where it is not the name, a `label` of the outcome. A line of JS
 """
 
 import json
-import logging
 import sys
 import traceback
 
 import numpy as np
 import torch
+from captured_logs import logged
 from datasets import Array3D, ClassLabel, Dataset, Features, Value
 from helpers import bert, config, group_columns, timm_resnet
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -97,25 +97,21 @@ def logits(model, kind):
 
 def run(kind, name, finish="", resume=False, pictures=True, **settings):
     plots.plot_training = DRAW if pictures else lambda log_history, path: None
-    warnings = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: warnings.append(record.getMessage())
-    logging.getLogger("gerne_hf").addHandler(handler)
-    outcome, trainer = {"warnings": warnings}, None
-    try:
-        trainer = make(kind, name, **settings)
-        trainer.train(resume_from_checkpoint=resume)
-        if finish == "push":
-            trainer.push_to_hub()
-        elif finish == "future":
-            trainer.push_to_hub(blocking=False)
-            trainer.check_pushes()
-    except Exception as error:
-        outcome["error"] = "".join(traceback.format_exception_only(error))
-        outcome["type"] = type(error).__name__
-    if trainer is not None:
-        outcome.update(step=trainer.state.global_step, logits=logits(trainer.model, kind))
-    logging.getLogger("gerne_hf").removeHandler(handler)
+    outcome, trainer = {}, None
+    with logged("gerne_hf") as outcome["warnings"]:
+        try:
+            trainer = make(kind, name, **settings)
+            trainer.train(resume_from_checkpoint=resume)
+            if finish == "push":
+                trainer.push_to_hub()
+            elif finish == "future":
+                trainer.push_to_hub(blocking=False)
+                trainer.check_pushes()
+        except Exception as error:
+            outcome["error"] = "".join(traceback.format_exception_only(error))
+            outcome["type"] = type(error).__name__
+        if trainer is not None:
+            outcome.update(step=trainer.state.global_step, logits=logits(trainer.model, kind))
     return outcome
 
 
