@@ -48,16 +48,17 @@ class GroupedDataset(Dataset):
         return self.dataset[index]
 
     def __getitems__(self, indices: Sequence[int]) -> GroupedRows:
-        seed = None if self.seed is None else batch_seed(self.seed, indices)
+        numbers = np.asarray(indices, dtype=np.int64)
+        seed = None if self.seed is None else batch_seed(self.seed, numbers)
         with seeded(seed if self._draws else None):
             if hasattr(self.dataset, "__getitems__"):
                 rows = self.dataset.__getitems__(indices)
             else:
                 rows = [self.dataset[index] for index in indices]
-        return GroupedRows(rows, self._group_ids(indices), seed)
+        return GroupedRows(rows, self._group_ids(numbers), seed)
 
-    def _group_ids(self, indices: Sequence[int]) -> np.ndarray:
-        return self.groups.codes[indices].astype(np.int64)
+    def _group_ids(self, numbers: np.ndarray) -> np.ndarray:
+        return self.groups.codes[numbers].astype(np.int64)
 
 
 class GroupCollator:

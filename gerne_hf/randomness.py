@@ -8,8 +8,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+_BITS = np.random.MT19937()
+"""Takes the place of NumPy's generator while a batch is drawn: a tenth of a millisecond less than to save that one."""
 
-def batch_seed(seed: int, indices: Sequence[int]) -> int:
+
+def batch_seed(seed: int, indices: Sequence[int] | np.ndarray) -> int:
     """A seed in [0, 2^32) for the batch that holds these rows."""
     return zlib.crc32(np.asarray(indices, dtype=np.int64).tobytes(), seed & 0xFFFFFFFF)
 
@@ -30,7 +33,8 @@ def seeded(seed: int | None) -> Iterator[None]:
     plain, tensors, arrays = random.getstate(), torch.random.get_rng_state(), np.random.get_bit_generator()
     random.seed(seed)
     torch.default_generator.manual_seed(seed)
-    np.random.set_bit_generator(np.random.MT19937(seed))
+    np.random.set_bit_generator(_BITS)
+    np.random.seed(seed)
     try:
         yield
     finally:

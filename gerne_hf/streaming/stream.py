@@ -115,8 +115,8 @@ class GroupStream(Dataset, ABC):
 class GroupedStream(GroupedDataset):
     """A stream whose batches come with group ids, as [`GroupedDataset`] has it for rows by number."""
 
-    def _group_ids(self, indices: list[Ticket]) -> np.ndarray:
-        return np.array([ticket.group for ticket in indices], dtype=np.int64)
+    def _group_ids(self, numbers: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(numbers[:, Ticket._fields.index("group")])
 
 
 def check_stream(stream: GroupStream, args: Any) -> None:
