@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MIN_VENV := .venv-min
 MIN_STAMP := $(MIN_VENV)/.installed
+# Two at a time; the tests of a file share what they train.
+PYTEST := python -m pytest -n 2 --dist loadfile
 # Packages that `make test-min` takes in any version: torch's oldest are builds of several GB.
 MIN_EXCEPT ?= torch torchvision peers
 
@@ -14,13 +16,13 @@ demo: $(STAMP)  ## train ERM and GERNE on a small grammar, and print one table
 	$(BIN)/accelerate launch recipes/multinli.py --demo
 
 test: $(STAMP)  ## the tests, without the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/$(PYTEST) -m "not slow"
 
 test-slow: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/$(PYTEST)
 
 test-min: $(MIN_STAMP)  ## the tests, without the slow ones, with the lowest supported versions
-	$(MIN_VENV)/bin/python -m pytest -m "not slow"
+	$(MIN_VENV)/bin/$(PYTEST) -m "not slow"
 
 quality: $(STAMP)  ## what CI checks
 	$(BIN)/ruff check .
