@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
-from huggingface_hub import CommitInfo, create_branch
+from huggingface_hub import CommitInfo, auth_check, create_branch
 from huggingface_hub.errors import HfHubHTTPError
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
@@ -137,12 +137,16 @@ class PublishingMixin:
         return vars(self).setdefault("_pushes", PushLog())
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """The parent's; `hub_revision` is made too, if there is no such branch."""
+        """The parent's; a repository that is there already must be one that can be written to, and `hub_revision` is
+        made too, if there is no such branch."""
         try:
             super().init_hf_repo(token, private)
             revision = self.args.hub_revision
-            if revision is not None and not revision.startswith("refs/") and self.is_world_process_zero():
-                token = token if token is not None else self.args.hub_token
+            if not self.is_world_process_zero() or (revision or "").startswith("refs/"):
+                return  # a pull request is open to people who may write nowhere else
+            token = token if token is not None else self.args.hub_token
+            auth_check(self.hub_model_id, token=token, write=True)  # the parent is content if it can be read
+            if revision is not None:
                 create_branch(self.hub_model_id, branch=revision, token=token, exist_ok=True)
         except HfHubHTTPError as error:
             repo = self.args.hub_model_id or os.path.basename(os.path.abspath(self.args.output_dir))

@@ -29,6 +29,7 @@ ROUTES = [
         ("POST", _KIND + _ID + "/paths-info" + _REV, "paths_info"),
         ("GET", _KIND + _ID + "/tree" + _REV + "(?:/(?P<path>.+))?", "tree"),
         ("GET", _KIND + _ID + "/refs", "refs"),
+        ("GET", _KIND + _ID + "/auth-check(?P<write>/write)?", "auth_check"),
         ("GET", _KIND + _ID + "/commits" + _REV, "commits"),
         ("POST", _KIND + _ID + "/branch" + _REV, "create_branch"),
         ("DELETE", _KIND + _ID + "/branch" + _REV, "delete_branch"),
@@ -79,6 +80,10 @@ class Endpoints:
         auth = {"type": "access_token", "accessToken": {"displayName": "tests", "role": self.user_rights}}
         orgs = [{"name": ORGANIZATION, "type": "org"}]
         return 200, {"type": "user", "id": "1", "name": USER, "orgs": orgs, "auth": auth}, None
+
+    def _auth_check(self) -> Answer:
+        self._repository(write=bool(self.parts.get("write")))
+        return 200, b"OK", None
 
     def _harnesses(self) -> Answer:
         return 200, {"standardEnvVars": [], "harnesses": {}}, None

@@ -11,6 +11,10 @@ import pytest
 from endpoints import READ_TOKEN, WRITE_TOKEN
 from published import LABELS
 from server import ANY
+from store import Repository
+
+from gerne_hf.examples import EXAMPLES_FOLDER
+from gerne_hf.report_page import REPORT_FILE
 
 SCRIPT = str(Path(__file__).with_name("published.py"))
 STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
@@ -78,9 +82,10 @@ def push_again(client, message):
 
 
 def local(client, name, exclude=()):
-    """Files of an output folder that belong to the root of the repository."""
+    """Files of an output folder that belong to the root of the repository, none of which begins with an underscore."""
     folder = client.folder / name
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name not in exclude}
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith("_")]
+    return {path.name: path.read_bytes() for path in files if path.name not in exclude}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +95,11 @@ def published(shared_client):
         for strategy in STRATEGIES
     ]
     runs += [{"name": kind, "kind": kind, "hub_strategy": "end", "finish": "push"} for kind in ("image", "vit")]
+    for run in runs:  # a page and the rows that it shows, as `gerne-report` and the recipes leave them
+        folder = shared_client.folder / run["name"] / EXAMPLES_FOLDER
+        folder.mkdir(parents=True)
+        for path in (folder / "test.json", folder.parent / REPORT_FILE):
+            path.write_text("somebody's data")
     return train(shared_client, [{**run, "pictures": run["name"] in PICTURED} for run in runs]).result
 
 
@@ -126,6 +136,14 @@ def test_what_travels(shared_client, published, name):
     assert name not in PICTURED or files["training.png"].content.startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("name", [*ROUND_TRIP, "text-every_save", "text-all_checkpoints"])
+def test_rows_of_the_data_stay_at_home(shared_client, published, name):
+    """Neither the worst examples of the groups nor the page that shows them is pushed."""
+    assert (shared_client.folder / name / REPORT_FILE).exists()
+    files = shared_client.hub.files(f"tester/{name}")
+    assert not [path for path, blob in files.items() if "/_" in f"/{path}" or b"somebody's data" in blob.content]
+
+
 def test_strategies(shared_client, published):
     hub = shared_client.hub
     assert titles(hub, "text-end") == ["End of training"]
@@ -147,6 +165,7 @@ def test_strategies(shared_client, published):
 def failed(shared_client):
     """Runs whose pushes fail, wait or go to places of their own."""
     hub, runs = shared_client.hub, []
+    hub.repositories["model", "somebody/theirs"] = Repository("model", "somebody/theirs", private=False)
     for name, fault in FAULTS.items():
         hub.fault(f"tester/{name}.*{fault['path']}", fault.get("status"), drop=fault.get("drop", False), times=2)
         runs.append({"name": name, "kind": "text", "hub_strategy": "every_save"})
@@ -166,6 +185,7 @@ def failed(shared_client):
         {"name": "read", "kind": "text", "hub_token": READ_TOKEN},
         {"name": "bad", "kind": "text", "hub_token": "hf_wrong"},
         {"name": "foreign", "kind": "text", "hub_model_id": "somebody/else"},
+        {"name": "theirs", "kind": "text", "hub_model_id": "somebody/theirs"},
         {"name": "branch", "kind": "text", "hub_strategy": "every_save", "hub_revision": "trial"},
         {"name": "token", "kind": "text", "hub_strategy": "all_checkpoints", "hub_token": WRITE_TOKEN},
     ]
@@ -246,7 +266,7 @@ def test_push_to_hub_says_how_to_push_again(shared_client, failed):
     assert "README.md" in files
 
 
-@pytest.mark.parametrize("name, status", [("read", 403), ("bad", 401), ("foreign", 403)])
+@pytest.mark.parametrize("name, status", [("read", 403), ("bad", 401), ("foreign", 403), ("theirs", 403)])
 def test_no_rights_is_told_before_training(failed, name, status):
     assert "step" not in failed[name] and str(status) in failed[name]["error"]
     assert "cannot be made or written to" in failed[name]["error"] and "HF_TOKEN" in failed[name]["error"]
