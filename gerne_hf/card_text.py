@@ -120,8 +120,14 @@ def method_table(trainer, report: dict[str, Any]) -> str:
             ["beta, extrapolation factor", f"{method['beta']:g} ({method['beta_schedule']})"],
             ["bounds of beta", f"-1 to {upper:.3g}" if upper != float("inf") else "-1, no upper bound"],
         ]
-    rows += [["rows a step and device", str(method["rows_per_device"])], ["training time", _training_time(trainer)]]
+    rows.append(["rows a step and device", _rows_text(method)])
+    rows += [["training time", _training_time(trainer)]]
     return format_table(["", "value"], rows)
+
+
+def _rows_text(method: dict[str, Any]) -> str:
+    rows, share = method["rows_per_device"], method.get("biased_share")
+    return str(rows) if share in (None, 0.5) else f"{rows}, {method['segments'][0]['rows']} of them biased"
 
 
 def _training_time(trainer) -> str:

@@ -17,7 +17,8 @@ logger = logging.get_logger(__name__)
 CHECKPOINT_FILE = "checkpoint.json"
 """The seal of a checkpoint, written last: the run it belongs to, and its files with their sizes in bytes."""
 
-_METHOD_FIELDS = ("plan", "c", "beta", "beta_schedule", "beta_ramp", "class_balanced", "threshold", "method_settings")
+_BATCH_FIELDS = ("plan", "c", "beta", "beta_schedule", "beta_ramp", "biased_share", "class_balanced")
+_METHOD_FIELDS = (*_BATCH_FIELDS, "threshold", "method_settings")
 RUN_FIELDS = ("trainer", "data", *_METHOD_FIELDS, "seed", "batch_size", "gradient_accumulation_steps", "world_size")
 """What a checkpoint and the run that resumes from it have in common, unless `resume_with_changes` names it."""
 

@@ -9,7 +9,7 @@ from .checkpoints import RUN_FIELDS
 from .checks import AUTOMATIC
 from .distributions import check_c
 from .field_types import settle_types
-from .plans import PLANS
+from .plans import PLANS, check_biased_share
 from .schedules import BETA_SCHEDULES
 
 _CHOICES = {
@@ -60,6 +60,10 @@ class GerneConfig(TrainingArguments):
             schedules of your own override [`GerneTrainer.get_beta`].
         beta_ramp (`float`, *optional*, defaults to `0.5`):
             Length of the linear schedule's ramp as a share of the training, in (0, 1].
+        biased_share (`float`, *optional*, defaults to `0.5`):
+            The biased batch's share of the rows of a batch of the plan "independent", in (0, 1); half of them, as in
+            the paper, by default. The expected gradient is the same for all shares, its noise is not:
+            `beta / (1 + 2 beta)` gives each batch rows in proportion to its factor in Eq. 5.
         class_balanced (`bool`, *optional*, defaults to `True`):
             Whether classes are drawn equally often, as in the paper, or as often as they occur.
 
@@ -109,8 +113,9 @@ class GerneConfig(TrainingArguments):
         resume_with_changes (`list[str]`, *optional*):
             What may differ between a checkpoint and the run that resumes from it, which is refused otherwise:
             "trainer", "data" (labels, attributes or their order), "plan", "c", "beta", "beta_schedule", "beta_ramp",
-            "class_balanced", "threshold", "method_settings", "seed", "batch_size", "gradient_accumulation_steps" or
-            "world_size". The length of the training, logging and evaluation may always be changed.
+            "biased_share", "class_balanced", "threshold", "method_settings", "seed", "batch_size",
+            "gradient_accumulation_steps" or "world_size". The length of the training, logging and evaluation may
+            always be changed.
 
     Raises:
         ValueError: for values outside those listed, `split_batches`, another `train_sampling_strategy`, a schedule
@@ -135,6 +140,9 @@ class GerneConfig(TrainingArguments):
         metadata={"help": "beta over training: constant, or linear from -1 up to beta.", "choices": [*BETA_SCHEDULES]},
     )
     beta_ramp: float = field(default=0.5, metadata={"help": "Share of the training over which beta rises, in (0, 1]."})
+    biased_share: float = field(
+        default=0.5, metadata={"help": "The biased batch's share of the rows of plan 'independent', in (0, 1)."}
+    )
     beta_out_of_bounds: str = field(
         default="error",
         metadata={"help": "What to do about beta outside its bounds.", "choices": ["error", "warn", "ignore"]},
@@ -200,6 +208,12 @@ class GerneConfig(TrainingArguments):
             raise ValueError(f"beta, the extrapolation factor, must be a finite number; found {self.beta}")
         if not 0.0 < self.beta_ramp <= 1.0:
             raise ValueError(f"beta_ramp, a share of the training, must lie in (0, 1]; found {self.beta_ramp}")
+        check_biased_share(self.biased_share)
+        if self.biased_share != 0.5 and self.plan not in ("independent", "erm", "resampling"):
+            raise ValueError(
+                f"biased_share={self.biased_share} is for the plan 'independent'; the rows of plan {self.plan!r} "
+                "follow from its distributions. Leave it at 0.5, or choose the plan 'independent'"
+            )
         if self.worst_examples < 0:
             raise ValueError(
                 "worst_examples, the number of rows of each group to keep, must be a whole number, 0 for none; found "

@@ -35,18 +35,19 @@ class Method:
 
 _KNOWN = {"pseudo_attributes": False}
 _PLAIN = {"plan": "erm", **_KNOWN}
+_OWN_ROWS = {"biased_share": 0.5, **_KNOWN}  # the plan decides on the rows of its segments
 
 METHODS = {
     "erm": Method("ERM", {**_PLAIN, "class_balanced": False}),
     "class_balanced": Method("class-balanced", {**_PLAIN, "class_balanced": True}),
     "square_root": Method("square-root", _PLAIN, SquareRootTrainer),
     "resampling": Method("resampling", {"plan": "resampling", **_KNOWN}),
-    "reweighting": Method("reweighting", {"plan": "reweighting", "beta_schedule": "constant", **_KNOWN}),
+    "reweighting": Method("reweighting", {"plan": "reweighting", "beta_schedule": "constant", **_OWN_ROWS}),
     "group_dro": Method("Group DRO", {"plan": "resampling", **_KNOWN}, GroupDROTrainer),
     "dfr": Method("DFR", {**_PLAIN, "class_balanced": False}, start="erm", finish=refit_last_layer),
     "jtt": Method("JTT", {**_PLAIN, "class_balanced": False}, JTTTrainer),
-    "shared": Method("GERNE (shared rows)", {"plan": "shared", **_KNOWN}),
-    "collapsed": Method("GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_KNOWN}),
+    "shared": Method("GERNE (shared rows)", {"plan": "shared", **_OWN_ROWS}),
+    "collapsed": Method("GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_OWN_ROWS}),
     "independent": Method("GERNE", {"plan": "independent", **_KNOWN}),
     "pseudo": Method("GERNE, unknown attributes", {"plan": "independent", "pseudo_attributes": True}),
 }

@@ -73,12 +73,13 @@ class BatchPlan:
         beta: float = 1.0,
         class_probabilities: np.ndarray | None = None,
         target: np.ndarray | None = None,
+        biased_share: float = 0.5,
     ) -> "BatchPlan":
         """Build the plan called `name` for a batch of `rows` rows.
 
         | plan | segments (rows, drawn from, coefficient) |
         |---|---|
-        | `independent` | (n/2, p_b, -beta), (n/2, p_lb, 1 + beta): the paper's two batches (Eq. 5) |
+        | `independent` | (s n, p_b, -beta), ((1 - s) n, p_lb, 1 + beta): the paper's two batches (Eq. 5) |
         | `shared` | the rows common to p_b and p_lb once, then the two differences: the same expectation |
         | `collapsed` | (n, p_ext, 1): the same expectation without extrapolation noise (Eq. 10) |
         | `erm` | (n, p_b, 1): class-balanced ERM |
@@ -93,6 +94,9 @@ class BatchPlan:
             beta (`float`, defaults to `1.0`): extrapolation factor.
             class_probabilities (`np.ndarray` of shape `(K,)`, *optional*): p(y); uniform if not given.
             target (`np.ndarray` of shape `(K, A)`, *optional*): the unbiased distribution; `1 / A` if not given.
+            biased_share (`float`, defaults to `0.5`): s, the biased batch's share of the rows of `independent`, in
+                (0, 1). The expected gradient is the same for all. Where the gradients of rows vary alike in both
+                batches, `beta / (1 + 2 beta)` has the least noise for the rows.
 
         Raises:
             ValueError: for an unknown name, a batch too small for the plan's segments, or a beta that asks `collapsed`
@@ -118,9 +122,10 @@ class BatchPlan:
         slopes = None
         if name == "independent":
             check_rows(name, rows, 2)
+            biased = biased_rows(rows, biased_share)
             segments = (
-                Segment("biased", rows // 2, p_b, -beta),
-                Segment("less_biased", rows - rows // 2, p_lb, 1.0 + beta),
+                Segment("biased", biased, p_b, -beta),
+                Segment("less_biased", rows - biased, p_lb, 1.0 + beta),
             )
             components = {"loss_biased": np.array([1.0, 0.0]), "loss_less_biased": np.array([0.0, 1.0])}
             slopes = components["loss_less_biased"] - components["loss_biased"]
@@ -185,6 +190,18 @@ class BatchPlan:
             weights = 1.0 if segment.group_weights is None else segment.group_weights
             total = total + segment.coefficient * segment.distribution * weights
         return total
+
+
+def biased_rows(rows: int, share: float) -> int:
+    """Rows of the biased batch among the `rows`, at least 2, of both: rounded down, and at least one each."""
+    check_biased_share(share)
+    return min(max(int(rows * share + _ROUNDING), 1), rows - 1)
+
+
+def check_biased_share(share: float) -> None:
+    """Raise a `ValueError` unless `share` lies in (0, 1)."""
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"biased_share, the biased batch's share of the rows, must lie in (0, 1); found {share}")
 
 
 def check_rows(plan: str, rows: int, least: int) -> None:

@@ -76,6 +76,7 @@ def group_report(trainer: "GerneTrainer") -> dict[str, Any]:
             "beta": args.beta,
             "beta_schedule": args.beta_schedule,
             "beta_bounds": list(trainer.beta_bounds),
+            "biased_share": args.biased_share if args.plan == "independent" else None,
             "class_balanced": args.class_balanced,
             "empty_groups": args.empty_groups,
             "rows_per_device": trainer.plan.rows,

@@ -104,6 +104,7 @@ class CheckpointMixin:
             "beta": float(args.beta) if has_beta else None,
             "beta_schedule": args.beta_schedule if has_beta else None,
             "beta_ramp": float(args.beta_ramp) if has_beta and args.beta_schedule != "constant" else None,
+            "biased_share": float(args.biased_share) if args.plan == "independent" else None,
             "class_balanced": args.class_balanced,
             "threshold": float(args.threshold) if args.pseudo_attributes else None,
             "method_settings": {name: getattr(args, name, None) for name in self._fields_of_method},

@@ -20,7 +20,7 @@ from .failures import tells_the_others
 from .groups import GroupIndex
 from .model_card import build_card
 from .plan_training import PlanTrainingMixin
-from .plans import BatchPlan, check_rows
+from .plans import BatchPlan, biased_rows, check_rows
 from .pseudo_attributes import PseudoAttributes, provisional_index
 from .publishing import PublishingMixin
 from .reports import report_training
@@ -185,6 +185,7 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
             args.beta,
             self._class_probabilities(),
             uniform_target(groups.counts),
+            args.biased_share,
         )
         return self._use_plan(plan)
 
@@ -205,20 +206,23 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
         return cls(self.groups, plan, rows, seed, batch_multiple=args.world_size)
 
     def get_biased_dataloader(self) -> DataLoader:
-        """The stream of biased batches, `p_b(a|y) = alpha_ya`, as a loader, half a training batch at a time."""
+        """The stream of biased batches, `p_b(a|y) = alpha_ya`, as a loader, its part of a training batch at a time."""
         self._training_groups()
-        return self._stream("biased", self._train_batch_size // 2, biased_distribution(self.groups.alpha))
+        return self._stream("biased", self._biased_rows(), biased_distribution(self.groups.alpha))
 
     def get_less_biased_dataloader(self) -> DataLoader:
-        """The stream of less biased batches (Eq. 4) as a loader, half a training batch at a time."""
+        """The stream of less biased batches (Eq. 4) as a loader, its part of a training batch at a time."""
         self._training_groups()
         distribution = less_biased_distribution(self.groups.alpha, self.args.c, uniform_target(self.groups.counts))
-        return self._stream("less_biased", self._train_batch_size - self._train_batch_size // 2, distribution)
+        return self._stream("less_biased", self._train_batch_size - self._biased_rows(), distribution)
+
+    def _biased_rows(self) -> int:
+        check_rows("independent", self._train_batch_size, 2)
+        return biased_rows(self._train_batch_size, self.args.biased_share)
 
     def _stream(self, name: str, rows: int, distribution: np.ndarray) -> DataLoader:
         classes = self._class_probabilities()
         weights = 1.0 / self.groups.num_classes if classes is None else classes[:, None]
-        check_rows(name, rows, 1)
         plan = BatchPlan.single(name, rows, weights * distribution)
         dataset, sampler = self.train_dataset, self._sampler_of(plan, self.args.seed)
         if isinstance(dataset, GroupStream):

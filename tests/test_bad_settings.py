@@ -74,6 +74,18 @@ def test_batch_too_small(tmp_path, plan, rows):
     accepted(output_dir=tmp_path, plan=plan, per_device_train_batch_size=rows + 1)
 
 
+@pytest.mark.parametrize("share", [0, 1, -0.1, math.nan])
+def test_biased_share_out_of_range(tmp_path, share):
+    refused(ValueError, "biased_share", "must lie in (0, 1)", str(share), output_dir=tmp_path, biased_share=share)
+
+
+@pytest.mark.parametrize("plan", ["shared", "collapsed", "reweighting"])
+def test_biased_share_of_a_plan_without_two_batches(tmp_path, plan):
+    settings = dict(output_dir=tmp_path, plan=plan, biased_share=0.3)
+    refused(ValueError, "biased_share=0.3 is for the plan 'independent'", repr(plan), "0.5", **settings)
+    accepted(output_dir=tmp_path, plan=plan)
+
+
 def test_split_batches(tmp_path):
     settings = dict(output_dir=tmp_path, accelerator_config={"split_batches": True})
     refused(ValueError, "split_batches=True", "Leave it False", **settings)

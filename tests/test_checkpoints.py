@@ -201,6 +201,7 @@ OTHERS = {
     "batch": (dict(per_device_train_batch_size=10), "batch_size was 8 and is 10"),
     "accumulation": (dict(gradient_accumulation_steps=2), "gradient_accumulation_steps was 1 and is 2"),
     "schedule": (dict(beta_schedule="linear"), "beta_schedule was 'constant' and is 'linear'"),
+    "share": (dict(biased_share=0.25), "biased_share was 0.5 and is 0.25"),
     "classes": (dict(class_balanced=False), "class_balanced was True and is False"),
     "order": (dict(train=table().select(range(87, -1, -1))), "data was '[0-9a-f]{32}' and is"),
     "rows": (dict(train=table([[40, 8], [10, 31]])), "data was"),

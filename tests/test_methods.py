@@ -177,6 +177,12 @@ def test_erm_has_natural_and_class_balanced_has_equal_classes(tmp_path):
         assert method_config(args, "resampling").class_balanced is given
 
 
+def test_a_split_of_the_rows_goes_to_methods_with_two_batches(tmp_path):
+    args = config(tmp_path, biased_share=0.25)
+    shares = {name: method_config(args, name).biased_share for name in ("independent", "shared", "collapsed", "erm")}
+    assert shares == {"independent": 0.25, "shared": 0.5, "collapsed": 0.5, "erm": 0.25}
+
+
 def test_the_main_method(tmp_path):
     for plan in ("independent", "shared", "collapsed", "erm", "resampling", "reweighting"):
         args = config(tmp_path, plan=plan)

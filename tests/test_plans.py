@@ -55,6 +55,34 @@ def test_expected_weights_are_eq_10(name, case, rows):
     np.testing.assert_allclose(plan.expected_weights(), expected, rtol=0, atol=TOLERANCE)
 
 
+@property_test
+@given(inputs(least=1), st.integers(2, 64), st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_the_split_of_the_rows_leaves_the_expected_weights(case, rows, share):
+    counts, classes, c, beta = case
+    alpha = group_proportions(counts)
+    plan = BatchPlan.build("independent", rows, alpha, c, beta, classes, biased_share=share)
+    half = BatchPlan.build("independent", rows, alpha, c, beta, classes)
+    np.testing.assert_array_equal(plan.expected_weights(), half.expected_weights())
+    biased, less_biased = (segment.rows for segment in plan.segments)
+    assert plan.rows == rows and min(biased, less_biased) >= 1
+    assert abs(biased - share * rows) < 1 or 1 in (biased, less_biased)
+    assert [segment.rows for segment in half.segments] == [rows // 2, rows - rows // 2]
+
+
+@pytest.mark.parametrize(
+    "rows, share, biased", [(10, 0.3, 3), (100, 0.29, 29), (7, 0.5, 3), (3, 0.01, 1), (3, 0.99, 2)]
+)
+def test_the_rows_of_a_share(rows, share, biased):
+    plan = BatchPlan.build("independent", rows, ALPHA, biased_share=share)
+    assert [segment.rows for segment in plan.segments] == [biased, rows - biased]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, math.nan])
+def test_a_share_beyond_its_range_is_refused(share):
+    with pytest.raises(ValueError, match="biased_share, the biased batch's share of the rows, must lie in"):
+        BatchPlan.build("independent", 8, ALPHA, biased_share=share)
+
+
 @pytest.mark.parametrize("name", PLANS)
 @property_test
 @given(inputs(least=0), st.integers(3, 64))

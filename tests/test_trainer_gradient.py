@@ -72,6 +72,17 @@ def test_training_step_extrapolates_two_gradients(tmp_path, kind, rows, beta, mo
 
 
 @pytest.mark.parametrize("mode", ["fused", "separate"])
+def test_the_two_batches_may_have_different_sizes(tmp_path, mode):
+    model, settings = mlp(dtype=DOUBLE), dict(beta=0.8, biased_share=0.3, per_device_train_batch_size=10)
+    subject = trainer(tmp_path, model, forward_mode=mode, **settings)
+    batch = first_batch(subject)
+    biased, less_biased = (part_gradient(model, batch, rows) for rows in (slice(0, 3), slice(3, 10)))
+    assert_same(step_gradient(subject, batch), extrapolate(biased, less_biased, 0.8), 1e-10)
+    streams = (subject.get_biased_dataloader(), subject.get_less_biased_dataloader())
+    assert [len(next(iter(stream))["labels"]) for stream in streams] == [3, 7]
+
+
+@pytest.mark.parametrize("mode", ["fused", "separate"])
 @pytest.mark.parametrize("plan", PLANS)
 def test_every_plan_weights_its_segments(tmp_path, plan, mode):
     model = mlp(dtype=DOUBLE)

@@ -56,6 +56,7 @@ VALID = {
     "beta_ramp": number(0, 1, open_low=True),
     "beta_out_of_bounds": one_of("error", "warn", "ignore"),
     "empty_groups": one_of("error", "ignore"),
+    "biased_share": number(0, 1, open_low=True, open_high=True),
     "class_balanced": boolean,
     "pseudo_attributes": boolean,
     "threshold": optional(number(0, 1, open_low=True, open_high=True)),
