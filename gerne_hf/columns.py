@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .parquet_columns import ParquetColumns
+from .shards import Shards
 
 _CHUNK_ROWS = 1 << 20
 MAX_CLASSES = 1 << 20
@@ -48,7 +49,12 @@ def is_iterable_only(dataset: Any) -> bool:
 
 
 def encode_column(
-    dataset: Any, name: str, role: str, known: Sequence[str] = (), sequential: bool = False
+    dataset: Any,
+    name: str,
+    role: str,
+    known: Sequence[str] = (),
+    sequential: bool = False,
+    shards: Shards | None = None,
 ) -> tuple[np.ndarray, list[str]]:
     """Read one column as codes into a list of names.
 
@@ -59,6 +65,7 @@ def encode_column(
         known (`Sequence[str]`, *optional*): names that get the first codes, in this order.
         sequential (`bool`, defaults to `False`): integers stand for themselves (class ids): code 2 is the value 2,
             whether 0 and 1 occur or not.
+        shards ([`Shards`], *optional*): lets each process read a part of a `datasets.Dataset` or of parquet files.
 
     Returns:
         `tuple[np.ndarray, list[str]]`: `(N,)` codes in the smallest unsigned type, and the names they stand for.
@@ -78,11 +85,14 @@ def encode_column(
         feature = dataset.features[name]
         class_names = feature.names if isinstance(feature, datasets.ClassLabel) else None
         plain = dataset.select_columns([name]).with_format("arrow")
+        if shards is not None:
+            plain = plain.select(shards.rows(len(dataset)))
         chunks = (table.column(0) for table in plain.iter(_CHUNK_ROWS))
-        return _encode(chunks, len(dataset), name, role, class_names, known, sequential)
+        return _encode(chunks, len(dataset), name, role, class_names, known, sequential, shards)
     if isinstance(dataset, ParquetColumns):
         class_names = getattr(dataset.features[name], "names", None)
-        return _encode(dataset.chunks(name), len(dataset), name, role, class_names, known, sequential)
+        chunks = dataset.chunks(name, None if shards is None else shards.rows(len(dataset)))
+        return _encode(chunks, len(dataset), name, role, class_names, known, sequential, shards)
     if isinstance(dataset, ColumnAdded) and name == dataset.name:
         names = dataset.names.tolist()
         return _encode(_chunks(dataset.codes, name, role), len(dataset), name, role, names, known, sequential)
@@ -175,24 +185,22 @@ def _chunks(values: Any, name: str, role: str) -> Iterator[pa.Array]:
             ) from error
 
 
-def _encode(chunks, length, name, role, class_names, known, sequential):
+def _encode(chunks, length, name, role, class_names, known, sequential, shards=None):
     """Dictionary-encode chunk by chunk, then renumber so that the codes follow the sorted values."""
-    first_seen: dict[Any, int] = {}
-    codes = np.empty(length, dtype=np.uint8)
-    start = 0
-    for chunk in chunks:
-        check_categories(chunk, name, role, start)
-        if isinstance(chunk, pa.ChunkedArray):
-            chunk = chunk.combine_chunks()  # files have batches of 1,000 rows, too few to look up at a time
-        encoded = pc.dictionary_encode(chunk)
-        values = encoded.dictionary.to_pylist()
-        lookup = np.array([first_seen.setdefault(value, len(first_seen)) for value in values], dtype=np.int64)
-        codes = codes.astype(smallest_unsigned(len(first_seen)), copy=False)
-        codes[start : start + len(encoded)] = lookup[encoded.indices.to_numpy()]
-        start += len(encoded)
+    first_seen, values, failure = {}, [], None
+    rows = range(length) if shards is None else shards.rows(length)
+    try:
+        codes, first_seen = _as_first_seen(chunks, rows, name, role)
+        values = list(first_seen)
+    except Exception as error:
+        if shards is None:
+            raise
+        failure = error
+    if shards is not None:
+        values = shards.union(values, length, failure)
 
-    ordered = _ordered_names(list(first_seen), name, role, class_names, sequential)
-    if sequential and all(type(value) is int for value in first_seen):
+    ordered = _ordered_names(values, name, role, class_names, sequential)
+    if sequential and all(type(value) is int for value in values):
         names = _merged_class_names(ordered, known, name)
         final = {value: value for value in first_seen}
     else:
@@ -205,9 +213,27 @@ def _encode(chunks, length, name, role, class_names, known, sequential):
     for value, seen in first_seen.items():
         lookup[seen] = final[value]
     result = codes.astype(lookup.dtype, copy=False)
-    for begin in range(0, length, _CHUNK_ROWS):
+    for begin in range(0, len(codes), _CHUNK_ROWS):
         result[begin : begin + _CHUNK_ROWS] = lookup[codes[begin : begin + _CHUNK_ROWS]]
-    return result, names
+    return result if shards is None else shards.join(result, length), names
+
+
+def _as_first_seen(chunks, rows: range, name: str, role: str) -> tuple[np.ndarray, dict[Any, int]]:
+    """Codes of the rows in the order in which their values occur, and the values with their codes."""
+    first_seen: dict[Any, int] = {}
+    codes = np.empty(len(rows), dtype=np.uint8)
+    start = 0
+    for chunk in chunks:
+        check_categories(chunk, name, role, rows.start + start)
+        if isinstance(chunk, pa.ChunkedArray):
+            chunk = chunk.combine_chunks()  # files have batches of 1,000 rows, too few to look up at a time
+        encoded = pc.dictionary_encode(chunk)
+        values = encoded.dictionary.to_pylist()
+        lookup = np.array([first_seen.setdefault(value, len(first_seen)) for value in values], dtype=np.int64)
+        codes = codes.astype(smallest_unsigned(len(first_seen)), copy=False)
+        codes[start : start + len(encoded)] = lookup[encoded.indices.to_numpy()]
+        start += len(encoded)
+    return codes, first_seen
 
 
 def check_categories(chunk: Any, name: str, role: str, start: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from .columns import column_names, encode_column, smallest_unsigned
 from .distributions import group_proportions
 from .parquet_columns import ParquetColumns
+from .shards import Shards
 
 _SORT_CHUNK = 1 << 20
 MAX_GROUPS = 1 << 22
@@ -49,6 +50,7 @@ class GroupIndex:
         label_column: str | None = None,
         attribute_column: str | Sequence[str] | None = None,
         reference: "GroupIndex | None" = None,
+        in_shards: bool = False,
     ) -> "GroupIndex":
         """Read the group columns of a data set. No row is decoded and no transform runs.
 
@@ -61,6 +63,8 @@ class GroupIndex:
                 columns the product is taken. Without one all rows share a single attribute value.
             reference ([`GroupIndex`], *optional*): names known from another data set (training): they keep their ids,
                 values that are new here follow. It has as many attribute columns, or none.
+            in_shards (`bool`, defaults to `False`): each process of the run reads its part of a `datasets.Dataset`,
+                and they exchange the codes: all of them must call this, and all get the whole index.
 
         Raises:
             TypeError: for a data set without columns, and for floating-point or list columns.
@@ -68,13 +72,17 @@ class GroupIndex:
         """
         label_column = label_column or default_label_column(dataset)
         known_labels = reference.label_names if reference is not None else ()
-        labels, label_names = encode_column(dataset, label_column, "label", known_labels, sequential=True)
+        shards = Shards() if in_shards else None
+        labels, label_names = encode_column(dataset, label_column, "label", known_labels, True, shards)
         columns = [attribute_column] if isinstance(attribute_column, str) else list(attribute_column or ())
         known = reference.attribute_values if reference is not None else ()
         known = known or ((),) * len(columns)  # a reference without attributes knows the classes only
         if len(known) != len(columns):
             raise ValueError(f"the reference index has {len(known)} attribute columns, this one {len(columns)}")
-        encoded = [encode_column(dataset, name, "attribute", k) for name, k in zip(columns, known, strict=True)]
+        encoded = [
+            encode_column(dataset, name, "attribute", names, shards=shards)
+            for name, names in zip(columns, known, strict=True)
+        ]
         return cls._from_codes(labels, label_names, encoded)
 
     @classmethod
@@ -84,19 +92,19 @@ class GroupIndex:
         label_column: str | None = None,
         attribute_column: str | Sequence[str] | None = None,
         reference: "GroupIndex | None" = None,
+        in_shards: bool = False,
     ) -> "GroupIndex":
-        """Read the group columns of parquet files, and no other column of them. A process reads them whole: each
-        draws from all rows, and the counts and the order are of no use in parts.
+        """Read the group columns of parquet files, and no other column of them.
 
         Args:
             files (`str` or `Sequence[str]`): the files, in the order of the rows.
-            label_column, attribute_column, reference: as for [`GroupIndex.from_dataset`].
+            label_column, attribute_column, reference, in_shards: as for [`GroupIndex.from_dataset`].
 
         Raises:
             FileNotFoundError, TypeError, ValueError: for files that cannot be read or differ in their columns, and as
                 [`GroupIndex.from_dataset`].
         """
-        return cls.from_dataset(ParquetColumns(files), label_column, attribute_column, reference)
+        return cls.from_dataset(ParquetColumns(files), label_column, attribute_column, reference, in_shards)
 
     @classmethod
     def from_arrays(

@@ -47,17 +47,25 @@ class ParquetColumns:
     def __len__(self) -> int:
         return self._length
 
-    def chunks(self, name: str) -> Iterator[pa.Array]:
+    def chunks(self, name: str, rows: range | None = None) -> Iterator[pa.Array]:
         """The values of one column, row group by row group and at most about a million rows at a time; no other column
-        is read."""
+        is read, and of the row groups only those that hold some of `rows`."""
+        rows, position = range(len(self)) if rows is None else rows, 0
         kind = self.schema.field(name).type
         # A text that occurs often is decoded once a row group, not once a row.
         texts = [name] if pa.types.is_string(kind) or pa.types.is_large_string(kind) else None
         for path in self.files:
             with _open(path, texts) as file:
                 for group in range(file.num_row_groups):
+                    size = file.metadata.row_group(group).num_rows
+                    if not (position < rows.stop and position + size > rows.start):
+                        position += size
+                        continue
                     for batch in file.iter_batches(_CHUNK_ROWS, [group], [name], use_threads=False):
-                        yield batch.column(0)
+                        first, end = max(rows.start - position, 0), min(rows.stop - position, len(batch))
+                        if first < end:
+                            yield batch.column(0).slice(first, end - first)
+                        position += len(batch)
 
 
 def _open(path: str, read_dictionary: list[str] | None = None) -> pq.ParquetFile:

@@ -26,6 +26,7 @@ from .publishing import PublishingMixin
 from .reports import report_training
 from .resuming import CheckpointMixin, SaveAfterEvaluation
 from .sampling import GroupSampler
+from .shards import SHARED_ROWS
 from .streaming.stream import GroupStream, TicketSampler, check_stream
 from .tuning import TuningMixin
 
@@ -131,7 +132,9 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
             check_stream(dataset, args)
             reference = dataset.groups
         else:
-            reference = GroupIndex.from_dataset(dataset, args.label_column, args.attribute_columns if known else None)
+            columns = args.attribute_columns if known else None
+            in_shards = args.world_size > 1 and len(dataset) >= SHARED_ROWS
+            reference = GroupIndex.from_dataset(dataset, args.label_column, columns, in_shards=in_shards)
         if args.pseudo_attributes:
             reference.check_trainable(needs_attributes=False)
             # Which rows are hard is not known before the biased model is; how many are is.
