@@ -16,10 +16,11 @@ _TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
 
 def reproduction_command(arguments: list[str], processes: int = 1) -> str | None:
-    """The command line of a script, without tokens, and of absolute paths the last part only: where they lie is
-    nobody's business. None where there is no script (a notebook, say)."""
+    """The command line of a script, without tokens, and of absolute paths the last part only, or from the
+    script's folder on for what lies below it: the rest is nobody's business. None where there is no script (a notebook, say)."""
     if not arguments or not arguments[0].endswith(".py"):
         return None
+    folder = Path(os.path.abspath(arguments[0])).parent
     kept, hidden = [os.path.join(*Path(arguments[0]).parts[-2:])], False
     for argument in arguments[1:]:
         if hidden:
@@ -31,7 +32,10 @@ def reproduction_command(arguments: list[str], processes: int = 1) -> str | None
         if _TOKEN.search(argument):  # under a name of the script's own, or without one
             continue
         option, equals, value = argument.rpartition("=")
-        kept.append(f"{option}{equals}{os.path.basename(os.path.normpath(value)) if os.path.isabs(value) else value}")
+        if os.path.isabs(value):
+            path = Path(os.path.normpath(value))
+            value = path.relative_to(folder.parent).as_posix() if path.is_relative_to(folder) else path.name
+        kept.append(f"{option}{equals}{value}")
     launch = "accelerate launch " + (f"--num_processes {processes} " if processes > 1 else "")
     return launch + shlex.join(kept)
 

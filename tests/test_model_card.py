@@ -198,6 +198,12 @@ def test_without_a_script_there_is_no_command(arguments):
     assert reproduction_command(arguments) is None
 
 
+def test_the_command_keeps_what_lies_below_the_scripts_folder():
+    places = ["--config", "/home/me/recipes/configs/birds.yaml", "--output_dir", "/home/me/out"]
+    command = reproduction_command(["/home/me/recipes/mine.py", *places])
+    assert command == "accelerate launch recipes/mine.py --config recipes/configs/birds.yaml --output_dir out"
+
+
 def test_the_command_tells_the_processes():
     assert reproduction_command(["a/b.py", "--c=-1"], 2) == "accelerate launch --num_processes 2 a/b.py --c=-1"
     assert reproduction_command(["a/b.py", "--x", "a=b/c"]) == "accelerate launch a/b.py --x a=b/c"
