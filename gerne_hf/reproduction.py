@@ -16,8 +16,8 @@ _TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
 
 def reproduction_command(arguments: list[str], processes: int = 1) -> str | None:
-    """The command line of a script, without tokens, and of absolute paths the last part only, or from the
-    script's folder on for what lies below it: the rest is nobody's business. None where there is no script (a notebook, say)."""
+    """The command line of a script, without tokens, and of absolute paths the last part only, or from the script's
+    folder on for what lies below it: the rest is nobody's business. None without a script, as in a notebook."""
     if not arguments or not arguments[0].endswith(".py"):
         return None
     folder = Path(os.path.abspath(arguments[0])).parent
