@@ -8,14 +8,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import EvalPrediction
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
 from transformers.utils import logging
 
 from .checks import AUTOMATIC, automatic_metric, check_selection
 from .columns import column_names
 from .examples import worst_rows
 from .failures import tells_the_others
-from .grouped_data import GROUP_KEY, GroupCollator, GroupedDataset
+from .grouped_data import GROUP_KEY, GroupCollator, GroupedDataset, UniformRowsCollator
 from .groups import LABEL_COLUMNS, GroupIndex
 from .losses import logits_of
 from .metrics import flatten_group_metrics, group_metrics
@@ -131,10 +131,11 @@ class GroupEvaluationMixin:
             self.data_collator = collator
 
     def _get_collator_with_removed_columns(self, data_collator, description=None):
-        """The parent's; it would only go over rows that carry group ids, and find no columns to remove."""
+        """The parent's, but faster; not for rows that carry group ids, where it would find no columns to remove."""
         if isinstance(data_collator, GroupCollator):
             return data_collator
-        return super()._get_collator_with_removed_columns(data_collator, description)
+        collator = super()._get_collator_with_removed_columns(data_collator, description)
+        return UniformRowsCollator(collator) if type(collator) is RemoveColumnsCollator else collator
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """The parent's step; the labels come back with the group ids and the predicted classes."""

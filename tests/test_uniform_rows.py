@@ -1,0 +1,59 @@
+"""Columns that a model does not take are left out as by Transformers' collator, only faster."""
+
+import pytest
+from helpers import Rows, mlp, table, trainer
+from transformers.trainer_utils import RemoveColumnsCollator
+from transformers.utils import logging
+
+from gerne_hf.grouped_data import UniformRowsCollator
+
+ROWS = {
+    "the same keys": [{"inputs": 1, "labels": 0, "place": "sea"}, {"inputs": 2, "labels": 1, "place": "land"}],
+    "nothing to leave out": [{"inputs": 1, "labels": 0}, {"labels": 1, "inputs": 2}],
+    "other keys in the second": [{"inputs": 1, "labels": 0}, {"inputs": 2, "labels": 1, "place": "land"}],
+    "a key less in the second": [{"inputs": 1, "labels": 0, "place": "sea"}, {"inputs": 2, "labels": 1}],
+    "no dictionaries": [(1, 0), (2, 1)],
+    "a dictionary first": [{"inputs": 1, "place": "sea"}, (2, 1)],
+}
+
+
+class Logger:
+    def __init__(self):
+        self.lines = []
+
+    def info(self, line):
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_rows_are_those_of_the_parent(name):
+    loggers = Logger(), Logger()
+    parent, fast = (RemoveColumnsCollator(list, ["inputs", "labels"], logger, "MLP", "training") for logger in loggers)
+    fast = UniformRowsCollator(fast)
+    given = [dict(row) if isinstance(row, dict) else row for row in ROWS[name]]
+    for _ in range(2):
+        assert fast(given) == parent(ROWS[name])
+    assert given == ROWS[name]  # nobody's rows are changed
+    assert loggers[0].lines == loggers[1].lines and len(loggers[1].lines) <= 1
+
+
+def test_the_trainer_takes_it_for_rows_of_any_data_set(tmp_path):
+    subject = trainer(tmp_path, mlp(), Rows(table()))
+    loader = subject.get_train_dataloader()
+    assert isinstance(loader.collate_fn.collator, UniformRowsCollator)
+    assert set(next(iter(loader))) == {"inputs", "labels", "row", "gerne_group_ids"}  # no "place"
+    kept = trainer(tmp_path, mlp(), Rows(table()), remove_unused_columns=False).get_train_dataloader()
+    assert not isinstance(kept.collate_fn.collator, RemoveColumnsCollator)
+
+
+def test_what_is_left_out_is_told_as_the_parent_tells_it(tmp_path):
+    lines = []
+    logger = logging.get_logger("transformers.trainer")
+    subject = trainer(tmp_path, mlp(), Rows(table()))
+    collator = subject._get_collator_with_removed_columns(subject.data_collator, "training")
+    assert collator.logger is logger
+    collator.logger = type("Lines", (), {"info": staticmethod(lines.append)})
+    rows = [Rows(table())[i] for i in range(4)]
+    collator(rows)
+    collator(rows)
+    assert len(lines) == 1 and "have been ignored" in lines[0]
