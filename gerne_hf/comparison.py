@@ -14,6 +14,7 @@ from .files import format_table, write_json
 from .interrupted import Progress, restore
 from .methods import METHODS, check_methods, check_on_data, main_method, method_config
 from .reports import evaluate_training_rows, save_group_metrics, worst_groups
+from .settings import chosen_settings
 from .trainer import GerneTrainer
 from .tuning import tune
 
@@ -204,6 +205,8 @@ def run_recipe(
         settings[main] = {**settings.get(main, {}), **tune(trainer, arguments.tune)}
     own = ("config", "compare", "seeds", "tune", "method_settings")
     made_with = {name: value for name, value in vars(arguments).items() if name not in own}
+    others = {name: value for name, value in chosen_settings(arguments).items() if name not in own}
+    card = {**(card or {}), "other_settings": others}
     return compare(arguments.methods(main), config, make_trainer, test_dataset, seeds, settings, card, made_with)
 
 

@@ -46,7 +46,7 @@ def build_card(trainer: "GerneTrainer", **given: Any) -> ModelCard:
         trainer ([`GerneTrainer`]): after training; every evaluation it has run is on the card, "test" first.
         given: what [`~transformers.Trainer.create_model_card`] takes: `language`, `license`, `tags`, `model_name`,
             `finetuned_from`, `tasks`, `dataset_tags`, `dataset`, `dataset_args`; besides, `dataset_revision`,
-            `dataset_license`, `attribute_source`.
+            `dataset_license`, `attribute_source`, `other_settings`.
 
     Returns:
         `huggingface_hub.ModelCard`
@@ -77,7 +77,7 @@ def build_card(trainer: "GerneTrainer", **given: Any) -> ModelCard:
         "loading": loading_code(trainer, data.pipeline_tag),
         "command": reproduction_command(sys.argv, trainer.args.world_size),
         "versions": versions_text(trainer),
-        "settings_table": settings_table(trainer.args),
+        "settings_table": settings_table(trainer.args, given.get("other_settings")),
     }
     if not report.get("pseudo_attributes", {}).get("recovery"):
         context["recovery"] = None

@@ -49,14 +49,17 @@ def _plot_losses(axis, log_history) -> None:
 
 
 def _plot_accuracies(axis, log_history) -> None:
-    evaluations = [entry for entry in log_history if any(_is(key, "worst_group_accuracy") for key in entry)]
-    if not evaluations:
+    by_set: dict[str, dict[int, dict]] = {}
+    for entry in log_history:
+        for key in entry:
+            if _is(key, "worst_group_accuracy"):  # of one step the first: after training the best model is read again
+                by_set.setdefault(key.removesuffix("worst_group_accuracy"), {}).setdefault(entry["step"], entry)
+    if not by_set:
         axis.text(0.5, 0.5, "no evaluation during training", ha="center", va="center", transform=axis.transAxes)
         axis.set_axis_off()
         return
-    prefix = next(key for key in evaluations[-1] if _is(key, "worst_group_accuracy"))[: -len("worst_group_accuracy")]
-    evaluations = [entry for entry in evaluations if f"{prefix}worst_group_accuracy" in entry]
-    steps = [entry["step"] for entry in evaluations]
+    prefix = max(by_set, key=lambda name: len(by_set[name]))  # the set that was read during training
+    steps, evaluations = zip(*by_set[prefix].items(), strict=True)
     marker = "o" if len(steps) < 30 else None
     group_keys = [key for key in evaluations[-1] if key.startswith(f"{prefix}group_accuracy/")]
     for i, key in enumerate(group_keys):

@@ -51,7 +51,8 @@ def versions_text(trainer) -> str:
     return f"Seed {trainer.args.seed}; {', '.join(found)}."
 
 
-def settings_table(args: Any) -> str:
-    """Settings that were chosen: no paths, no tokens, nothing that says where a run lies."""
-    rows = [[f"`{name}`", str(value)] for name, value in chosen_settings(args).items()]
+def settings_table(args: Any, others: dict[str, Any] | None = None) -> str:
+    """Settings that were chosen, `others` first: no paths, no tokens, nothing that says where a run lies."""
+    chosen = {**(others or {}), **chosen_settings(args)}
+    rows = [[f"`{name}`", str(value)] for name, value in chosen.items()]
     return format_table(["setting", "value"], rows) if rows else "none"

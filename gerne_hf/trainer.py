@@ -261,6 +261,7 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
         dataset_revision: str | None = None,
         dataset_license: str | None = None,
         attribute_source: str | None = None,
+        other_settings: dict[str, Any] | None = None,
     ) -> None:
         """Write a card that tells who the model works for to `output_dir/README.md`.
 
@@ -270,6 +271,7 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
             dataset_revision (`str`, *optional*): commit of the data set on the Hub; found where `datasets` knows it.
             dataset_license (`str`, *optional*): the data's licence in words.
             attribute_source (`str`, *optional*): who or what says which attribute a row has.
+            other_settings (`dict`, *optional*): by name, settings of the training that are no fields of the config.
         """
         if not self.is_world_process_zero():
             return
@@ -287,6 +289,7 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
             dataset_revision=dataset_revision,
             dataset_license=dataset_license,
             attribute_source=attribute_source,
+            other_settings=other_settings,
         )
         card.save(os.path.join(self.args.output_dir, "README.md"))
 

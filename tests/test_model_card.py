@@ -198,6 +198,13 @@ def test_without_a_script_there_is_no_command(arguments):
     assert reproduction_command(arguments) is None
 
 
+def test_settings_that_are_no_fields_of_the_config(tmp_path):
+    subject = trained(tmp_path, beta=0.5)
+    subject.create_model_card(other_settings={"erm_epochs": 2.0})
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"\| `erm_epochs` +\| +2.0 \|", text) and re.search(r"\| `beta` +\| +0.5 \|", text)
+
+
 def test_the_command_keeps_what_lies_below_the_scripts_folder():
     places = ["--config", "/home/me/recipes/configs/birds.yaml", "--output_dir", "/home/me/out"]
     command = reproduction_command(["/home/me/recipes/mine.py", *places])

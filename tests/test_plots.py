@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from gerne_hf import plots
-from gerne_hf.plots import COLOURS, plot_comparison, plot_pseudo_attributes, plot_search
+from gerne_hf.plots import COLOURS, plot_comparison, plot_pseudo_attributes, plot_search, plot_training
 
 
 @pytest.fixture
@@ -56,6 +56,31 @@ def pixels(path, colour):
     with Image.open(path) as picture:
         array = np.asarray(picture.convert("RGB"))
     return int((array == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=-1).sum())
+
+
+# ---- training -----------------------------------------------------------------------------------------------------
+
+
+def logged(step, accuracy, prefix="eval"):
+    names = ("accuracy", "group_balanced_accuracy", "worst_group_accuracy", "group_accuracy/land|sea")
+    return {"step": step, **{f"{prefix}_{name}": accuracy for name in names}}
+
+
+def test_the_accuracies_are_those_of_training(figures, tmp_path):
+    """Not those of the best model that is loaded at its end, nor of the test set, which is read then."""
+    history = [{"step": step, "loss": 1.0} for step in (10, 20, 30)]
+    history += [logged(10, 0.5), logged(20, 0.7), logged(30, 0.6), {"step": 30, "train_runtime": 9.0}]
+    history += [logged(30, 0.7), logged(30, 0.65, "test"), logged(30, 0.65, "test"), logged(30, 0.65, "test")]
+    plot_training(history, str(tmp_path / "training.png"))
+    for line in figures[0].axes[1].lines:
+        assert line.get_xdata().tolist() == [10, 20, 30]
+        assert line.get_ydata() == pytest.approx([50, 70, 60])
+
+
+def test_a_single_evaluation_after_training_is_drawn(figures, tmp_path):
+    history = [{"step": 10, "loss": 1.0}, {"step": 10, "train_runtime": 9.0}, logged(10, 0.5)]
+    plot_training(history, str(tmp_path / "training.png"))
+    assert {tuple(line.get_xdata()) for line in figures[0].axes[1].lines} == {(10,)}
 
 
 # ---- searches -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -112,6 +113,9 @@ def test_a_settings_file_and_an_override(tmp_path):
     assert (method["beta"], method["c"], method["rows_per_device"]) == (0.75, 0.25, 64)
     assert "mean ± deviation over the seeds 1, 2" in printed
     assert json.loads((tmp_path / "out" / "config.json").read_text())["hidden_sizes"] == [100]
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for name, value in (("hidden_layers", "1"), ("demo", "True"), ("c", "0.25")):  # of the recipe and of the config
+        assert re.search(rf"\| `{name}` +\| +{value} \|", card), name
 
 
 def test_a_search_then_all_methods_without_known_attributes(tmp_path):
