@@ -7,17 +7,14 @@ at once and one thread each. Runs that are complete already are not repeated.
 """
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from recipe_runs import ROOT, recipe_results
+
 from gerne_hf.files import format_table, write_json
 
-ROOT = Path(__file__).parent.parent
 PAPER = {  # group-balanced test accuracy, per cent
     "0.5": {"ERM": 35.19, "Group DRO": 63.12, "JTT": 53.03, "resampling": 77.68, "GERNE, unknown attributes": 77.25}
     | {"GERNE": 77.79},
@@ -33,21 +30,11 @@ def run(share: str, seed: int, arguments: argparse.Namespace) -> dict:
     """One run of the recipe; its comparison.json."""
     folder = Path(arguments.output_dir) / f"share{share}-seed{seed}"
     methods = METHODS.get(share, "pseudo")
-    result, wanted = folder / "comparison.json", len(methods.split(",")) + 1
-    if not result.is_file() or len(json.loads(result.read_text(encoding="utf-8"))) < wanted:
-        config = "colored_mnist.yaml" if share == "0.5" else f"colored_mnist_{share}.yaml"
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu"]
-        command += [str(ROOT / "recipes" / "colored_mnist.py"), "--config", str(ROOT / "recipes" / "configs" / config)]
-        command += ["--dataset_name", arguments.dataset_name, "--compare", methods, "--seeds", str(seed)]
-        command += ["--output_dir", str(folder), "--disable_tqdm", "true"]
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "log.txt", "w", encoding="utf-8") as log:
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        if done.returncode:
-            raise RuntimeError(f"share {share}, seed {seed} failed; see {folder / 'log.txt'}")
+    config = "colored_mnist.yaml" if share == "0.5" else f"colored_mnist_{share}.yaml"
+    options = ["--config", str(ROOT / "recipes" / "configs" / config), "--dataset_name", arguments.dataset_name]
+    results = recipe_results("colored_mnist", folder, *options, "--compare", methods, "--seeds", str(seed))
     print(f"share {share} %, seed {seed}: done", flush=True)
-    return json.loads(result.read_text(encoding="utf-8"))
+    return results
 
 
 def main() -> None:

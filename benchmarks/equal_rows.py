@@ -10,20 +10,17 @@ thread; runs that ended before are not repeated. Prints one Markdown table of th
 
 import argparse
 import itertools
-import json
-import os
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
 from machine import describe_machine
+from recipe_runs import ROOT, recipe_results
 
 from gerne_hf.files import format_table, write_json
 
-ROOT = Path(__file__).parent.parent
 FIGURES = {"group_balanced_accuracy": "GBA %", "worst_group_accuracy": "WGA %"}
 PLANS = ("resampling", "collapsed", "shared")
 """Methods beside `independent`, which is run once for each share."""
@@ -32,19 +29,11 @@ PLANS = ("resampling", "collapsed", "shared")
 def run(arguments: argparse.Namespace, epochs: float, budget: float, share: float, methods: str, seed: int) -> dict:
     """The results of one process by method."""
     folder = Path(arguments.output_dir) / f"{arguments.recipe}-rows{budget:g}-share{share:g}-seed{seed}"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu"]
-    command += [str(ROOT / "recipes" / f"{arguments.recipe}.py"), *arguments.options]
-    command += ["--config", str(arguments.config), "--num_train_epochs", f"{budget * epochs:g}", "--seeds", str(seed)]
-    command += ["--plan", "independent", "--biased_share", str(share), "--compare", methods]
-    command += ["--output_dir", str(folder), "--disable_tqdm", "true", "--resume_from_checkpoint", "true"]
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "log.txt", "w", encoding="utf-8") as log:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"a run failed; see {folder / 'log.txt'}")
+    options = ["--config", str(arguments.config), "--num_train_epochs", f"{budget * epochs:g}", "--seeds", str(seed)]
+    options += ["--plan", "independent", "--biased_share", str(share), "--compare", methods]
+    results = recipe_results(arguments.recipe, folder, *arguments.options, *options)
     print(f"rows x {budget:g}, share {share:g}, seed {seed}: done", flush=True)
-    return json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    return results
 
 
 def make_parser() -> argparse.ArgumentParser:

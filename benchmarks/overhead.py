@@ -33,6 +33,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from gerne_hf import GerneConfig, GerneTrainer
+from gerne_hf.distributions import less_biased_distribution
 from gerne_hf.reports import format_table
 
 WARM_UP = 10
@@ -185,8 +186,9 @@ class Case:
 
 
 FUSED = {"attribute_column": "attribute", "forward_mode": "fused", "c": 0.5, "beta": 1.0}
-SHARED = 0.6
-"""M, the mass that the two batches have in common, for the groups of [`Rows`] and c = 0.5."""
+ALPHA = np.where(np.eye(NUM_CLASSES, NUM_ATTRIBUTES), 0.9, 0.1 / (NUM_ATTRIBUTES - 1))  # of the groups of [`Rows`]
+SHARED = float(np.minimum(ALPHA, less_biased_distribution(ALPHA, FUSED["c"])).sum() / NUM_CLASSES)
+"""M, the mass that the two batches have in common."""
 CASES = {
     "trainer": Case(
         "GerneTrainer over Trainer",

@@ -8,6 +8,7 @@ from huggingface_hub import ModelCardData
 
 from .files import format_table
 from .reports import GROUP_METRICS_FILE, MAX_TABLE_GROUPS, TRAINING_PICTURE_FILE
+from .search_space import PLANS_WITH_BETA
 from .studies import SEARCH_FILE
 from .timm_checkpoints import is_timm
 
@@ -114,7 +115,7 @@ def method_table(trainer, report: dict[str, Any]) -> str:
         return "The model was not trained here."
     upper = method["beta_bounds"][1]
     rows = [["method", _plan_text(trainer)]]
-    if method["plan"] in ("independent", "shared", "collapsed", "reweighting"):
+    if method["plan"] in PLANS_WITH_BETA:
         rows += [
             ["c, degree of bias reduction", f"{method['c']:g}"],
             ["beta, extrapolation factor", f"{method['beta']:g} ({method['beta_schedule']})"],

@@ -63,7 +63,7 @@ class GroupedDataset(Dataset):
 
 
 class UniformRowsCollator(RemoveColumnsCollator):
-    """The parent, which goes over every row key by key, in less than half of its time where all have the same keys.
+    """The parent, which goes over every row key by key, but faster where all have the same keys.
 
     Args:
         collator (`RemoveColumnsCollator`): whose work this does.
@@ -90,7 +90,7 @@ def _same_keys(rows: list[Any]) -> bool:
     if type(rows[0]) is not dict:
         return False
     keys = rows[0].keys()
-    for row in rows:  # in half the time of all(...)
+    for row in rows:  # faster than all(...)
         if type(row) is not dict or row.keys() != keys:
             return False
     return True

@@ -6,6 +6,7 @@ from typing import Any
 from .comparison import comparison_rows
 from .metrics import SUMMARY_METRICS
 from .reports import worst_groups
+from .search_space import PLANS_WITH_BETA
 
 MAX_GROUPS = 1000
 MAX_COUNTED = 1000
@@ -168,7 +169,7 @@ def method_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     if method is None:
         return []
     rows = [("plan", str(method["plan"]))]
-    if method["plan"] in ("independent", "shared", "collapsed", "reweighting"):
+    if method["plan"] in PLANS_WITH_BETA:
         low, high = method["beta_bounds"]
         bounds = f"{low:.3g} to {high:.3g}" if high is not None else f"{low:.3g}, no upper bound"
         rows += [

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 _BITS = np.random.MT19937()
-"""Takes the place of NumPy's generator while a batch is drawn: a tenth of a millisecond less than to save that one."""
+"""Takes the place of NumPy's generator while a batch is drawn, which costs less than to save that one."""
 
 
 def batch_seed(seed: int, indices: Sequence[int] | np.ndarray) -> int:

@@ -26,6 +26,7 @@ from .publishing import PublishingMixin
 from .reports import report_training
 from .resuming import CheckpointMixin, SaveAfterEvaluation
 from .sampling import GroupSampler
+from .search_space import PLANS_WITH_BETA
 from .shards import SHARED_ROWS
 from .streaming.stream import GroupStream, TicketSampler, check_stream
 from .tuning import TuningMixin
@@ -178,7 +179,7 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
     def _build_plan(self) -> BatchPlan:
         """(Re)build the plan for the current settings and batch size; the sampler and the loss read this object."""
         args, groups = self.args, self.groups
-        if args.plan in ("independent", "shared", "collapsed", "reweighting"):
+        if args.plan in PLANS_WITH_BETA:
             check_beta(args.beta, self.beta_bounds, args.c, args.beta_out_of_bounds)
         plan = BatchPlan.build(
             args.plan,
