@@ -49,6 +49,8 @@ def biased_config(args: GerneConfig, directory: str, evaluates: bool) -> GerneCo
     if not evaluates:
         config.eval_strategy = IntervalStrategy.NO
     config.push_to_hub, config.resume_from_checkpoint, config.save_only_model = False, None, False
+    # Scores are predictions, in one array, and selection needs them too.
+    config.prediction_loss_only, config.eval_do_concat_batches = False, True
     return config
 
 
@@ -97,7 +99,7 @@ def _plain(value: Any) -> bool:
 def fit_for_trainer(trainer: Any) -> PseudoAttributes:
     """Fit f~ for a [`GerneTrainer`]: with its model before training, its data and its settings."""
     args = trainer.args
-    if trainer.optimizer is not None and trainer.optimizer_cls_and_kwargs is None and trainer.model_init is None:
+    if trainer._optimizer_given:
         raise ValueError(
             "the biased model needs an optimizer of its own, and optimizers=(...) holds one for the main model. Pass "
             "optimizer_cls_and_kwargs, or choose it by the config"

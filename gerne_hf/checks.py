@@ -57,6 +57,30 @@ def check_head(model: Any, groups: GroupIndex | None) -> None:
         )
 
 
+def check_classes(model: Any, groups: GroupIndex) -> None:
+    """Refuse a head that lacks classes of the data, or that has them by the same names in another order.
+
+    Raises:
+        ValueError: says how to bring the two together.
+    """
+    config = getattr(model, "config", None)
+    num_labels = getattr(config, "num_labels", None)
+    if num_labels is not None and num_labels < groups.num_classes:
+        raise ValueError(
+            f"the model's head has num_labels={num_labels}, and the data set has {groups.num_classes} classes "
+            f"({', '.join(groups.label_names)}). Filter out rows that the model cannot predict, or load another"
+        )
+    names = dict(getattr(config, "id2label", None) or {})
+    theirs, ours = [str(names.get(i)) for i in range(groups.num_classes)], list(groups.label_names)
+    lowered = [[name.lower() for name in named] for named in (theirs, ours)]
+    if lowered[0] != lowered[1] and sorted(lowered[0]) == sorted(lowered[1]):
+        raise ValueError(
+            f"the model's classes are {theirs}, and the data set has them in the order {ours}: ids would get wrong "
+            "names. Align the data sets by dataset.align_labels_with_mapping(model.config.label2id, label_column), or "
+            "load the model with the data set's id2label and label2id"
+        )
+
+
 def check_one_device(devices: int, trains: bool) -> None:
     """Refuse to train by one process on several GPUs: nn.DataParallel would split the rows of a batch, and a plan's
     segments with them. Evaluation looks at single rows, so it may.

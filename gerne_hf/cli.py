@@ -12,6 +12,7 @@ from transformers import HfArgumentParser
 
 from .baselines import BaselineConfig
 from .failures import leave_processes_at_exit
+from .methods import check_methods, main_method
 
 
 @dataclass
@@ -44,7 +45,7 @@ class RecipeArguments:
 
     def methods(self, main: str) -> list[str]:
         """The methods to train, the main one last."""
-        others = [name.strip() for name in str(self.compare).split(",") if name.strip() not in ("", "none", main)]
+        others = [name for name in _parts(self.compare) if name not in ("none", main)]
         return [*dict.fromkeys(others), main]
 
     def settings_by_method(self) -> dict[str, dict[str, Any]]:
@@ -65,11 +66,35 @@ class RecipeArguments:
         return {name: dict(own) for name, own in value.items()}
 
     def seed_list(self, seed: int) -> list[int]:
-        """The seeds to run."""
-        return [int(part) for part in str(self.seeds).split(",")] if self.seeds is not None else [seed]
+        """The seeds to run.
+
+        Raises:
+            ValueError: unless they are whole numbers that can be seeds, each given once.
+        """
+        if self.seeds is None:
+            return [seed]
+        try:
+            seeds = [int(part) for part in _parts(self.seeds)]
+        except ValueError:
+            seeds = []
+        if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed <= _LAST_SEED for seed in seeds):
+            raise ValueError(
+                f"seeds must be whole numbers from 0 to {_LAST_SEED}, each given once and parted by commas, such as "
+                f"0,1,2; found {self.seeds!r}"
+            )
+        return seeds
+
+
+def _parts(value: Any) -> list[str]:
+    """The parts of "a,b", or of a list in a settings file."""
+    parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    return [text for text in (str(part).strip() for part in parts) if text]
 
 
 Arguments = TypeVar("Arguments", bound=RecipeArguments)
+
+_LAST_SEED = 2**32 - 1
+"""NumPy's bound."""
 
 
 def parse_arguments(
@@ -84,7 +109,8 @@ def parse_arguments(
         argv (`list[str]`, *optional*): the command line; `sys.argv[1:]` if not given.
 
     Raises:
-        SystemExit: for an unknown argument or setting, naming the nearest known one.
+        SystemExit: for an unknown argument or setting, naming the nearest known one; for a settings file that is none;
+            and for methods, seeds or a number of trials that cannot be.
     """
     description = f"Recipe {Path(recipe).stem}."
     parser = HfArgumentParser((arguments_class, BaselineConfig), description=description, allow_abbrev=False)
@@ -97,15 +123,27 @@ def parse_arguments(
     path = Path(early.config) if early.config else Path(recipe).parent / "configs" / name
     if not path.is_file():
         parser.error(f"no such settings file: {path}")
-    settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, ValueError) as error:
+        parser.error(f"{path} is no YAML: {' '.join(str(error).split())}")
+    if not isinstance(settings, dict):
+        parser.error(f"{path} must hold settings, one a line as NAME: VALUE; found a {type(settings).__name__}")
     known = [action.dest for action in parser._actions]
     for key in settings:
         if key not in known:
-            parser.error(f"{path} sets {key!r}, which is no argument{_nearest(key, known)}")
+            parser.error(f"{path} sets {key!r}, which is no argument{_nearest(str(key), known)}")
     parser.set_defaults(**settings)
     arguments, config, *_, rest = parser.parse_args_into_dataclasses(args=argv, return_remaining_strings=True)
     if rest:
         parser.error(f"unknown argument {rest[0]}{_nearest(rest[0].lstrip('-').split('=')[0], known)}")
+    if not isinstance(arguments.tune, int) or arguments.tune < 0:
+        parser.error(f"tune, the number of trials, must be a whole number, 0 for no search; found {arguments.tune!r}")
+    try:  # before any data are read
+        arguments.seed_list(config.seed)
+        check_methods(arguments.methods(main_method(config)), arguments.settings_by_method(), config)
+    except ValueError as error:
+        parser.error(str(error))
     leave_processes_at_exit()
     return arguments, config
 

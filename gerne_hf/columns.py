@@ -8,44 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .added_column import ColumnAdded
+from .column_names import column_names
 from .parquet_columns import ParquetColumns
 from .shards import Shards
 
 _CHUNK_ROWS = 1 << 20
 MAX_CLASSES = 1 << 20
 """Class ids at or above this are taken for something else, such as hashes."""
-
-
-def column_names(dataset: Any) -> list[str]:
-    """The names of a map-style data set's columns: its `column_names`, `columns` or keys.
-
-    Raises:
-        TypeError: if the data set has no columns, or is iterable only.
-    """
-    if is_iterable_only(dataset):
-        raise TypeError(
-            f"{type(dataset).__name__} can only be iterated, and group sampling needs rows by index. Load the data "
-            "set without streaming=True; or, to train on a stream, write it by group once with "
-            "gerne_hf.streaming.partition_by_group and train on the GroupPartitions that it returns, or train on "
-            "gerne_hf.streaming.ReservoirStream, which writes nothing"
-        )
-    for attribute in ("column_names", "columns"):
-        names = getattr(dataset, attribute, None)
-        if names is not None:
-            return [str(name) for name in names]
-    if isinstance(dataset, dict):
-        return [str(name) for name in dataset]
-    raise TypeError(
-        f"{type(dataset).__name__} has no columns to read labels and attributes from. Use a datasets.Dataset, or give "
-        "the data set an attribute `column_names` and let dataset[name] return that column's values"
-    )
-
-
-def is_iterable_only(dataset: Any) -> bool:
-    """Whether a data set gives no access to rows by index."""
-    from torch.utils.data import IterableDataset
-
-    return isinstance(dataset, (IterableDataset, datasets.IterableDataset))
 
 
 def encode_column(
@@ -98,71 +68,6 @@ def encode_column(
         return _encode(_chunks(dataset.codes, name, role), len(dataset), name, role, names, known, sequential)
     values = dataset[name]
     return _encode(_chunks(values, name, role), len(values), name, role, None, known, sequential)
-
-
-class ColumnAdded:
-    """A map-style data set with one more column; rows that are dictionaries get its value.
-
-    Args:
-        dataset: a map-style data set with columns.
-        name (`str`): the new column.
-        codes (`np.ndarray` of shape `(N,)`): index of each row's value in `names`.
-        names (`Sequence[str]`): the values.
-    """
-
-    def __init__(self, dataset: Any, name: str, codes: np.ndarray, names: Sequence[str]):
-        self.dataset, self.name = dataset, name
-        self.codes, self.names = codes, np.array(list(names))
-
-    @property
-    def column_names(self) -> list[str]:
-        return [*column_names(self.dataset), self.name]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: Any) -> Any:
-        if key == self.name:
-            return self.names[self.codes]
-        return self.dataset[key] if isinstance(key, str) else self._with_value(self.dataset[key], key)
-
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        fetch = getattr(self.dataset, "__getitems__", None)
-        rows = fetch(indices) if fetch else [self.dataset[i] for i in indices]
-        return [self._with_value(row, i) for row, i in zip(rows, indices, strict=True)]
-
-    def _with_value(self, row: Any, index: int) -> Any:
-        return {**row, self.name: int(self.codes[index])} if isinstance(row, dict) else row
-
-
-def add_column(dataset: Any, name: str, codes: np.ndarray, names: Sequence[str]) -> Any:
-    """The data set with a column of categories; its format or transform stays.
-
-    Args:
-        dataset: a `datasets.Dataset`, or any map-style data set with columns.
-        name (`str`): the new column.
-        codes (`np.ndarray` of shape `(N,)`): index of each row's value in `names`.
-        names (`Sequence[str]`): the values.
-
-    Raises:
-        ValueError: if there is a column of this name, or the lengths differ.
-    """
-    if name in column_names(dataset):
-        raise ValueError(f"the data set has a column {name!r} already; choose another name, or remove it")
-    if len(codes) != len(dataset):
-        raise ValueError(f"the column {name!r} has {len(codes)} values for {len(dataset)} rows")
-    if not isinstance(dataset, datasets.Dataset):
-        return ColumnAdded(dataset, name, codes, names)
-    style = dataset.format
-    added = dataset.with_format(None).add_column(
-        name, pa.array(codes.astype(np.int64)), feature=datasets.ClassLabel(names=list(names))
-    )
-    columns = style["columns"]
-    if columns == dataset.column_names:
-        columns = None  # all of them, the new one included
-    return added.with_format(
-        style["type"], columns=columns, output_all_columns=style["output_all_columns"], **style["format_kwargs"]
-    )
 
 
 def _chunks(values: Any, name: str, role: str) -> Iterator[pa.Array]:
@@ -221,6 +126,7 @@ def _encode(chunks, length, name, role, class_names, known, sequential, shards=N
 def _as_first_seen(chunks, rows: range, name: str, role: str) -> tuple[np.ndarray, dict[Any, int]]:
     """Codes of the rows in the order in which their values occur, and the values with their codes."""
     first_seen: dict[Any, int] = {}
+    kinds: set[str] = set()
     codes = np.empty(len(rows), dtype=np.uint8)
     start = 0
     for chunk in chunks:
@@ -229,6 +135,12 @@ def _as_first_seen(chunks, rows: range, name: str, role: str) -> tuple[np.ndarra
             chunk = chunk.combine_chunks()  # files have batches of 1,000 rows, too few to look up at a time
         encoded = pc.dictionary_encode(chunk)
         values = encoded.dictionary.to_pylist()
+        kinds.update(type(value).__name__ for value in values)
+        if len(kinds) > 1:  # True == 1, so these would become one group
+            raise TypeError(
+                f"{role} column {name!r} holds values of several kinds ({', '.join(sorted(kinds))}); integers, "
+                "booleans or strings are needed, one kind in a column"
+            )
         lookup = np.array([first_seen.setdefault(value, len(first_seen)) for value in values], dtype=np.int64)
         codes = codes.astype(smallest_unsigned(len(first_seen)), copy=False)
         codes[start : start + len(encoded)] = lookup[encoded.indices.to_numpy()]

@@ -230,6 +230,15 @@ class GerneConfig(TrainingArguments):
         unknown = [name for name in self.resume_with_changes or () if name not in RUN_FIELDS]
         if unknown:
             raise ValueError(f"resume_with_changes may name {', '.join(map(repr, RUN_FIELDS))}; found {unknown[0]!r}")
+        if (
+            self.prediction_loss_only
+            and self.load_best_model_at_end
+            and not str(self.metric_for_best_model).endswith("loss")
+        ):
+            raise ValueError(
+                "prediction_loss_only=True leaves no predictions, and metric_for_best_model="
+                f"{self.metric_for_best_model!r} selects on them. Leave it at False, or select on 'loss'"
+            )
         self._check_pseudo_attributes()
         if self.accelerator_config.split_batches:
             raise ValueError(

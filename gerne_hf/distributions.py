@@ -156,7 +156,5 @@ def _checked_target(alpha: np.ndarray, target: np.ndarray | None) -> np.ndarray:
 
 
 def is_distribution(masses: np.ndarray, axis: int | None = None) -> bool:
-    """Whether the masses, along an axis or all together, are finite, not negative and sum to 1."""
-    if not np.isfinite(masses).all() or (masses < 0).any():
-        return False
-    return bool((np.abs(masses.sum(axis=axis) - 1) <= _SUM_TOLERANCE).all())
+    """Whether the masses, along an axis or all together, are numbers, not negative and of sum 1."""
+    return bool((masses >= 0).all() and (np.abs(masses.sum(axis=axis) - 1) <= _SUM_TOLERANCE).all())

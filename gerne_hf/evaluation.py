@@ -1,26 +1,26 @@
 """Group metrics in `evaluate()` and `predict()` of a Trainer, with no code from the user."""
 
+import contextlib
 import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import EvalPrediction
-from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
+from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from .checks import AUTOMATIC, automatic_metric, check_selection
-from .columns import column_names
 from .examples import worst_rows
 from .failures import tells_the_others
-from .grouped_data import GROUP_KEY, GroupCollator, GroupedDataset, UniformRowsCollator
-from .groups import LABEL_COLUMNS, GroupIndex
+from .group_loaders import aligned_counts
+from .grouped_data import GROUP_KEY
+from .groups import GroupIndex
 from .losses import logits_of
 from .metrics import flatten_group_metrics, group_metrics
-from .reports import worst_groups
-from .streaming.stream import GroupedStream, GroupStream
+from .reports import evaluation_prefixes, worst_groups
 
 logger = logging.get_logger(__name__)
 
@@ -36,115 +36,41 @@ class GroupEvaluationMixin:
     `compute_metrics` and `preprocess_logits_for_metrics` still see plain labels.
     """
 
-    _hidden_columns: tuple = ()
     groups: GroupIndex | None
     reference_groups: GroupIndex | None
     """Training groups by the attribute that is evaluated; where that is unknown in training, by class alone."""
 
     def _setup_group_evaluation(self) -> None:
-        """Put the hooks between the evaluation loop and the user's functions."""
-        self._user_compute_metrics = self.compute_metrics
-        self._user_preprocess_logits = self.preprocess_logits_for_metrics
-        self.compute_metrics = self._compute_metrics
-        if self._user_preprocess_logits is not None:
-            self.preprocess_logits_for_metrics = self._preprocess_logits
+        """Settle under which name batches hold the labels, and what is kept of each evaluation.
+
+        Raises:
+            ValueError: for `label_names` other than "labels".
+        """
+        if self.args.label_names not in (None, ["labels"]):
+            raise ValueError(
+                f"label_names={self.args.label_names!r}: a batch's labels are found under 'labels' here, in training "
+                "and in evaluation. Leave label_names unset, and let the data_collator return the labels as 'labels'"
+            )
+        self.label_names = ["labels"]  # the parent guesses them from the forward's arguments
         self._batched: list[tuple[np.ndarray, ...]] = []
         self._row_losses: list[np.ndarray] = []
         self.group_results: dict[str, dict[str, Any]] = {}
         self.worst_rows: dict[str, dict[int, list[dict[str, Any]]]] = {}
 
-    def _index_evaluation_sets(self, eval_dataset: Any) -> None:
-        """Index the data sets given at construction, so that a missing column is found now and not after an epoch."""
-        named = eval_dataset if isinstance(eval_dataset, dict) else {"evaluation": eval_dataset}
-        self._known_sets = [(data, self._index(data, name)) for name, data in named.items() if data is not None]
-
-    def _index(self, dataset: Any, description: str) -> GroupIndex | None:
-        """The group index of an evaluation set, with the training set's names; None for a set without labels."""
-        names = column_names(dataset)
-        label_column = self.args.label_column
-        if not any(name in names for name in ((label_column,) if label_column else LABEL_COLUMNS)):
-            if description == "test":  # predict() on unlabelled rows
-                return None
-            raise ValueError(
-                f"the {description} set has no label column: {label_column or ', '.join(LABEL_COLUMNS)} is not among "
-                f"its columns {', '.join(map(repr, names))}"
-            )
-        missing = [name for name in self.args.attribute_columns if name not in names]
-        if missing:
-            raise ValueError(
-                f"the {description} set has no attribute column {', '.join(map(repr, missing))}; its columns are "
-                f"{', '.join(map(repr, names))}. Group metrics need the attribute in every set that is evaluated"
-            )
-        index = GroupIndex.from_dataset(dataset, label_column, self.args.attribute_columns, self.reference_groups)
-        if self.reference_groups is not None:
-            self._report_unseen_groups(index, description)
-        return index
-
-    def _report_unseen_groups(self, index: GroupIndex, description: str) -> None:
-        if index.num_classes > self.reference_groups.num_classes:
-            extra = ", ".join(index.label_names[self.reference_groups.num_classes :])
-            raise ValueError(
-                f"the {description} set has classes that training lacks: {extra}. The model cannot predict them; "
-                "filter these rows out"
-            )
-        trained = _aligned_counts(self.reference_groups, index)
-        if trained is None:
-            return
-        unseen = np.flatnonzero((trained.ravel() == 0) & (index.counts.ravel() > 0))
-        if len(unseen):
-            names = ", ".join(f"{index.group_name(g)} with {index.counts.ravel()[g]} rows" for g in unseen)
-            logger.warning(
-                f"The {description} set has groups that training lacks: {names}. They are part of the group metrics, "
-                "with 0 training rows."
-            )
-
-    def _groups_of(self, dataset: Any, description: str) -> GroupIndex | None:
-        for data, index in self._known_sets:
-            if data is dataset:
-                return index
-        return self._index(dataset, description.lower())
-
-    def _get_dataloader(
-        self, dataset, description, batch_size, sampler_fn=None, is_training=False, dataloader_key=None
-    ):
-        """The parent's loader over rows that carry their group ids."""
-        groups = self._training_groups() if is_training else self._groups_of(dataset, description)
-        if groups is None:
-            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
-        collator = self.data_collator
-        # The parent removes columns from a datasets.Dataset, or else from the rows before they are collated. The view
-        # hides the first and its rows, being tuples, pass the second untouched, so both are done here.
-        if isinstance(dataset, datasets.Dataset):
-            dataset, inner = self._remove_unused_columns(dataset, description), collator
-        else:
-            inner = self._get_collator_with_removed_columns(collator, description)
-        if isinstance(dataset, GroupStream):
-            view = GroupedStream(dataset.reader(self.args.process_index, self.args.world_size), groups, self.args.seed)
-        else:
-            view = GroupedDataset(dataset, groups, self.args.seed if is_training else None)
-        self.data_collator = GroupCollator(
-            inner, groups.num_attributes, (*self.args.attribute_columns, *self._hidden_columns)
-        )
-        try:
-            return super()._get_dataloader(view, description, batch_size, sampler_fn, is_training, dataloader_key)
-        finally:
-            self.data_collator = collator
-
-    def _get_collator_with_removed_columns(self, data_collator, description=None):
-        """The parent's, but faster; not for rows that carry group ids, where it would find no columns to remove."""
-        if isinstance(data_collator, GroupCollator):
-            return data_collator
-        collator = super()._get_collator_with_removed_columns(data_collator, description)
-        return UniformRowsCollator(collator) if type(collator) is RemoveColumnsCollator else collator
-
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """The parent's step; the labels come back with the group ids and the predicted classes."""
         inputs = dict(inputs)
-        groups = inputs.pop(GROUP_KEY, None)
+        groups, self._scored = inputs.pop(GROUP_KEY, None), None
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        outputs, self._scored = self._scored, None
         if groups is None or logits is None or labels is None:
             return loss, logits, labels
-        scores = logits_of(logits if isinstance(logits, (tuple, list)) else (logits,))
+        if outputs is None:  # compute_loss of a subclass
+            outputs = logits if isinstance(logits, (tuple, list)) else (logits,)
+        elif not isinstance(outputs, dict):  # of which the parent has left out the first, always for a loss
+            outputs = outputs if isinstance(outputs, torch.Tensor) else tuple(outputs)
+            logits = outputs[0] if isinstance(outputs, tuple) and len(outputs) == 1 else outputs
+        scores = logits_of(outputs)
         packed = (labels, groups.to(scores.device), scores.argmax(dim=-1))
         if self.args.worst_examples:
             packed += (F.cross_entropy(scores.float(), labels.long(), reduction="none"),)
@@ -157,14 +83,38 @@ class GroupEvaluationMixin:
         """The parent's loop, with group metrics among the metrics, and plain labels among the outputs."""
         self._evaluated_groups = getattr(getattr(dataloader, "dataset", None), "groups", None)
         self._batched, self._row_losses, self._result = [], [], None
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        with self._hooks_between(self.compute_metrics, self.preprocess_logits_for_metrics) as metrics:
+            if metrics is None and prediction_loss_only:
+                prediction_loss_only = None  # so evaluate() has it where there are no metrics, and here there are
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
         if self._result is not None:
             self.group_results[metric_key_prefix] = {**self._result, "step": self.state.global_step}
+            known = any(index is self._evaluated_groups for _, index in self._known_sets)
+            if metric_key_prefix in evaluation_prefixes(self) and not known:  # evaluate(test_set), without a prefix
+                self.group_results[metric_key_prefix]["of_eval_dataset"] = False
             self.worst_rows[metric_key_prefix] = self._find_worst_rows()
         labels = output.label_ids
         if self._evaluated_groups is not None:
             labels = [part[0] for part in labels] if isinstance(labels, list) else _plain(labels)
         return EvalLoopOutput(output.predictions, labels, output.metrics, output.num_samples)
+
+    @contextlib.contextmanager
+    def _hooks_between(
+        self, compute_metrics: Callable | None, preprocess: Callable | None
+    ) -> Iterator[Callable | None]:
+        """Hooks between the parent's loop and the user's functions, which may be set at any time; gives the user's
+        `compute_metrics`."""
+        if compute_metrics != self._compute_metrics:  # it is in an evaluation within another one
+            self._user_compute_metrics, self._user_preprocess_logits = compute_metrics, preprocess
+        self.compute_metrics = self._compute_metrics
+        if self._user_preprocess_logits is not None:
+            self.preprocess_logits_for_metrics = self._preprocess_logits
+        try:
+            yield self._user_compute_metrics
+        finally:
+            self.compute_metrics, self.preprocess_logits_for_metrics = compute_metrics, preprocess
 
     def _compute_metrics(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
         """The user's metrics and the group metrics, from labels that carry group ids and predictions."""
@@ -172,6 +122,11 @@ class GroupEvaluationMixin:
             return self._call_user_metrics(prediction, compute_result)
         packed = prediction.label_ids
         parts = packed if isinstance(packed, list) else [packed]
+        if not all(isinstance(part, tuple) for part in parts):
+            raise ValueError(
+                f"{type(self).__name__}.prediction_step returned labels alone; the groups travel with them. Let it "
+                "call super().prediction_step(...) and return the labels that this gives"
+            )
         self._batched += [tuple(_numpy(array) for array in part[:3]) for part in parts]
         self._row_losses += [_numpy(losses) for part in parts for losses in part[3:]]
         plain = [part[0] for part in parts] if isinstance(packed, list) else packed[0]
@@ -186,7 +141,7 @@ class GroupEvaluationMixin:
             return metrics
         labels, groups, predicted = (np.concatenate(column) for column in zip(*self._batched, strict=True))
         index = self._evaluated_groups
-        trained = None if self.reference_groups is None else _aligned_counts(self.reference_groups, index)
+        trained = None if self.reference_groups is None else aligned_counts(self.reference_groups, index)
         self._result = group_metrics(
             predicted, labels, groups % index.num_attributes, trained, index.label_names, index.attribute_names
         )
@@ -257,20 +212,6 @@ class GroupEvaluationMixin:
         if sum("group_accuracy/" in key for key in logs) > MAX_LOGGED_GROUPS:
             dropped.append("group_accuracy/")
         return {key: value for key, value in logs.items() if not any(part in key for part in dropped)}
-
-
-def _aligned_counts(trained: GroupIndex, index: GroupIndex) -> np.ndarray | None:
-    """Training counts in the shape of an evaluation set's groups, whose names continue those of training; None where
-    the attribute is unknown in training."""
-    if len(trained.attribute_values) != len(index.attribute_values):
-        return None
-    if len(trained.attribute_values) <= 1:
-        columns = np.arange(trained.num_attributes)
-    else:  # a new value in one of several columns renumbers their product
-        columns = np.array([index.attribute_names.index(name) for name in trained.attribute_names])
-    counts = np.zeros(index.counts.shape, dtype=np.int64)
-    counts[np.ix_(np.arange(trained.num_classes), columns)] = trained.counts
-    return counts
 
 
 def _plain(labels: Any) -> Any:

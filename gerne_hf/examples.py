@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 from transformers.utils import logging
 
-from .columns import column_names
+from .column_names import column_names
 from .files import write_json
 from .groups import LABEL_COLUMNS
 from .reports import worst_groups

@@ -134,6 +134,8 @@ class GroupCollator:
 
     def _check(self, batch: dict[str, Any], expected: np.ndarray) -> None:
         labels = batch.get("labels")
+        if isinstance(labels, torch.Tensor):
+            labels = labels.detach().cpu()  # a collator may put its batches on the device
         if isinstance(labels, torch.Tensor) and labels.ndim == 1 and np.array_equal(labels.numpy(), expected):
             return
         name = getattr(self.collator, "__name__", type(self.collator).__name__)

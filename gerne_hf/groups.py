@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .columns import column_names, encode_column, smallest_unsigned
+from .column_names import column_names
+from .columns import encode_column, smallest_unsigned
 from .distributions import group_proportions
 from .parquet_columns import ParquetColumns
 from .shards import Shards

@@ -11,7 +11,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
 from .checkpoints import checkpoint_to_resume, group_fingerprint
-from .columns import column_names
+from .column_names import column_names
 from .config import GerneConfig
 from .files import write_json
 from .groups import GroupIndex
@@ -113,7 +113,12 @@ def restore(trainer: Any) -> None:
     """Give a new trainer the model, the state and the figures that a finished run left in its `output_dir`."""
     folder = trainer.args.output_dir
     trainer._training_groups()
-    trainer._load_from_checkpoint(folder)
+    # Under FSDP the parent looks for a checkpoint. This is a saved model, and that of a new trainer is whole still.
+    under_fsdp, trainer.is_fsdp_enabled = trainer.is_fsdp_enabled, False
+    try:
+        trainer._load_from_checkpoint(folder)
+    finally:
+        trainer.is_fsdp_enabled = under_fsdp
     trainer.state = TrainerState.load_from_json(os.path.join(folder, TRAINER_STATE_NAME))
     report = _read_json(os.path.join(folder, GROUP_METRICS_FILE)) or {}
     trainer.group_results.update(report.get("evaluations", {}))

@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from transformers.trainer_utils import unwrap_peft_model
 
 from .card_text import (
     as_markdown,
-    attributes_text,
     comparison_part,
-    data_text,
+    has_attributes,
     intended_use,
     known_limits,
     loading_code,
-    method_table,
-    selection_text,
     summary,
     table_title,
     training_picture,
     worst_group,
 )
+from .card_training import attributes_text, data_text, method_table, selection_text
 from .data.loading import hub_origin
-from .reports import format_group_table, format_recovery, group_report
+from .reports import format_group_table, format_recovery, group_report, named_evaluations
 from .reproduction import reproduction_command, settings_table, versions_text
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ _CARD_METRICS = {
     "group_balanced_accuracy": "Group-balanced accuracy",
     "accuracy": "Accuracy",
 }
+_CLASS_METRICS = {
+    "worst_class_accuracy": "Worst-class accuracy",
+    "class_balanced_accuracy": "Class-balanced accuracy",
+    "accuracy": "Accuracy",
+}
+"""Without attributes: the groups are the classes then, and their worst must not be taken for a worst group."""
 _TASKS = {"ForSequenceClassification": "text-classification", "ForImageClassification": "image-classification"}
 
 
@@ -53,17 +59,17 @@ def build_card(trainer: "GerneTrainer", **given: Any) -> ModelCard:
     """
     report = group_report(trainer)
     order = {"test": 0, "train": 2}
-    evaluations = dict(sorted(report["evaluations"].items(), key=lambda item: (order.get(item[0], 1), item[0])))
+    evaluations = dict(sorted(named_evaluations(report).items(), key=lambda item: (order.get(item[0], 1), item[0])))
     given = _with_origin(trainer, given)
     name = given.get("model_name") or os.path.basename(os.path.abspath(trainer.args.output_dir))
     data = _card_data(trainer, name, evaluations, given)
     context = {
         "title": name,
         "summary": summary(trainer, data),
-        "worst": worst_group(evaluations),
-        "intended_use": intended_use(report),
+        "worst": worst_group(trainer, evaluations),
+        "intended_use": intended_use(trainer, report),
         "group_tables": [
-            {"title": table_title(k, report), "text": as_markdown(format_group_table(v))}
+            {"title": table_title(trainer, k, report), "text": as_markdown(format_group_table(v))}
             for k, v in evaluations.items()
         ],
         "picture": training_picture(trainer),
@@ -98,12 +104,13 @@ def template() -> str:
 def _card_data(trainer, name: str, evaluations: dict[str, Any], given: dict[str, Any]) -> ModelCardData:
     task = _task(trainer, given)
     data_set = _list(given.get("dataset")) or [os.path.basename(str(given.get("dataset_tags") or "")) or "custom"]
+    metrics = _CARD_METRICS if has_attributes(trainer) else _CLASS_METRICS
     results = [
         EvalResult(
             task_type=task or "other",
             dataset_type=_first(given.get("dataset_tags")) or data_set[0],
             dataset_name=data_set[0],
-            dataset_split={"eval": "validation"}.get(prefix, prefix),
+            dataset_split={"eval": "validation"}.get(prefix, prefix.removeprefix("eval_")),
             dataset_revision=given.get("dataset_revision"),
             metric_type=key,
             metric_name=title,
@@ -111,7 +118,7 @@ def _card_data(trainer, name: str, evaluations: dict[str, Any], given: dict[str,
         )
         for prefix, result in evaluations.items()
         if prefix != "train"  # figures of rows that the model has seen are no results
-        for key, title in _CARD_METRICS.items()
+        for key, title in metrics.items()
         if key in result
     ]
     origin = given.get("finetuned_from") or _origin(trainer)
@@ -120,11 +127,11 @@ def _card_data(trainer, name: str, evaluations: dict[str, Any], given: dict[str,
         eval_results=results or None,
         language=given.get("language"),
         license=given.get("license"),
-        library_name="transformers",
+        library_name="peft" if _is_adapter(trainer) else "transformers",
         pipeline_tag=task,
         base_model=origin,
         datasets=_list(given.get("dataset_tags")) or None,
-        metrics=[*_CARD_METRICS],
+        metrics=[*metrics],
         tags=sorted({*TAGS, *(_list(given.get("tags")))}),
     )
 
@@ -151,8 +158,19 @@ def _task(trainer, given: dict[str, Any]) -> str | None:
 
 
 def _origin(trainer) -> str | None:
-    origin = getattr(trainer.model.config, "_name_or_path", "") or ""
-    return origin if origin and not os.path.exists(origin) else None
+    origin = getattr(getattr(trainer.model, "config", None), "_name_or_path", "") or ""
+    if not origin or os.path.exists(origin):
+        return None
+    try:
+        validate_repo_id(origin)
+    except HFValidationError:  # a folder that is gone, or of another machine
+        return None
+    return origin
+
+
+def _is_adapter(trainer) -> bool:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return unwrap_peft_model(model) is not model
 
 
 def _list(value: Any) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .columns import column_names
+from .column_names import column_names
 from .groups import GroupIndex
 from .metrics import flatten_group_metrics, group_metrics
 from .trainer import GerneTrainer

@@ -5,7 +5,7 @@ from typing import Any
 
 from .comparison import comparison_rows
 from .metrics import SUMMARY_METRICS
-from .reports import worst_groups
+from .reports import named_evaluations, worst_groups
 from .search_space import PLANS_WITH_BETA
 
 MAX_GROUPS = 1000
@@ -15,7 +15,7 @@ MAX_TRIALS = 50
 
 NO_BREAK = "\u00a0"
 
-_SPLITS = {"test": "Test set", "eval": "Validation set", "train": "Training set"}
+_SPLITS = {"test": "Test set", "eval": "Validation set", "train": "Training set", "other": "Rows given to evaluate()"}
 _SUMMARY_NAMES = {
     "worst_group_accuracy": "worst group",
     "group_balanced_accuracy": "group-balanced",
@@ -54,7 +54,7 @@ def headline(report: dict[str, Any]) -> dict[str, Any] | None:
 
 def _evaluations(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Evaluations with their prefixes, the test set first."""
-    return sorted(report["evaluations"].items(), key=lambda item: (item[0] != "test", item[0]))
+    return sorted(named_evaluations(report).items(), key=lambda item: (item[0] != "test", item[0]))
 
 
 def _split(prefix: str) -> str:

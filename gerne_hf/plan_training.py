@@ -2,15 +2,28 @@
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
+from transformers import TrainerCallback
+from transformers.trainer_utils import unwrap_peft_model
 
 from .checks import check_beta, check_one_backward
 from .grouped_data import GROUP_KEY
-from .losses import LossMeter, PlanLoss, check_own_loss, slice_rows
+from .losses import LossMeter, PlanLoss, check_own_loss, slice_rows, split_loss
 from .plans import BatchPlan
 from .schedules import scheduled_beta
+
+_CHECKED_BATCHES = 3
+"""Batches that must show that a model's own loss is the cross-entropy of its logits."""
+_LABELS_CHANGE_NO_LOGITS = ("transformers.", "gerne_hf.")
+"""Libraries whose models need labels for their loss alone. Those of others may return something else without them."""
+_PLAN_IGNORED = (
+    "{0}.compute_loss does not call GerneTrainer.compute_loss, which weights the batch's rows by the plan. Pass the "
+    "loss as compute_loss_func=f(outputs, labels, num_items_in_batch), the mean of the rows it is given, and have no "
+    "{0}.compute_loss; or have that call super().compute_loss(...)"
+)
 
 
 class PlanTrainingMixin:
@@ -25,7 +38,8 @@ class PlanTrainingMixin:
         self._plan_loss = PlanLoss(plan, self.args.label_smoothing_factor, self._loss_func)
         self._meter = LossMeter(self._plan_loss)
         self._batch_norms: list[_BatchNorm] | None = None
-        self._loss_checked = self.args.label_smoothing_factor > 0 or self._loss_func is not None
+        self._spares_labels: bool | None = None
+        self._to_check = 0 if self._withholds_labels() else _CHECKED_BATCHES
         check_one_backward(self.is_deepspeed_enabled and self._separate(self.model))
         return plan
 
@@ -33,7 +47,7 @@ class PlanTrainingMixin:
         """One forward and backward over the whole batch, or one for each segment (`forward_mode`)."""
         self._beta_shift = self._scheduled_shift()
         if not self._separate(model):
-            return super().training_step(model, inputs, None)
+            return self._planned_step(model, inputs)
         self._plan_loss.check_rows(len(inputs["labels"]))
         losses, means = [], []
         last = len(self._batch_plan.segments) - 1
@@ -43,13 +57,27 @@ class PlanTrainingMixin:
                 self._segment = i, means
                 # Gradients are synchronized with the last segment only.
                 with self.accelerator.no_sync(model) if i < last else contextlib.nullcontext():
-                    losses.append(super().training_step(model, segment, None))
+                    losses.append(self._planned_step(model, segment))
         finally:
             self._segment = None
         means = torch.stack(means)
         self._meter.add(means, self._plan_loss.total(means, self._beta_shift))
         return sum(losses)
 
+    def _planned_step(self, model, inputs):
+        """The parent's training step; refuses a `compute_loss` of a subclass by which the plan would be ignored."""
+        self._planned = False
+        try:
+            loss = super().training_step(model, inputs, None)
+        except TypeError as error:  # of a model that was given the group ids
+            if not self._planned:
+                error.add_note(_PLAN_IGNORED.format(type(self).__name__))
+            raise
+        if not self._planned:
+            raise ValueError(_PLAN_IGNORED.format(type(self).__name__))
+        return loss
+
+    _planned = False
     _segment: tuple[int, list] | None = None
     _beta_shift = 0.0
     _warned_of_beta = False
@@ -95,7 +123,11 @@ class PlanTrainingMixin:
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """In training the plan's loss, else the parent's."""
         if GROUP_KEY not in inputs:
-            return self._plain_loss(model, inputs, return_outputs, num_items_in_batch)
+            loss, outputs = self._plain_loss(model, inputs, num_items_in_batch)
+            # Also where the parent would take them for something else, or leave them out.
+            self._scored = outputs if isinstance(outputs, dict) or self._withholds_labels() else outputs[1:]
+            return (loss, outputs) if return_outputs else loss
+        self._planned = True
         inputs = dict(inputs)
         groups = inputs.pop(GROUP_KEY)
         if self._segment is not None:
@@ -107,19 +139,24 @@ class PlanTrainingMixin:
             self._meter.add(losses, loss)
         return (loss, outputs) if return_outputs else loss
 
-    def _plain_loss(self, model, inputs, return_outputs, num_items_in_batch):
-        """The mean loss of an evaluation batch, as the parent computes it with the user's loss function."""
+    _scored: Any = None
+
+    def _withholds_labels(self) -> bool:
+        """Whether the loss is not the model's own, so that, as in the parent, the model gets no labels."""
+        return self._loss_func is not None or self.label_smoother is not None
+
+    def _plain_loss(self, model, inputs, num_items_in_batch):
+        """The mean loss of an evaluation batch, as the parent computes it with the user's function, and outputs."""
         if self._loss_func is None or "labels" not in inputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return super().compute_loss(model, inputs, True, num_items_in_batch)
         labels = inputs.pop("labels")
         outputs = model(**inputs)
-        loss = self._loss_func(outputs, labels, num_items_in_batch=len(labels))
-        return (loss, outputs) if return_outputs else loss
+        return self._loss_func(outputs, labels, num_items_in_batch=len(labels)), outputs
 
     def _segment_loss(self, model, inputs, groups):
         """One segment's part of the loss; the model's own loss where the user chose no other."""
         index, means = self._segment
-        if self._loss_func is None and self.label_smoother is None:
+        if not self._withholds_labels():
             mean, outputs = super().compute_loss(model, inputs, return_outputs=True)
         else:
             labels = inputs.pop("labels")
@@ -133,19 +170,18 @@ class PlanTrainingMixin:
 
     def _forward(self, model, inputs):
         """Outputs and labels. The plan weights rows, so it needs their losses and cannot use the model's mean: the
-        first batch makes sure that this mean is the cross-entropy that takes its place."""
+        first batches make sure that this mean is the cross-entropy that takes its place."""
         labels = inputs["labels"]
-        if self._loss_checked:
+        if self._spares_labels is None:
+            plain = self.accelerator.unwrap_model(model)
+            self._model_name = type(plain).__name__
+            self._spares_labels = type(unwrap_peft_model(plain)).__module__.startswith(_LABELS_CHANGE_NO_LOGITS)
+        if self._withholds_labels() or (self._spares_labels and not self._to_check):
             return model(**{key: value for key, value in inputs.items() if key != "labels"}), labels
-        outputs = model(**inputs)
-        own = outputs["loss"] if isinstance(outputs, dict) else outputs[0]
-        if isinstance(outputs, dict):
-            outputs = type(outputs)(**{key: value for key, value in outputs.items() if key != "loss"})
-        else:
-            outputs = outputs[1:]
-        name = type(self.accelerator.unwrap_model(model)).__name__
-        check_own_loss(own, outputs, labels, self.accelerator.mixed_precision != "no", name)
-        self._loss_checked = True
+        own, outputs = split_loss(model(**inputs), self._model_name)
+        if self._to_check:
+            mixed = self.accelerator.mixed_precision != "no"
+            self._to_check -= check_own_loss(own, outputs, labels, mixed, self._model_name)
         return outputs, labels
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -159,3 +195,14 @@ class PlanTrainingMixin:
         kept = self._loggable(logs)
         super().log(kept, start_time)
         logs.update(kept)
+
+
+class EpochOfSampler(TrainerCallback):
+    """Tells the sampler the epoch. After a resume in mid-epoch on several processes neither the Trainer nor accelerate
+    reaches it, and the epoch would replay the order of the first."""
+
+    def __init__(self, trainer: Any):
+        self._trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self._trainer._sampler.set_epoch(int(state.epoch or 0))

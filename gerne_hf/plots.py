@@ -13,6 +13,8 @@ from .reports import worst_groups  # noqa: E402
 # Okabe and Ito's palette, which people with colour-blindness can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
+_LONGEST_NAME = 32
+
 _LOSSES = {
     "loss_biased": "biased batch",
     "loss_less_biased": "less biased batch",
@@ -88,7 +90,7 @@ def plot_comparison(results: dict[str, dict[str, Any]], path: str) -> None:
     shown, hidden = worst_groups(main["groups"])
     groups = [(g["label"], g["attribute"]) for g in (main["groups"][i] for i in shown) if g["count"]]
     bars = len(groups) * len(results)
-    names = [f"{label}\n{attribute}" for label, attribute in groups]
+    names = [f"{_short(label)}\n{_short(attribute)}" for label, attribute in groups]
     needed = 1.0 + max(0.45 * bars, len(groups) * _label_width(names))
     figure, axis = plt.subplots(figsize=(min(13.0, max(6.0, needed)), 4.4), layout="constrained")
     width = 0.8 / len(results)
@@ -105,10 +107,11 @@ def plot_comparison(results: dict[str, dict[str, Any]], path: str) -> None:
         style = {"color": _colour(i), "ecolor": "0.25", "error_kw": lines, "label": method}
         axis.bar(places, heights, width * 0.92, yerr=errors, **style)
     if len(groups) * _label_width(names) <= 12.0:
-        axis.set_xticks(range(len(groups)), names, fontsize=8)
+        axis.set_xticks(range(len(groups)), names, fontsize=8, parse_math=False)
     else:
         names = [name.replace("\n", ", ") for name in names]
-        axis.set_xticks(range(len(groups)), names, fontsize=8, rotation=60, ha="right", rotation_mode="anchor")
+        turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+        axis.set_xticks(range(len(groups)), names, fontsize=8, parse_math=False, **turned)
     title = "Accuracy of each group, with 95 % intervals"
     title += f" (the {len(groups)} groups of {len(main['groups'])} that are worst for {last})" if hidden else ""
     axis.set(ylabel="accuracy, %", ylim=(0, 101), title=title, xlim=(-0.6, len(groups) - 0.4))
@@ -118,6 +121,12 @@ def plot_comparison(results: dict[str, dict[str, Any]], path: str) -> None:
 
 def _colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the picture; cut in the middle, as names that are alike often begin alike."""
+    name = " ".join(str(name).split())
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 12]}…{name[-11:]}"
 
 
 def _label_width(names: list[str]) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .columns import add_column
+from .added_column import add_column
 from .files import write_json
 from .groups import GroupIndex
 from .pseudo_hub import RECORD_FILE, SCORES_FILE, PseudoAttributesHubMixin

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers.utils import logging
 
-from .columns import column_names
+from .column_names import column_names
 from .files import format_table, write_json
 from .metrics import SUMMARY_METRICS
 from .settings import chosen_settings
@@ -23,6 +23,14 @@ TRAINING_PICTURE_FILE = "training.png"
 RECOVERY_PICTURE_FILE = "pseudo_attributes.png"
 RECOVERY_THRESHOLDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MAX_TABLE_GROUPS = 24
+
+
+def named_evaluations(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The evaluations of a report by prefix; one of other rows than `eval_dataset` is "other", whatever its prefix."""
+    return {
+        prefix if result.get("of_eval_dataset", True) else "other": result
+        for prefix, result in report["evaluations"].items()
+    }
 
 
 def format_group_table(result: dict[str, Any]) -> str:
@@ -154,10 +162,15 @@ def evaluate_training_rows(trainer: "GerneTrainer") -> None:
         trainer.predict(rows, metric_key_prefix="train")  # evaluate() would log train_runtime, training's own figure
 
 
-def report_training(trainer: "GerneTrainer") -> None:
-    """At the end of training: the group table of each evaluation set, `group_metrics.json`, and the picture."""
+def report_training(trainer: "GerneTrainer", ignore_keys: list[str] | None = None) -> None:
+    """At the end of training: the group table of each evaluation set, `group_metrics.json`, and the picture.
+
+    Args:
+        trainer ([`GerneTrainer`]): has been trained.
+        ignore_keys (`list[str]`, *optional*): outputs of the model that an evaluation leaves out.
+    """
     if trainer.eval_dataset is not None:
-        _evaluate_if_stale(trainer)
+        _evaluate_if_stale(trainer, ignore_keys)
     if not trainer.is_world_process_zero():
         return
     if trainer.args.load_best_model_at_end and trainer.state.best_metric is not None:
@@ -187,16 +200,25 @@ def report_training(trainer: "GerneTrainer") -> None:
             plot_pseudo_attributes(recovery, os.path.join(trainer.args.output_dir, RECOVERY_PICTURE_FILE))
 
 
-def _evaluate_if_stale(trainer: "GerneTrainer") -> None:
+def evaluation_prefixes(trainer: "GerneTrainer") -> list[str]:
+    """Under which prefixes `trainer.evaluate()` leaves its results: one for each set."""
+    named = trainer.eval_dataset
+    return [f"eval_{name}" for name in named] if isinstance(named, dict) else ["eval"]
+
+
+def _evaluate_if_stale(trainer: "GerneTrainer", ignore_keys: list[str] | None) -> None:
     """Evaluate unless the last result belongs to the model at hand: the last one, or the best if that was loaded."""
     step = trainer.state.global_step
     if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
         step = trainer.state.best_global_step
-    named = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {"": None}
-    prefixes = [f"eval_{name}".rstrip("_") for name in named]
-    results = trainer.group_results
-    if any(prefix not in results or results[prefix]["step"] != step for prefix in prefixes):
-        trainer.evaluate()
-        for prefix in prefixes:
-            if prefix in results:
-                results[prefix]["step"] = step
+    prefixes, results = evaluation_prefixes(trainer), trainer.group_results
+    if all(prefix in results and results[prefix]["step"] == step for prefix in prefixes):
+        return
+    trainer.is_in_train = True  # else bf16_full_eval and fp16_full_eval would cast the model for good
+    try:
+        trainer.evaluate(ignore_keys=ignore_keys)
+    finally:
+        trainer.is_in_train = False
+    for prefix in prefixes:
+        if prefix in results:
+            results[prefix]["step"] = step

@@ -71,7 +71,8 @@ class CheckpointMixin:
                 f"the checkpoint {folder} is not whole: {error}. It was cut off while it was written, or written by "
                 f"another trainer. {way_out}, or start anew"
             ) from None
-        if not os.path.isfile(os.path.join(folder, "scheduler.pt")) and not self.is_deepspeed_enabled:
+        with_optimizer = "latest" if self.is_deepspeed_enabled else "scheduler.pt"  # a file beside its state
+        if not os.path.isfile(os.path.join(folder, with_optimizer)):
             raise ValueError(
                 f"the checkpoint {folder} holds the model only (save_only_model=True): without the optimizer's state "
                 "a run cannot go on as if nothing had happened. Load the model from it, and start anew"
@@ -136,6 +137,34 @@ class CheckpointMixin:
         """The parent's; the weights are found under the names they were saved with."""
         with read_back(self.model, resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        """The parent's. Accelerate reads shards of an optimizer's state into the state that the optimizer has: under
+        FSDP 1 a new one has none, and nothing would be read, without a word."""
+        plugin = self._plugin_with_shards()
+        if checkpoint is not None and plugin is not None and plugin.fsdp_version == 1:
+            from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
+            get_optimizer_state_dict(self.model, self.optimizer.optimizer)  # it gives a new one its first state
+        super()._load_optimizer_and_scheduler(checkpoint)
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        """The parent's. Of a model whose state is saved in shards it would write nothing, without a word: it is
+        written whole, but in checkpoints, which have the shards."""
+        plugin, in_checkpoint = self._plugin_with_shards(), _internal_call and output_dir is not None
+        if plugin is None or in_checkpoint:
+            return super().save_model(output_dir, _internal_call)
+        in_shards, whole = plugin.state_dict_type, type(plugin.state_dict_type).FULL_STATE_DICT
+        plugin.state_dict_type = whole
+        try:
+            super().save_model(output_dir, _internal_call)
+        finally:
+            plugin.state_dict_type = in_shards
+
+    def _plugin_with_shards(self) -> Any:
+        """The settings of FSDP, if each process saves its part of the state; else None."""
+        plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
+        return plugin if plugin and plugin.state_dict_type.name == "SHARDED_STATE_DICT" else None
 
     def _load_best_model(self):
         """The parent's; the weights are found under the names they were saved with."""

@@ -8,7 +8,7 @@ def scheduled_beta(schedule: str, beta: float, progress: float, ramp: float = 0.
     """The extrapolation factor at one point of the training.
 
     Args:
-        schedule (`str`): "constant", or "linear": from -1, which is class-balanced ERM, up to `beta` over the first
+        schedule (`str`): "constant", or "linear": from -1, which is class-balanced ERM, to `beta` over the first
             `ramp` of the training.
         beta (`float`): the factor at the end of the ramp.
         progress (`float`): share of the training that is done, in [0, 1].
@@ -23,5 +23,8 @@ def scheduled_beta(schedule: str, beta: float, progress: float, ramp: float = 0.
     if schedule == "constant":
         return beta
     if schedule == "linear":
-        return beta if progress >= ramp else min(-1.0 + (beta + 1.0) * progress / ramp, beta)
+        if progress >= ramp:
+            return beta
+        value = -1.0 + (beta + 1.0) * progress / ramp
+        return value if beta < -1.0 else min(value, beta)  # which rounding may take it beyond
     raise ValueError(f"unknown beta_schedule {schedule!r}; the schedules are {', '.join(BETA_SCHEDULES)}")

@@ -5,25 +5,24 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, set_seed
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from .checks import check_beta, check_head, check_one_device, warn_of_added_batches
-from .columns import column_names
+from .checks import check_beta, check_classes, check_head, check_one_device, warn_of_added_batches
+from .column_names import column_names
 from .config import GerneConfig
-from .distributions import beta_bounds, biased_distribution, less_biased_distribution, uniform_target
+from .distributions import beta_bounds, uniform_target
 from .evaluation import GroupEvaluationMixin
 from .failures import tells_the_others
+from .group_loaders import GroupLoadersMixin
 from .groups import GroupIndex
 from .model_card import build_card
-from .plan_training import PlanTrainingMixin
-from .plans import BatchPlan, biased_rows, check_rows
+from .plan_training import EpochOfSampler, PlanTrainingMixin
+from .plans import BatchPlan
 from .pseudo_attributes import PseudoAttributes, provisional_index
 from .publishing import PublishingMixin
-from .reports import report_training
+from .reports import evaluation_prefixes, report_training
 from .resuming import CheckpointMixin, SaveAfterEvaluation
 from .sampling import GroupSampler
 from .search_space import PLANS_WITH_BETA
@@ -34,7 +33,15 @@ from .tuning import TuningMixin
 logger = logging.get_logger(__name__)
 
 
-class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, TuningMixin, CheckpointMixin, Trainer):
+class GerneTrainer(
+    PublishingMixin,
+    PlanTrainingMixin,
+    GroupEvaluationMixin,
+    GroupLoadersMixin,
+    TuningMixin,
+    CheckpointMixin,
+    Trainer,
+):
     """A drop-in for [`~transformers.Trainer`] that debiases a classifier by gradient extrapolation.
 
     Each step computes the gradient of `L_ext = L_lb + beta (L_lb - L_b)` (Eq. 5, 7) over a batch laid out by
@@ -84,10 +91,9 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
         self.groups = self.reference_groups = None
         self.pseudo: PseudoAttributes | None = None
         self._batch_plan: BatchPlan | None = None
+        self._optimizer_given = optimizers[0] is not None
         self._settle_selection(eval_dataset)
-        if train_dataset is not None:
-            self.reference_groups, self.groups = self._index_training_set(train_dataset)
-        self._index_evaluation_sets(eval_dataset)
+        self._index_sets(train_dataset, eval_dataset)
         super().__init__(
             model=model,
             args=args,
@@ -107,15 +113,34 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
         self._loss_func = compute_loss_func
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
-        check_one_device(self.args.n_gpu, train_dataset is not None)
-        check_head(self.model, self.groups)
-        if self.groups is not None:
-            self._build_plan()  # reports a bad beta or batch size now
+        self._check_model()
         self._setup_group_evaluation()
-        self.add_callback(_EpochOfSampler(self))
+        self.add_callback(EpochOfSampler(self))
         self.add_callback(SaveAfterEvaluation())
 
     # ---- data -----------------------------------------------------------------------------------------------------
+
+    def _index_sets(self, train_dataset: Any, eval_dataset: Any) -> None:
+        self._indexed = train_dataset
+        if train_dataset is not None:
+            self.reference_groups, self.groups = self._index_training_set(train_dataset)
+        self._index_evaluation_sets(eval_dataset)
+
+    def _check_model(self) -> None:
+        check_one_device(self.args.n_gpu, self.train_dataset is not None)
+        check_head(self.model, self.groups)
+        for index in (self.groups, *(index for _, index in self._known_sets)):
+            if index is not None:
+                check_classes(self.model, index)
+        if self.groups is not None:
+            self._build_plan()  # reports a bad beta or batch size now
+
+    def _index_anew_if_replaced(self) -> None:
+        """Users may put another training set in place of the one that the groups were made of."""
+        if self.train_dataset is not None and self.train_dataset is not self._indexed:
+            self.pseudo = None
+            self._index_sets(self.train_dataset, self.eval_dataset)
+            self._check_model()
 
     def _index_training_set(self, dataset: Any) -> tuple[GroupIndex, GroupIndex]:
         """The training rows by evaluated attribute, for reports, and by the groups that are trained on."""
@@ -209,30 +234,6 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
         cls = TicketSampler if isinstance(self.train_dataset, GroupStream) else GroupSampler
         return cls(self.groups, plan, rows, seed, batch_multiple=args.world_size)
 
-    def get_biased_dataloader(self) -> DataLoader:
-        """The stream of biased batches, `p_b(a|y) = alpha_ya`, as a loader, its part of a training batch at a time."""
-        self._training_groups()
-        return self._stream("biased", self._biased_rows(), biased_distribution(self.groups.alpha))
-
-    def get_less_biased_dataloader(self) -> DataLoader:
-        """The stream of less biased batches (Eq. 4) as a loader, its part of a training batch at a time."""
-        self._training_groups()
-        distribution = less_biased_distribution(self.groups.alpha, self.args.c, uniform_target(self.groups.counts))
-        return self._stream("less_biased", self._train_batch_size - self._biased_rows(), distribution)
-
-    def _biased_rows(self) -> int:
-        check_rows("independent", self._train_batch_size, 2)
-        return biased_rows(self._train_batch_size, self.args.biased_share)
-
-    def _stream(self, name: str, rows: int, distribution: np.ndarray) -> DataLoader:
-        classes = self._class_probabilities()
-        weights = 1.0 / self.groups.num_classes if classes is None else classes[:, None]
-        plan = BatchPlan.single(name, rows, weights * distribution)
-        dataset, sampler = self.train_dataset, self._sampler_of(plan, self.args.seed)
-        if isinstance(dataset, GroupStream):
-            dataset = dataset.reader(self.args.process_index, self.args.world_size)
-        return Trainer._get_dataloader(self, dataset, name, rows, lambda dataset: sampler, True)
-
     @tells_the_others
     def train(self, *args, **kwargs):
         """The parent's; at the end the group table is printed and `group_metrics.json` and a picture are written."""
@@ -240,11 +241,14 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
             # evaluate() marks a model as prepared without wrapping it, so accelerate would leave it out of DDP here:
             # the processes would train models that drift apart, silently.
             vars(self.model).pop("_is_accelerate_prepared", None)
+        given = inspect.signature(Trainer.train).bind(self, *args, **kwargs).arguments
+        self._index_anew_if_replaced()
         self._training_groups()
+        for prefix in evaluation_prefixes(self):  # of another model, even if it had as many steps
+            self.group_results.pop(prefix, None)
         output = super().train(*args, **kwargs)
-        trial = inspect.signature(Trainer.train).bind(self, *args, **kwargs).arguments.get("trial")
-        if trial is None:
-            report_training(self)
+        if given.get("trial") is None:
+            report_training(self, given.get("ignore_keys_for_eval"))
             self.check_pushes()  # last, when everything local is saved
         return output
 
@@ -293,14 +297,3 @@ class GerneTrainer(PublishingMixin, PlanTrainingMixin, GroupEvaluationMixin, Tun
             other_settings=other_settings,
         )
         card.save(os.path.join(self.args.output_dir, "README.md"))
-
-
-class _EpochOfSampler(TrainerCallback):
-    """Tells the sampler the epoch. After a resume in mid-epoch on several processes neither the Trainer nor accelerate
-    reaches it, and the epoch would replay the order of the first."""
-
-    def __init__(self, trainer: GerneTrainer):
-        self._trainer = trainer
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self._trainer._sampler.set_epoch(int(state.epoch or 0))

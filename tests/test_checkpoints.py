@@ -117,8 +117,11 @@ def test_without_a_whole_one_there_is_nothing_to_resume(tmp_path):
 
 def test_a_model_alone_is_no_checkpoint_to_resume_from(tmp_path):
     trainer(tmp_path, **SETTINGS, save_only_model=True).train()
-    with pytest.raises(ValueError, match="holds the model only .save_only_model=True"):
-        again(tmp_path).train(resume_from_checkpoint=True)
+    subject = again(tmp_path)
+    for under_deepspeed in (False, True):  # it has files of its own
+        subject.is_deepspeed_enabled = under_deepspeed
+        with pytest.raises(ValueError, match="holds the model only .save_only_model=True"):
+            subject.train(resume_from_checkpoint=True)
 
 
 def test_the_seal_is_broken_before_a_checkpoint_is_written_over(folder, monkeypatch):

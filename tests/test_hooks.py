@@ -24,6 +24,7 @@ OVERRIDDEN = {
     "log": ["self", "logs", "start_time"],
     "train": ["self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
     "_get_train_sampler": ["self", "train_dataset"],
+    "get_eval_dataloader": ["self", "eval_dataset"],
     "save_model": ["self", "output_dir", "_internal_call"],
     "init_hf_repo": ["self", "token", "private"],
     "push_to_hub": ["self", "commit_message", "blocking", "token", "revision", "private", "kwargs"],
@@ -40,6 +41,7 @@ OVERRIDDEN = {
     "_save_checkpoint": ["self", "model", "trial"],
     "_save_rng_state": ["self", "output_dir"],
     "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
+    "_load_optimizer_and_scheduler": ["self", "checkpoint"],
     "_load_best_model": ["self"],
     "_run_epoch": [
         *("self", "model", "epoch", "train_dataloader", "steps_in_epoch", "num_update_steps_per_epoch", "trial"),
@@ -53,7 +55,6 @@ RELIED_ON = {
     "evaluate": ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"],
     "predict": ["self", "test_dataset", "ignore_keys", "metric_key_prefix"],
     "get_train_dataloader": ["self"],
-    "get_eval_dataloader": ["self", "eval_dataset"],
     "get_test_dataloader": ["self", "test_dataset"],
     "_get_eval_sampler": ["self", "eval_dataset"],
     "_remove_unused_columns": ["self", "dataset", "description"],

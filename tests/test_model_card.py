@@ -115,11 +115,12 @@ def test_a_worst_group_of_few_rows_is_said_to_be_one(tmp_path, rows):
 def test_a_search_is_told(tmp_path):
     subject = trained(tmp_path)
     (tmp_path / "search").mkdir()
-    search = {"best": {"params": {"c": 0.5, "beta": 1.25}}, "trials": [{}] * 7}
-    (tmp_path / "search" / "search.json").write_text(json.dumps(search))
-    assert (
-        "c, beta were chosen by 7 trials, compared on the validation set's worst-group acc" in build_card(subject).text
-    )
+    told = "c, beta were chosen by 7 trials, compared on the validation set's worst-group accuracy."
+    for c in (0.75, 0.25):  # what this run was trained with; what an earlier search in this folder has found
+        search = {"best": {"params": {"c": c, "beta": 0.5}}, "trials": [{}] * 7}
+        (tmp_path / "search" / "search.json").write_text(json.dumps(search))
+        assert (told in build_card(subject).text) == (c == subject.args.c)
+    assert "settings were given, not searched for in this run" in build_card(subject).text
 
 
 def test_groups_without_rows_and_with_few_to_learn_from_are_named(tmp_path):
@@ -165,7 +166,8 @@ def test_unknown_attributes_are_said_to_be_unknown(tmp_path):
 def test_no_attributes_at_all(tmp_path):
     subject = trained(tmp_path, pseudo_attributes=True, threshold=0.2, attribute_column=None, test=False)
     text = build_card(subject).text
-    assert "No attribute labels were used." in text and "| threshold t |" not in text
+    assert "Training used no attribute labels: of each class" in text and "| threshold t |" not in text
+    assert "Nor does the evaluation: the groups of the tables are the classes." in text
 
 
 def test_a_baseline_is_called_by_its_name(tmp_path):

@@ -90,16 +90,18 @@ def _halves(groups: GroupIndex, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 def collect_features(trainer: GerneTrainer, dataset: Any) -> np.ndarray:
     """`(N, D)`, float32: the inputs of the model's last layer for each row, in order, over all processes."""
+    if trainer.args.prediction_loss_only:
+        raise ValueError("prediction_loss_only=True leaves no outputs to collect; DFR needs it to be False")
     layer = classification_head(trainer.accelerator.unwrap_model(trainer.model))
     seen: list[torch.Tensor] = []
     handle = layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().float()))
-    preprocess, metrics = trainer.preprocess_logits_for_metrics, trainer._user_compute_metrics
-    trainer.preprocess_logits_for_metrics, trainer._user_compute_metrics = lambda *_: seen.pop(), None
+    preprocess, metrics = trainer.preprocess_logits_for_metrics, trainer.compute_metrics
+    trainer.preprocess_logits_for_metrics, trainer.compute_metrics = lambda *_: seen.pop(), None
     try:
         features = trainer.predict(dataset, metric_key_prefix="features").predictions
     finally:
         handle.remove()
-        trainer.preprocess_logits_for_metrics, trainer._user_compute_metrics = preprocess, metrics
+        trainer.preprocess_logits_for_metrics, trainer.compute_metrics = preprocess, metrics
         trainer.group_results.pop("features", None)
     features = np.concatenate(features) if isinstance(features, list) else features
     if features.ndim != 2:

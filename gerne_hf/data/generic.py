@@ -1,7 +1,8 @@
 """Any data set as three splits with named classes: loading, the splits that are missing, labels and attributes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import datasets
@@ -9,10 +10,12 @@ import numpy as np
 from accelerate import PartialState
 from transformers.utils import logging
 
+from ..added_column import add_column
 from ..cli import RecipeArguments
-from ..columns import add_column, encode_column
+from ..columns import encode_column
 from ..config import GerneConfig
-from .loading import load_splits, require_columns
+from ..repositories import explained
+from .loading import load_splits, readable, require_columns
 
 logger = logging.get_logger(__name__)
 
@@ -25,6 +28,7 @@ _ALIASES = {
 _BUILDERS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 _HELD_OUT = {"validation": 0.1, "test": 0.2}
 """Shares of the training rows that become a split where the data set has none."""
+_COLUMNS = "Name others with --text_column, --text_pair_column, --image_column, --label_column, --attribute_column"
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -71,17 +75,19 @@ def load_any(name: str, config: str | None = None) -> datasets.DatasetDict:
         config (`str`, *optional*): the configuration on the Hub.
 
     Raises:
-        ValueError: for a file of another type.
+        ValueError: for a file of another type, and for files that are damaged or have no rows.
     """
+    extension = os.path.splitext(name)[1].lower()
     if os.path.isfile(name):
-        extension = os.path.splitext(name)[1].lower()
         if extension not in _BUILDERS:
             raise ValueError(f"{name} is no data file that can be read; {', '.join(_BUILDERS)} can")
         more = {"sep": "\t"} if extension == ".tsv" else {}
-        return datasets.load_dataset(_BUILDERS[extension], data_files={"train": name}, **more)
+        with readable(name):
+            return datasets.load_dataset(_BUILDERS[extension], data_files={"train": name}, **more)
     if os.path.isfile(os.path.join(name, "state.json")):  # a single Dataset of save_to_disk
         return datasets.DatasetDict(train=datasets.load_from_disk(name))
-    return load_splits(name, config)
+    with explained(f"There is no file {name}.") if extension in _BUILDERS else nullcontext():
+        return load_splits(name, config)
 
 
 def choose_splits(splits: datasets.DatasetDict, name: str, **chosen: str | None) -> datasets.DatasetDict:
@@ -112,7 +118,7 @@ def choose_splits(splits: datasets.DatasetDict, name: str, **chosen: str | None)
 def with_classes(
     splits: datasets.DatasetDict, label_column: str, attribute_columns: Sequence[str] = (), name: str = "the data set"
 ) -> datasets.DatasetDict:
-    """Labels and attributes of any type as ClassLabel columns with the same names in every split.
+    """Labels and attributes of any type as ClassLabel columns, whose ids mean the same in every split.
 
     Args:
         splits (`datasets.DatasetDict`): train and others.
@@ -121,8 +127,8 @@ def with_classes(
         name (`str`): the data set's, for messages.
 
     Raises:
-        TypeError, ValueError: for columns without categories (floats, lists, nulls), and for labels that training
-            lacks.
+        TypeError, ValueError: for columns without categories (floats, lists, nulls), for labels that training lacks,
+            and for a single label.
     """
     known: dict[str, list[str]] = {}
     result = datasets.DatasetDict()
@@ -133,6 +139,11 @@ def with_classes(
                 continue  # unknown in training
             role = "label" if column == label_column else "attribute"
             codes[column], names = encode_column(split, column, role, known.get(column, ()))
+            if role == "label" and len(names) < 2:
+                raise ValueError(
+                    f"{name}: the label column {column!r} has the single value {''.join(names)!r}, and a classifier "
+                    "needs two or more. Name another --label_column"
+                )
             new = names[len(known.get(column, names)) :]
             if new and role == "label":
                 rows = int((codes[column] >= len(known[column])).sum())
@@ -152,6 +163,8 @@ def with_classes(
         result[key] = split
     for column in attribute_columns:  # splits encoded earlier learn the names that came later
         for key, split in result.items():
+            if key == "train":
+                continue  # where a name without rows would be a group without rows
             if column in split.column_names and split.features[column].names != known[column]:
                 values = np.asarray(split.with_format("numpy")[column][:])
                 result[key] = add_column(split.remove_columns(column), column, values, known[column])
@@ -192,7 +205,11 @@ def complete_splits(
     parts["train"] = train.select(np.sort(order[place >= edge]))
     empty = [key for key in SPLITS if not len(parts[key])]
     if empty:
-        raise ValueError(f"{len(train)} training rows are too few to cut {' and '.join(missing)} from them")
+        raise ValueError(
+            f"{len(train):,} training rows in {int(group.max(initial=-1)) + 1:,} groups are too few to cut "
+            f"{' and '.join(missing)} from them: the only row of a group stays in training. Name other columns, or "
+            "give the splits"
+        )
     counts = ", ".join(f"{len(parts[key]):,} for {key}" for key in SPLITS)
     PartialState().print(
         f"The data set has no {' and no '.join(missing)} split: taken out of the training rows with the fixed seed "
@@ -207,6 +224,7 @@ def prepare_splits(
     label_column: str,
     attribute_columns: Sequence[str] = (),
     config: str | None = None,
+    check: Callable[[datasets.Dataset, str], None] | None = None,
     **chosen: str | None,
 ) -> datasets.DatasetDict:
     """[`load_any`], then train, validation and test with the columns asked for, labels and attributes named.
@@ -217,18 +235,26 @@ def prepare_splits(
         label_column (`str`), attribute_columns (`Sequence[str]`): as [`with_classes`]. An attribute may be missing in
             training, but not in the splits that are evaluated.
         config (`str`, *optional*): the configuration on the Hub.
+        check (`Callable`, *optional*): called with each split as it was loaded, and its name for messages.
         chosen: as [`choose_splits`].
 
     Raises:
         TypeError, ValueError: for splits, columns or values that are missing or unusable; says what was found.
     """
     name = source if isinstance(source, str) else "the data set"
+    if label_column in attribute_columns:
+        raise ValueError(
+            f"the label column {label_column!r} cannot be an attribute too: each label would have a single attribute. "
+            "Name another --attribute_column"
+        )
     splits = choose_splits(load_any(source, config) if isinstance(source, str) else source, name, **chosen)
     cut = not {"validation", "test"} <= set(splits)
     for key, split in splits.items():
         attributes = list(attribute_columns) if key != "train" or cut else []
         needed = list(dict.fromkeys([*columns, label_column, *attributes]))
-        require_columns(split, needed, f"{name}, split {key!r},")
+        require_columns(split, needed, f"{name}, split {key!r},", _COLUMNS)
+        if check is not None:
+            check(split, f"{name}, split {key!r},")
         kept = {*needed, *attribute_columns}
         splits[key] = split.select_columns([column for column in split.column_names if column in kept])
     splits = with_classes(splits, label_column, attribute_columns, name)

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import datasets
@@ -14,6 +16,19 @@ _CACHED = re.compile(
     r"[/\\](?P<owner>[\w.-]+?)___(?P<name>[\w.-]+)[/\\][^/\\]+[/\\][\d.]+[/\\](?P<revision>[0-9a-f]{40})[/\\]"
 )
 """Where `datasets` keeps what it has loaded from the Hub: OWNER___NAME/CONFIGURATION/VERSION/COMMIT/."""
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Errors of `datasets` about what is in files say which files they are, and why."""
+    try:
+        yield
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise ValueError(f"{name} cannot be read: {error.__cause__ or error}") from error
+    except ValueError as error:
+        if "corresponds to no data" not in str(error):
+            raise
+        raise ValueError(f"{name} has no rows: {error}") from error
 
 
 def load_splits(name: str, config: str | None = None) -> datasets.DatasetDict:
@@ -31,17 +46,22 @@ def load_splits(name: str, config: str | None = None) -> datasets.DatasetDict:
             return datasets.DatasetDict.load_from_disk(name)
         except IndexError as error:  # all that datasets says about a split without rows
             raise ValueError(f"{name}: one of its splits has no rows; fill it, or leave it out") from error
-    with found_by("dataset_name", name):
+    with found_by("dataset_name", name), readable(name):
         return datasets.load_dataset(name, config)
 
 
-def require_columns(dataset: datasets.Dataset, needed: list[str], name: str) -> None:
+def require_columns(
+    dataset: datasets.Dataset,
+    needed: list[str],
+    name: str,
+    way_out: str = "Pass another --dataset_name, or rename its columns",
+) -> None:
     """Raise a `ValueError` that names the columns found and needed, unless all of `needed` are there."""
     missing = [column for column in needed if column not in dataset.column_names]
     if missing:
         raise ValueError(
             f"{name} lacks the columns {', '.join(missing)}: it has {', '.join(dataset.column_names)}, and "
-            f"{', '.join(needed)} are needed. Pass another --dataset_name, or rename its columns"
+            f"{', '.join(needed)} are needed. {way_out}"
         )
 
 

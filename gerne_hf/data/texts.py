@@ -37,13 +37,13 @@ def load_texts(
     Raises:
         TypeError, ValueError: as [`prepare_splits`], and for columns that hold no texts or lack some.
     """
-    name = source if isinstance(source, str) else "the data set"
     columns = [column for column in (text_column, text_pair_column) if column]
-    splits = prepare_splits(source, columns, label_column, attribute_columns, config, **chosen)
-    for key, split in splits.items():
+
+    def check(split: datasets.Dataset, name: str) -> None:
         for column in columns:
-            check_texts(split, column, f"{name}, split {key!r},")
-    return splits
+            check_texts(split, column, name)
+
+    return prepare_splits(source, columns, label_column, attribute_columns, config, check, **chosen)
 
 
 def check_texts(split: datasets.Dataset, column: str, name: str) -> None:
@@ -80,7 +80,14 @@ def tokenize(
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the model's.
         text_columns (`Sequence[str]`): one column, or the two of a pair.
         max_length (`int`, *optional*): tokens of a row; what the tokenizer says that the model takes if not given.
+
+    Raises:
+        ValueError: for a `max_length` that leaves no room for a text.
     """
+    pair = len(text_columns) > 1
+    least = tokenizer.num_special_tokens_to_add(pair) + 1
+    if max_length is not None and max_length < least:
+        raise ValueError(f"max_length, the tokens of a row, must be at least {least}; found {max_length}")
     limit = tokenizer.model_max_length if tokenizer.model_max_length < _UNLIMITED else None
     length = min((value for value in (max_length, limit) if value), default=None)
 

@@ -1,7 +1,8 @@
 """The group of each row of a stream, and the groups of a stream whose values are not known beforehand."""
 
 import dataclasses
-from collections.abc import Hashable, Iterable, Sequence
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import datasets
@@ -41,6 +42,38 @@ class StreamGroups(GroupIndex):
         raise TypeError("the rows of a stream have no numbers; `counts` says how many a group has")
 
 
+def read_tables(source: datasets.IterableDataset, rows: int) -> Iterator[pa.Table]:
+    """The rows of a stream, so many at a time.
+
+    `datasets` makes a table of each row of a generator or of `map`, and joins only those of equal types; with a None,
+    an empty list or a whole number among others they are not equal. From such a row on they are joined here.
+
+    Args:
+        source (`datasets.IterableDataset`): in the format "arrow". It is read anew up to such a row, once.
+        rows (`int`): of a table, at most.
+
+    Raises:
+        ValueError: for rows that make no table.
+    """
+    done = 0
+    try:
+        for table in source.iter(rows):
+            yield table
+            done += len(table)
+        return
+    except pa.ArrowException:
+        pass
+    try:
+        singles = iter(source.skip(done).iter(1))
+        while part := list(itertools.islice(singles, rows)):
+            yield pa.concat_tables(part, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ValueError(
+            f"rows of the stream make no table ({' '.join(str(error).split())}). Give all rows the same columns, and "
+            "the values of a column one type"
+        ) from error
+
+
 class GroupCoder:
     """Numbers the groups of a stream in the order in which they appear, and counts their rows.
 
@@ -50,7 +83,7 @@ class GroupCoder:
             As in [`GroupIndex.from_dataset`].
 
     Raises:
-        ValueError: for a column that the stream lacks.
+        ValueError: for a column that the stream lacks, and for one named twice.
     """
 
     def __init__(
@@ -64,6 +97,11 @@ class GroupCoder:
             (attribute_column,) if isinstance(attribute_column, str) else tuple(attribute_column or ())
         )
         self.columns = (self.label_column, *self.attribute_columns)
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(
+                f"the columns {', '.join(map(repr, self.columns))} (label first) make up the groups; each may be "
+                "named only once"
+            )
         for name, role in zip(self.columns, self._roles, strict=True):
             if name not in features:
                 raise ValueError(

@@ -99,7 +99,7 @@ class Manifest:
         try:
             with fs.open(f"{root.rstrip('/')}/{cls.NAME}", "r", encoding="utf-8") as file:
                 content = json.load(file)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
                 f"{path} holds no {cls.NAME}, so it is no partition, or its writing was interrupted. Write it with "
                 "partition_by_group"
@@ -112,6 +112,15 @@ class Manifest:
                 f"{path}/{cls.NAME} says format {found[0]!r}, version {found[1]!r}; this release of gerne_hf reads "
                 f"{FORMAT!r}, version {VERSION}. Write the partition anew with partition_by_group"
             )
+        try:
+            return cls._of_content(content)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}/{cls.NAME} is damaged ({type(error).__name__}: {error}); write the partition anew"
+            ) from error
+
+    @classmethod
+    def _of_content(cls, content: dict[str, Any]) -> "Manifest":
         counts = np.array(content["counts"], dtype=np.int64)
         names = GroupIndex(
             tuple(content["label_names"]),
@@ -119,12 +128,15 @@ class Manifest:
             tuple(map(tuple, content["attribute_values"])),
             *(counts,) * 3,
         )
+        shards = [[Shard(**shard) for shard in files] for files in content["shards"]]
+        if len(shards) != counts.size:
+            raise ValueError(f"files of {len(shards)} groups, and {counts.size} counts")
         return cls(
             StreamGroups.of(names, counts),
             content["label_column"],
             tuple(content["attribute_columns"]),
             datasets.Features.from_dict(content["features"]),
-            [[Shard(**shard) for shard in files] for files in content["shards"]],
+            shards,
             content["data"],
             content["fingerprint"],
         )

@@ -14,7 +14,7 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import get_worker_info
 from transformers.utils import logging
 
-from .coding import GroupCoder
+from .coding import GroupCoder, read_tables
 from .stream import GroupStream, Ticket
 
 logger = logging.get_logger(__name__)
@@ -86,6 +86,10 @@ class ReservoirStream(GroupStream):
         self.features = dataset.features or datasets.Features.from_arrow_schema(first.schema)
         self._coder = GroupCoder(self.features, label_column, attribute_column)
         if counts is not None:
+            if not isinstance(counts, Mapping) or not counts or min(map(int, counts.values())) < 1:
+                raise ValueError(
+                    f"counts must give the rows, 1 or more, of each group by its values; found {counts!r}"
+                )
             self._coder.add(map(self._coder.as_stored, counts), map(int, counts.values()))
         else:
             for table in _first_rows(self._source, prefix_rows):
@@ -187,7 +191,7 @@ class _Reservoirs:
         for epoch in itertools.count():
             self._part.set_epoch(epoch)
             empty = True
-            for table in self._part.iter(per_read):
+            for table in read_tables(self._part, per_read):
                 codes = coder.encode(table, grow=False)
                 self._say_unknown(table, codes, coder.columns)
                 chances = self._rng.random(len(table))
@@ -219,7 +223,7 @@ class _Reservoirs:
 
 def _first_rows(source: datasets.IterableDataset, rows: int) -> Iterator[pa.Table]:
     left = rows
-    for table in source.iter(min(rows, 1000)):
+    for table in read_tables(source, min(rows, 1000)):
         yield table.slice(0, left)
         left -= len(table)
         if left <= 0:

@@ -15,9 +15,10 @@ import numpy as np
 from datasets.arrow_writer import get_arrow_writer_batch_size_from_features
 from datasets.features.features import require_storage_embed
 from datasets.table import embed_table_storage, table_cast
+from fsspec.implementations.memory import MemoryFileSystem
 from transformers.utils import logging
 
-from .coding import GroupCoder, Key
+from .coding import GroupCoder, Key, read_tables
 from .manifest import DATA_PREFIX, Manifest, folder_of
 from .partitions import GroupPartitions
 from .shards import Limits, Shard, ShardWriter, split_by_code
@@ -62,7 +63,7 @@ def partition_by_group(
         path (`str`): the folder to write, local or anything that `fsspec` knows (`hf://`, `s3://`, ...).
         label_column (`str`, *optional*), attribute_column (`str` or `Sequence[str]`, *optional*):
             The columns that make up the groups, as in [`GroupIndex.from_dataset`].
-        split (`str`, defaults to `"train"`): which split to take where `dataset` is a path.
+        split (`str`, defaults to `"train"`): what the rows of files are called; all of the files are read.
         num_proc (`int`, defaults to `1`): processes that write, each its own part of the source's shards.
         overwrite (`bool`, defaults to `False`): whether to replace a partition at `path`.
         shard_rows, shard_bytes (`int`): a parquet file ends when it has this many rows, or bytes on disk.
@@ -74,12 +75,17 @@ def partition_by_group(
         [`GroupPartitions`]: the written data set.
 
     Raises:
-        FileExistsError: if `path` holds a partition already, or anything else.
+        FileExistsError: if `path` holds a partition already, or anything else, or is a file.
         OSError: if the disk is full, for example; says what became of the folder.
-        TypeError, ValueError: for columns that make no groups, and for a source without rows.
+        TypeError, ValueError: for columns that make no groups, for rows that differ in their columns or types, for a
+            source without rows, and for numbers below 1.
     """
     limits = Limits(shard_rows, shard_bytes, block_bytes, buffer_bytes)
+    if not isinstance(num_proc, int) or num_proc < 1:
+        raise ValueError(f"num_proc, the processes that write, must be a whole number from 1 on; found {num_proc!r}")
     fs, root = fsspec.core.url_to_fs(path, **(storage_options or {}))
+    if num_proc > 1 and isinstance(fs, MemoryFileSystem):
+        raise ValueError(f"{path} lies in the memory of this process, where no other one can write: set num_proc=1")
     old = _previous(fs, root, path, overwrite)
     source = _as_stream(dataset, split, num_proc)
     features = _features(source)
@@ -122,6 +128,8 @@ def partition_by_group(
 
 def _previous(fs: Any, root: str, path: str, overwrite: bool) -> bool:
     """Whether there is a partition; refuses to mix with other files."""
+    if fs.isfile(root):
+        raise FileExistsError(f"{path} is a file; choose a folder that is empty or new")
     names = (
         [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(root, detail=False)] if fs.exists(root) else []
     )
@@ -169,7 +177,7 @@ def _features(source: datasets.IterableDataset) -> datasets.Features:
     """The features of a stream of tables; where none are declared, those of its first rows."""
     if source.features is not None:
         return source.features
-    for table in source.iter(_ROWS_PER_READ):
+    for table in read_tables(source, _ROWS_PER_READ):
         return datasets.Features.from_arrow_schema(table.schema)
     raise ValueError("the data set has no rows, so there is nothing to partition")
 
@@ -206,7 +214,7 @@ def _write_part(job: _Job, part: int, progress: bool) -> _Part:
     folders: list[str] = []
     try:
         with datasets.utils.tqdm(unit=" rows", desc="Partitioning by group", disable=not progress or None) as bar:
-            for table in job.source.iter(rows_per_read):
+            for table in read_tables(job.source, rows_per_read):
                 table = table_cast(table, schema)
                 first = -coder.rows % _SAMPLED_ROWS
                 codes = coder.encode(table)

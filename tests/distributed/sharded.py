@@ -7,6 +7,7 @@ from pathlib import Path
 
 from accelerate import DistributedType, PartialState
 from helpers import bert, sentences, trainer
+from torch.distributed.fsdp import _optim_utils
 
 from gerne_hf.failures import leave_processes_at_exit
 
@@ -15,6 +16,9 @@ COUNTS = [[44, 8], [12, 32]]
 HELD_OUT = [[9, 14], [11, 3]]
 STEPS, ROWS = 4, 8
 MODES = ("fused", "separate")
+CONFIGS = Path(__file__).parent.parent.parent / "recipes" / "configs" / "accelerate"
+FSDP = {"ACCELERATE_TORCH_DEVICE": "cpu"}
+"""Environment of the processes."""
 SETTINGS = dict(max_steps=STEPS, per_device_train_batch_size=ROWS, per_device_eval_batch_size=4, beta=0.8)
 SETTINGS |= dict(optim="adamw_torch", learning_rate=0.01, adam_epsilon=1e-4, max_grad_norm=1.0)
 
@@ -23,6 +27,22 @@ def shard_on_the_cpu() -> None:
     """Accelerate knows FSDP on accelerators only: with `cpu=True` it is DDP, whatever the configuration says. So let
     it take gloo's processes for those of an accelerator; ACCELERATE_TORCH_DEVICE=cpu chooses the device."""
     PartialState._prepare_backend = lambda self, *args: ("gloo", DistributedType.MULTI_GPU)
+    unflatten = _optim_utils._unflatten_orig_param_states
+
+    def unflatten_copies(info, states, name, *options):
+        # FSDP 1 gathers one state of the optimizer after the other into the same memory and copies each "to the CPU",
+        # which on the CPU is no copy: all would become the last one.
+        unflatten(info, states, name, *options)
+        for state in states.values():
+            state[name] = state[name].clone()
+
+    _optim_utils._unflatten_orig_param_states = unflatten_copies
+
+
+def launch_options(name: str) -> list[str]:
+    """Of the launcher, for a configuration that the recipes ship."""
+    sync = ["--fsdp_sync_module_states", "false"] if name == "fsdp1" else []  # Accelerate does it on accelerators only
+    return ["--config_file", str(CONFIGS / f"{name}.yaml"), *sync]
 
 
 def build(output_dir, mode, **settings):

@@ -14,17 +14,14 @@ from transformers import BertForSequenceClassification, Trainer
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent.parent / "recipes"
-CONFIGS = RECIPES / "configs" / "accelerate"
 sys.path.insert(0, str(HERE))
 
-from sharded import MODES, STEPS, build, figures  # noqa: E402
+from sharded import CONFIGS, FSDP, MODES, STEPS, build, figures, launch_options  # noqa: E402
 
-FSDP = {"ACCELERATE_TORCH_DEVICE": "cpu"}
-SYNC = ["--fsdp_sync_module_states", "false"]  # Accelerate asks for an accelerator to do it
 KINDS = {
-    "ddp": ("DistributedDataParallel", [], {}),
-    "fsdp1": ("FullyShardedDataParallel", SYNC, FSDP),
-    "fsdp2": ("FSDPBertForSequenceClassification", [], FSDP),
+    "ddp": ("DistributedDataParallel", {}),
+    "fsdp1": ("FullyShardedDataParallel", FSDP),
+    "fsdp2": ("FSDPBertForSequenceClassification", FSDP),
 }
 
 
@@ -32,9 +29,8 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_results_are_those_of_one_process(name, tmp_path):
     """One process takes by accumulation what the two take side by side."""
-    kind, options, env = KINDS[name]
-    options = ["--config_file", str(CONFIGS / f"{name}.yaml"), *options]
-    done = launch(HERE / "sharded.py", tmp_path, ",".join(MODES), options=options, **env)
+    kind, env = KINDS[name]
+    done = launch(HERE / "sharded.py", tmp_path, ",".join(MODES), options=launch_options(name), **env)
     assert done.returncode == 0, done.stderr[-4000:]
     for mode in MODES:
         alone = build(tmp_path / "alone", mode, gradient_accumulation_steps=2)
