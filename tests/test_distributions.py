@@ -1,6 +1,7 @@
 """Eq. 2, 4, 8 and 9 of the paper, computed here in exact fractions, against the package's float64."""
 
 import math
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -171,9 +172,9 @@ def test_c_outside_its_range_is_refused(c):
             call()
 
 
-@pytest.mark.parametrize("beta", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("beta", [math.nan, math.inf, -math.inf, "1.0", None, 1j])
 def test_beta_that_is_no_number_is_refused(beta):
-    with pytest.raises(ValueError, match=f"beta must be a finite number; found {beta}"):
+    with pytest.raises(ValueError, match=re.escape(f"beta must be a finite number; found {beta}")):
         extrapolated_distribution(np.array([[0.9, 0.1]]), 0.5, beta)
 
 
@@ -193,15 +194,38 @@ def test_alpha_that_is_no_distribution_is_refused(alpha, message):
             call(alpha)
 
 
-def test_target_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"target must have the shape of alpha, \(1, 2\); found \(2, 2\)"):
-        beta_bounds(np.array([[0.9, 0.1]]), 0.5, np.full((2, 2), 0.5))
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (np.full((2, 2), 0.5), r"target must have the shape of alpha, \(1, 2\); found \(2, 2\)"),
+        ([[0.5, 0.6]], r"every row of target must be a distribution.*\[\[0\.5, 0\.6\]\]"),
+        ([[-0.5, 1.5]], r"\[\[-0\.5, 1\.5\]\]"),
+        ([[math.nan, 1.0]], r"\[\[nan, 1\.0\]\]"),
+    ],
+)
+def test_target_that_does_not_fit_is_refused(target, message):
+    alpha = np.array([[0.9, 0.1]])
+    for call in (
+        lambda: beta_bounds(alpha, 0.5, target),
+        lambda: less_biased_distribution(alpha, 0.5, target),
+        lambda: extrapolated_distribution(alpha, 0.5, 1.0, target),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_lists_are_taken():
+    assert group_proportions([[5]]).tolist() == [[1.0]]
+    assert biased_distribution([[0.75, 0.25]]).tolist() == [[0.75, 0.25]]
+    assert less_biased_distribution([[0.75, 0.25]], 0.5, [[0.5, 0.5]]).tolist() == [[0.625, 0.375]]
+    assert beta_bounds([[0.75, 0.25]], 1.0, [[0.5, 0.5]]) == (-1.0, 2.0)
 
 
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
         ([3, 4], r"counts must be a \(K, A\) array.*found shape \(2,\)"),
+        (np.zeros((2, 0)), r"counts must be a \(K, A\) array.*found shape \(2, 0\)"),
         ([[3, -4]], "counts must not be negative; found -4"),
         ([[3, 4], [0, 0], [1, 0], [0, 0]], r"classes \[1, 3\] have no rows"),
     ],

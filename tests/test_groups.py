@@ -222,6 +222,12 @@ def test_a_gap_in_the_class_ids_is_refused():
             index.check_trainable("ignore", needs_attributes)
 
 
+def test_many_gaps_in_the_class_ids_are_not_all_named():
+    for gaps, named in ((10, "the classes 1, 2, .*, 10 have no"), (11, "the classes 1, 2, .*, 10 and 1 more have no")):
+        with pytest.raises(ValueError, match=named):
+            GroupIndex.from_arrays([0, gaps + 1], [0, 1]).check_trainable()
+
+
 def test_an_unused_class_name_is_refused():
     index = GroupIndex.from_dataset(with_classes(["cat", "dog", "ape"], [0, 2]))
     with pytest.raises(ValueError, match="the classes dog have no training rows.*drop unused names"):
@@ -240,6 +246,9 @@ def test_empty_groups():
 def test_many_empty_groups_are_not_all_named():
     with pytest.raises(ValueError, match=r"12 of 16 groups .*\(3, 0\) and 2 more"):
         GroupIndex.from_arrays(range(4), range(4)).check_trainable()
+    for values, message in ((11, r"10 of 22 groups .*\(1, 10\)\. Collect"), (12, r"11 of 24 .*\(1, 10\) and 1 more")):
+        with pytest.raises(ValueError, match=message):
+            GroupIndex.from_arrays([0] * values + [1], [*range(values), 0]).check_trainable()
 
 
 def test_a_single_attribute_value_is_refused():
@@ -261,3 +270,12 @@ def test_no_rows(empty):
 def test_arrays_of_different_length_are_refused():
     with pytest.raises(ValueError, match="labels and attributes differ in length: 3 and 2"):
         GroupIndex.from_arrays([0, 1, 1], [0, 1])
+
+
+@pytest.mark.parametrize("values", [[True, False, 1, 0], [1, 0, True], [0, 1, "a"], ["a", "b", 1]])
+def test_kinds_that_change_from_chunk_to_chunk_are_refused(monkeypatch, values):
+    """True equals 1 in Python: their rows would become one group."""
+    monkeypatch.setattr(columns, "_CHUNK_ROWS", 2)
+    for arrays, role in (((values,), "label"), (([0] * len(values), values), "attribute")):
+        with pytest.raises(TypeError, match=f"{role} column '{role}s' holds values of several kinds .*one kind in a"):
+            GroupIndex.from_arrays(*arrays)

@@ -1,8 +1,5 @@
 """The loss of a plan and its gradient, in float64: for a fixed batch, and in expectation over the sampler's draws."""
 
-import logging
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +8,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_pt_utils import LabelSmoother
 
 from gerne_hf import BatchPlan, GroupIndex, GroupSampler
-from gerne_hf.losses import LossMeter, PlanLoss, slice_rows
+from gerne_hf.losses import PlanLoss, slice_rows
 from gerne_hf.plans import PLANS, Segment
 
 C, BETA = 0.5, 0.7
@@ -212,6 +209,30 @@ def test_half_precision_logits_get_a_float_loss(problem, half):
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_weights_of_rows_leave_the_type_of_the_loss(problem):
+    plan = problem.plan("reweighting")
+    drawn = problem.batch(plan)
+    logits = problem.outputs(drawn).logits.detach().float()
+    assert PlanLoss(plan).losses((logits,), problem.labels[drawn], problem.groups[drawn]).dtype == torch.float32
+
+
+@pytest.mark.parametrize("loss_func", [None, mean_cross_entropy])
+@pytest.mark.parametrize("name", PLANS)
+def test_a_shift_of_beta_is_the_loss_of_the_plan_with_that_beta(problem, name, loss_func):
+    drawn = problem.batch(problem.plan(name))
+    plan_loss = PlanLoss(problem.plan(name), loss_func=loss_func)
+    losses = plan_loss.losses(problem.outputs(drawn), problem.labels[drawn], problem.groups[drawn])
+    if name not in ("independent", "shared"):
+        assert_close(plan_loss.total(losses, 0.0), plan_loss.total(losses))
+        with pytest.raises(ValueError, match=f"beta cannot change over training with the plan '{name}'"):
+            plan_loss.total(losses, 0.3)
+        return
+    for shift in (0.3, -1.2, 0.0):
+        shifted = PlanLoss(BatchPlan.build(name, ROWS, problem.index.alpha, C, BETA + shift))
+        assert_close(plan_loss.total(losses, shift), shifted.total(losses))
+        assert_close(plan_loss.total(plan_loss.segment_means(losses), shift), shifted.total(losses))
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_a_batch_of_another_size_is_refused(problem, name):
     drawn = problem.batch(problem.plan(name, ROWS + 1))
@@ -259,36 +280,3 @@ def test_expected_gradient_is_eq_10(problem, name):
     # The test can tell this plan's expectation from those of its neighbours.
     wrong = [alpha, np.full_like(alpha, 1 / 3)] if name not in ("erm", "resampling") else [p_ext]
     assert min(distance(other / 2) for other in wrong) > 4
-
-
-# ---- the meter ------------------------------------------------------------------------------------------------------
-
-one_process = SimpleNamespace(reduce=lambda values, reduction: values)
-
-
-def test_meter_averages_the_named_losses(problem):
-    meter = LossMeter(PlanLoss(problem.plan("independent")))
-    assert meter.drain(one_process) == {}
-    meter.add(torch.tensor([1.0, 2.0]), torch.tensor((1 + BETA) * 2 - BETA * 1))
-    meter.add(torch.tensor([3.0, 6.0]), torch.tensor((1 + BETA) * 6 - BETA * 3))
-    logs = meter.drain(one_process)
-    extrapolated = np.mean([(1 + BETA) * 2 - BETA * 1, (1 + BETA) * 6 - BETA * 3])
-    assert logs == pytest.approx({"loss_biased": 2, "loss_less_biased": 4, "loss_extrapolated": extrapolated})
-    meter.add(torch.tensor([5.0, 7.0]), torch.tensor(1.0))
-    assert meter.drain(one_process)["loss_biased"] == pytest.approx(5)
-    assert meter.drain(one_process) == {}
-
-
-@pytest.mark.parametrize(("biased", "warns"), [(9.0, True), (1.0, False)])
-def test_meter_warns_of_a_negative_running_mean(problem, biased, warns, caplog):
-    meter = LossMeter(PlanLoss(problem.plan("independent")))
-    meter.add(torch.tensor([biased, 1.0]), torch.tensor((1 + BETA) - BETA * biased))
-    with caplog.at_level(logging.WARNING, logger="gerne_hf.losses"):
-        meter.drain(one_process)
-    assert ("running mean of L_ext is negative" in caplog.text) == warns
-
-
-def test_meter_is_silent_for_plans_of_one_segment(problem):
-    meter = LossMeter(PlanLoss(problem.plan("erm")))
-    meter.add(torch.tensor([1.0]), torch.tensor(1.0))
-    assert meter.drain(one_process) == {}

@@ -173,10 +173,10 @@ def test_names():
     assert [group["label"] for group in result["groups"]] == [n for n in names["label_names"] for _ in range(2)]
 
 
-def test_booleans_and_small_unsigned_types():
+def test_booleans_and_all_kinds_of_integers():
     as_bool = group_metrics(np.array([True, False]), np.array([True, True]), np.array([False, True]))
-    as_byte = group_metrics(*(np.array(x, dtype=np.uint8) for x in ([1, 0], [1, 1], [0, 1])))
-    assert as_bool == as_byte
+    for kind in (np.int8, np.uint8, np.uint64):
+        assert group_metrics(*(np.array(x, dtype=kind) for x in ([1, 0], [1, 1], [0, 1]))) == as_bool
     wide = group_metrics(np.zeros(300, np.uint8), np.zeros(300, np.uint8), (np.arange(300) % 200).astype(np.uint8))
     assert len(wide["groups"]) == 200 and wide["groups"][199]["count"] == 1
 

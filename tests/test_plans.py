@@ -185,6 +185,15 @@ def test_components_are_the_losses_of_the_two_batches(name, case, rows):
     np.testing.assert_allclose(plan.coefficients, factors, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("name", PLANS)
+def test_slopes_are_what_the_coefficients_gain_when_beta_grows_by_one(name):
+    low, high = (BatchPlan.build(name, 12, ALPHA, 0.5, beta) for beta in (-0.3, 0.7))
+    if name in ("independent", "shared"):
+        np.testing.assert_allclose(low.slopes, high.coefficients - low.coefficients, rtol=0, atol=TOLERANCE)
+    else:
+        assert low.slopes is None
+
+
 def test_shared_has_each_row_of_both_batches_once():
     plan = BatchPlan.build("shared", 1000, ALPHA, 0.5, 0.4)
     p_b, p_lb = ALPHA / 2, (ALPHA + 0.5 * (1 / 3 - ALPHA)) / 2
@@ -194,6 +203,21 @@ def test_shared_has_each_row_of_both_batches_once():
     assert shared.rows / (shared.rows + biased_only.rows) == pytest.approx(mass, abs=2e-3)
     assert (biased_only.distribution > 0).tolist() == (p_b > p_lb).tolist()
     assert (less_biased_only.distribution > 0).tolist() == (p_lb > p_b).tolist()
+
+
+@pytest.mark.parametrize("rows", range(3, 40))
+def test_the_rows_of_shared_are_the_nearest_to_their_part(rows):
+    p_b, p_lb = ALPHA / 2, (ALPHA + 0.5 * (1 / 3 - ALPHA)) / 2
+    mass = np.minimum(p_b, p_lb).sum()
+    shared, biased_only, less_biased_only = (s.rows for s in BatchPlan.build("shared", rows, ALPHA, 0.5).segments)
+    assert biased_only == less_biased_only and shared + 2 * biased_only == rows
+    part = rows * (1 - mass) / (2 - mass)
+    assert abs(biased_only - part) <= 0.5 or (biased_only, part < 1) == (1, True)
+
+
+def test_shared_of_almost_balanced_groups_still_extrapolates():
+    plan = BatchPlan.build("shared", 9, np.array([[0.5001, 0.4999]]), 0.5, 1.0)
+    assert len(plan.segments) == 3 and plan.coefficients[1] == pytest.approx(-0.00005)
 
 
 def test_shared_without_anything_to_extrapolate_is_one_segment():
@@ -212,6 +236,10 @@ def test_collapsed_beyond_the_bound_is_refused():
     upper = beta_bounds(ALPHA, 0.5)[1]
     at_bound = BatchPlan.build("collapsed", 8, ALPHA, 0.5, upper).segments[0].distribution
     assert at_bound.min() == pytest.approx(0, abs=TOLERANCE) and at_bound.min() >= 0
+    rounded_up = BatchPlan.build("collapsed", 8, ALPHA, 0.5, upper + 1e-9).segments[0].distribution
+    assert rounded_up.min() == 0 and rounded_up.sum() == pytest.approx(1, abs=TOLERANCE)
+    with pytest.raises(ValueError, match="makes negative"):
+        BatchPlan.build("collapsed", 8, ALPHA, 0.5, upper + 1e-6)
     with pytest.raises(ValueError, match=rf"beta=2.5 makes negative; choose beta in \[-1, {upper:.4g}\] or the plan"):
         BatchPlan.build("collapsed", 8, ALPHA, 0.5, 2.5)
 

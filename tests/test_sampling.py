@@ -1,6 +1,7 @@
 """The index stream: frequencies, uniformity inside a group, class counts, determinism, length."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -179,6 +180,12 @@ def test_length_is_rounded_up(num_rows, rows, multiple, batches):
     assert len(sampler) == batches * rows == len(list(sampler))
 
 
+def test_batches_that_fill_up_the_steps_of_processes_come_after_the_others(monkeypatch):
+    monkeypatch.setattr(sampling, "_BLOCK_ROWS", 70)
+    alone, of_four = (list(GroupSampler(GROUPS, build("independent", 7), 100, batch_multiple=n)) for n in (1, 4))
+    assert len(of_four) == len(alone) + 7 and of_four[: len(alone)] == alone
+
+
 def test_an_epoch_has_the_rows_of_the_data_set_by_default():
     assert len(GroupSampler(GROUPS, build("erm", 1))) == len(GROUPS) == COUNTS.sum()
 
@@ -197,6 +204,22 @@ def test_empty_groups_left_out_of_the_target_are_never_drawn(name):
     groups = shuffled_groups(counts)
     for _, drawn in draw_segments(build(name, 11, groups=groups), draws=100_000, groups=groups):
         assert drawn.min() >= 0 and drawn.max() < len(groups)
+
+
+@pytest.mark.parametrize("point", [0.0, np.nextafter(1.0, 0.0)])
+@pytest.mark.parametrize("name", PLANS)
+def test_the_ends_of_the_unit_interval_draw_no_group_without_mass(monkeypatch, name, point):
+    counts = np.array([[0, 5, 0, 7], [4, 0, 2, 0], [3, 1, 0, 0]])
+    groups = shuffled_groups(counts)
+    plan = build(name, 63, groups=groups)
+    constant = SimpleNamespace(random=lambda shape: np.full(shape, point))
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: constant)
+    for segment, drawn in draw_segments(plan, draws=126, groups=groups):
+        codes = groups.codes[drawn]
+        assert (segment.distribution.ravel()[codes] > 0).all()
+        for group in np.unique(codes):
+            rows = groups.rows(*divmod(int(group), 4))
+            assert (drawn[codes == group] == rows[0 if point == 0 else -1]).all()
 
 
 def test_every_row_of_a_large_group_can_be_drawn():

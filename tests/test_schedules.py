@@ -62,6 +62,20 @@ def test_linear_rises_from_minus_one_and_never_leaves_the_interval():
     assert scheduled_beta("linear", 1.0, 0.25) == scheduled_beta("linear", 1.0, 0.25, 0.5)
 
 
+def test_linear_at_the_end_of_the_ramp():
+    """The end is exactly beta, and rounding takes nothing before it beyond: -1 + (beta + 1) can be either side."""
+    for beta in np.arange(-300, 501) / 100:
+        assert scheduled_beta("linear", beta, 1.0, 1.0) == beta
+        for ramp in (0.1, 0.3, 1.0):
+            before = scheduled_beta("linear", beta, np.nextafter(ramp, 0), ramp)
+            assert min(-1.0, beta) <= before <= max(-1.0, beta)
+
+
+def test_linear_falls_from_minus_one_to_a_beta_below_it():
+    found = [scheduled_beta("linear", -2.0, progress, 0.5) for progress in (0.0, 0.25, 0.5, 1.0)]
+    assert found == [-1.0, -1.5, -2.0, -2.0]
+
+
 def test_an_unknown_schedule(tmp_path):
     assert BETA_SCHEDULES == ("constant", "linear")
     with pytest.raises(ValueError, match="unknown beta_schedule 'cosine'; the schedules are constant, linear"):

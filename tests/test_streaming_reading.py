@@ -14,8 +14,10 @@ from torch.utils.data import BatchSampler, DataLoader
 from gerne_hf import BatchPlan, GroupIndex, GroupSampler
 from gerne_hf.plans import PLANS
 from gerne_hf.streaming import GroupPartitions, partition_by_group
+from gerne_hf.streaming.shards import Shard
 from gerne_hf.streaming.shuffling import Pass
-from gerne_hf.streaming.stream import TicketSampler
+from gerne_hf.streaming.stream import Ticket, TicketSampler
+from gerne_hf.streaming.windows import GroupReader
 
 COUNTS = [[700, 40, 3], [90, 260, 11]]
 
@@ -162,6 +164,33 @@ def test_rows_in_memory_stay_under_the_bound(path):
     assert 3000 < most <= 1.05 * partitions.memory_bound  # values read have a bit each for nulls
 
 
+def test_one_window_is_let_go_before_the_next_is_read(path, monkeypatch):
+    partitions = GroupPartitions.load(path, buffer_bytes=8000)
+    held = []
+    for reader in partitions._readers:
+        read = reader._read
+        monkeypatch.setattr(reader, "_read", lambda blocks, read=read, r=reader: held.append(r._table) or read(blocks))
+    for batch in BatchSampler(TicketSampler(partitions.groups, plan_of(partitions.groups), 800), 16, False):
+        partitions.__getitems__(batch)
+    assert len(held) > 12 and held == [None] * len(held)
+
+
+def test_the_largest_block_decides_how_many_are_held():
+    shards = [Shard("a", [3, 3], 100), Shard("b", [9], 300), Shard("c", [3], 100)]
+    reader = GroupReader(None, "", 0, shards, 700)
+    assert (reader.rows, reader.blocks_per_window, reader.memory_bound) == (18, 2, 600)
+    assert GroupReader(None, "", 0, shards, 10).memory_bound == 300
+
+
+def test_the_seed_decides_the_order_of_the_rows(path):
+    partitions = GroupPartitions.load(path, buffer_bytes=5000)
+    orders = []
+    for seed in (0, 1, 0):
+        tickets = [Ticket(seed, 0, 0, 0, number) for number in range(200)]
+        orders.append(row_numbers(partitions.__getitems__(tickets)))
+    assert orders[0] == orders[2] != orders[1]
+
+
 def test_a_group_that_fits_is_read_once(path, monkeypatch):
     partitions = GroupPartitions.load(path)
     reads = []
@@ -180,6 +209,17 @@ def test_a_copy_in_another_process_holds_no_rows(path):
     twin = pickle.loads(pickle.dumps(partitions))
     assert all(reader._table is None for reader in twin._readers)
     assert twin.__getitems__(tickets) == rows == [partitions[ticket] for ticket in tickets]
+
+
+def test_a_transform_sees_the_rows_of_a_batch_and_leaves_the_stream_as_it_was(path):
+    partitions = GroupPartitions.load(path)
+    tickets = list(itertools.islice(TicketSampler(partitions.groups, plan_of(partitions.groups)), 16))
+    rows = row_numbers(partitions.__getitems__(tickets))
+    changed = partitions.with_transform(lambda columns: {"row": [-row for row in columns["row"]]})
+    for stream in (changed, changed.reader(0, 2)):
+        assert stream.__getitems__(tickets) == [{"row": -row} for row in rows]
+    assert row_numbers(partitions.__getitems__(tickets)) == rows
+    assert row_numbers(changed.with_transform(None).__getitems__(tickets)) == rows
 
 
 def test_a_file_that_was_replaced(path, tmp_path):

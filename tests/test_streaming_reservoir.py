@@ -1,5 +1,8 @@
 """ReservoirStream: what a bounded window of each group does to the distribution of rows."""
 
+import pickle
+import re
+
 import numpy as np
 import pytest
 from datasets import Dataset, IterableDataset
@@ -9,7 +12,8 @@ from torch.utils.data import BatchSampler
 from gerne_hf import BatchPlan, GroupIndex
 from gerne_hf.streaming import ReservoirStream
 from gerne_hf.streaming import reservoir as reservoir_module
-from gerne_hf.streaming.stream import TicketSampler
+from gerne_hf.streaming.reservoir import _Reservoirs
+from gerne_hf.streaming.stream import Ticket, TicketSampler
 
 COUNTS = [[500, 60], [30, 410]]
 
@@ -94,13 +98,24 @@ def test_counts_from_the_user_and_rows_of_other_groups(caplog, monkeypatch):
         rows, _ = drawn(stream, 50)
     assert not np.isin(rows, np.flatnonzero(np.array(data["place"]) == 2)).any()
     assert caplog.text.count("rows of a group that counts (or the first prefix_rows rows) lack") == 1
+    assert re.search(r"such as \{'label': [01], 'place': 2\}", caplog.text)
 
 
-def test_counts_of_a_prefix():
-    data = columns()
-    stream = ReservoirStream(data.to_iterable_dataset(), 5, attribute_column="place", prefix_rows=333)
-    first = GroupIndex.from_dataset(data.select(range(333)), attribute_column="place")
+@pytest.mark.parametrize("rows", [333, 1500])
+def test_counts_of_a_prefix(rows):
+    data = columns([[1000, 120], [60, 820]])
+    stream = ReservoirStream(data.to_iterable_dataset(), 5, attribute_column="place", prefix_rows=rows)
+    first = GroupIndex.from_dataset(data.select(range(rows)), attribute_column="place")
     assert (stream.groups.counts == first.counts).all()
+
+
+def test_a_stream_that_does_not_know_its_features():
+    source = IterableDataset.from_generator(lambda: iter(columns()))
+    assert source.features is None
+    stream = ReservoirStream(source, 5, attribute_column="place")
+    known = ReservoirStream(columns().to_iterable_dataset(), 5, attribute_column="place")
+    assert stream.column_names == ["label", "place", "row"]
+    assert (drawn(stream, 20)[0] == drawn(known, 20)[0]).all()
 
 
 def test_a_resumed_reader_reads_up_to_its_place():
@@ -108,6 +123,51 @@ def test_a_resumed_reader_reads_up_to_its_place():
     whole, _ = drawn(stream, 60)
     assert (drawn(stream, 60, start=25)[0] == whole[25:]).all()
     assert (drawn(stream, 60, seed=1)[0] != whole).any()
+    plan = BatchPlan.build("independent", 16, stream.groups.alpha, 0.5, 0.5)
+    batches = list(BatchSampler(TicketSampler(stream.groups, plan, 60 * 16), 16, False))
+    reader = stream.reader()
+    for number in (40, 12, 12, 13):  # back, again, and on
+        assert [row["row"] for row in reader.__getitems__(batches[number])] == whole[number].tolist()
+
+
+def test_seed_epoch_and_batch_choose_the_rows():
+    """Also where the groups asked for and the rows held are the same: nothing is replaced in these reservoirs."""
+    stream = ReservoirStream(columns().to_iterable_dataset(), 2000, attribute_column="place")
+
+    def rows(seed, epoch, batch):
+        tickets = [Ticket(seed, epoch, batch, i % 4, i) for i in range(40)]
+        return tuple(row["row"] for row in stream.reader().__getitems__(tickets))
+
+    keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    assert len({rows(*key) for key in keys}) == 4 and rows(0, 1, 0) == rows(0, 1, 0)
+
+
+def test_seed_and_epoch_choose_the_rows_that_are_replaced():
+    stream = ReservoirStream(columns().to_iterable_dataset(), 10, attribute_column="place")
+
+    def held(seed, epoch):
+        reservoirs = _Reservoirs(stream, (seed, epoch, (0, 1)))
+        reservoirs.advance(20, 16)
+        return str(reservoirs._held)
+
+    assert len({held(0, 0), held(1, 0), held(0, 1)}) == 3 and held(0, 1) == held(0, 1)
+
+
+def test_a_copy_in_another_process_begins_anew():
+    stream = ReservoirStream(columns().to_iterable_dataset(), 10, attribute_column="place").reader()
+    tickets = [Ticket(0, 0, 3, i % 4, i) for i in range(16)]
+    rows = stream.__getitems__(tickets)
+    assert pickle.loads(pickle.dumps(stream)).__getitems__(tickets) == rows
+
+
+def test_other_settings_are_another_stream():
+    """A resumed run compares these."""
+    source, counts = columns().to_iterable_dataset(), {(0, 0): 500, (0, 1): 60, (1, 0): 30, (1, 1): 410}
+    settings = [{}, {"buffer_rows_per_group": 11}, {"rows_per_draw": 2.0}, {"counts": {**counts, (0, 1): 61}}]
+    settings = [{"buffer_rows_per_group": 10, "attribute_column": "place", **each} for each in settings]
+    assert len({ReservoirStream(source, **each).groups.source for each in settings}) == 4
+    again = ReservoirStream(source, counts=counts, **settings[0])
+    assert again.groups.source == ReservoirStream(source, **settings[0]).groups.source
 
 
 @pytest.mark.parametrize("shards", [1, 4])
@@ -138,8 +198,18 @@ def test_bad_input():
         ReservoirStream(source, 5, attribute_column="place", counts={0: 5})
     with pytest.raises(ValueError, match="the stream has no rows"):
         ReservoirStream(IterableDataset.from_generator(lambda: iter(())), 5)
+    with pytest.raises(ValueError, match="the stream, or a process's part of it, has no rows"):
+        few = ReservoirStream(table().select(range(3)).to_iterable_dataset(), 5)
+        few.reader(3, 4).__getitems__([Ticket(0, 0, 3, 0, 0)])
     counts = {(0, 0): 5, (0, 1): 5, (1, 0): 5, (1, 1): 5}
     lacking = table().filter(lambda row: row["label"] == 0 or row["place"] == 0).to_iterable_dataset()
     stream = ReservoirStream(lacking, 5, attribute_column="place", counts=counts)
     with pytest.raises(ValueError, match=r"part 1 of 1 of the stream, read to its end, has no rows.*\(class1, 1\)"):
         drawn(stream, 1)
+
+
+def test_a_null_is_named_by_its_row_in_the_stream():
+    data = Dataset.from_dict({"label": [0, 1, 1, 0] * 10 + [None], "place": [0, 0, 1, 1] * 10 + [1]})
+    stream = ReservoirStream(data.to_iterable_dataset(), 5, attribute_column="place", prefix_rows=8)
+    with pytest.raises(ValueError, match="label column 'label' has null values, the first in row 40"):
+        drawn(stream, 20)
