@@ -109,6 +109,12 @@ def group_metrics(
 
     train = None
     if train_group_counts is not None:
+        given = np.asarray(train_group_counts)
+        wrong = given[(given < 0) | (given != np.floor(given))]
+        if wrong.size:
+            raise ValueError(
+                f"train_group_counts must be numbers of rows, whole and not negative; found {wrong.flat[0]}"
+            )
         train = np.zeros((num_classes, num_attributes), dtype=np.int64)
         train[: counts_shape[0], : counts_shape[1]] = train_group_counts
         train = train.ravel()

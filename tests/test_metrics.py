@@ -221,6 +221,8 @@ def test_flattened_without_training_counts():
         (([0, 0], [0, -1], [0, 0]), "references must not be negative; found -1"),
         (([0, 0], [0, 0], [-3, 0]), "attributes must not be negative; found -3"),
         (([0], [0], [0], [5, 4]), r"train_group_counts must have the shape \(K, A\); found \(2,\)"),
+        (([0], [0], [0], [[5, -4]]), "train_group_counts must be numbers of rows, whole and not negative; found -4"),
+        (([0], [0], [0], [[0.9, 0.1]]), "whole and not negative; found 0.9"),
         (([0], [0], [0], np.zeros((1, 2, 3))), r"must have the shape \(K, A\); found \(1, 2, 3\)"),
         (([0], [2], [0], None, ["a", "b"]), "label_names has 2 names, and 3 are needed"),
         (([0], [0], [1], None, None, ["a"]), "attribute_names has 1 names, and 2 are needed"),
