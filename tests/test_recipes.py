@@ -118,6 +118,7 @@ def test_a_settings_file_and_an_override(tmp_path):
         assert re.search(rf"\| `{name}` +\| +{value} \|", card), name
 
 
+@pytest.mark.slow
 def test_a_search_then_all_methods_without_known_attributes(tmp_path):
     """Tuning, then the final runs: known attributes, unknown ones, and a baseline on the same scores."""
     output = tmp_path / "out"

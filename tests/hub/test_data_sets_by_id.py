@@ -41,7 +41,8 @@ def test_another_schema_is_refused_with_the_columns_found_and_needed(loaded, nam
     told = loaded[name]["other"]
     assert told.startswith("ValueError: somebody/other")
     assert "lacks the columns" in told and "it has caption, weight" in told
-    assert f", and {EXPECTED[name][2]}" in told and " are needed. Pass another --dataset_name" in told
+    way_out = "Name others with --text_column" if name in ("text", "image") else "Pass another --dataset_name"
+    assert f", and {EXPECTED[name][2]}" in told and f" are needed. {way_out}" in told
 
 
 def test_a_data_set_that_is_on_no_hub(loaded):
