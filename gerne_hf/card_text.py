@@ -31,11 +31,9 @@ def summary(trainer, data: ModelCardData) -> str:
 
 def as_markdown(text: str) -> str:
     """A table and the lines below it, parted by a blank line: Markdown would take them for rows."""
-    lines = text.splitlines()
-    rows = [line for line in lines if line.startswith("|")]
-    lines = [escaped(line) for line in lines]
-    rows = lines[: len(rows)]
-    return "\n".join([*rows, "", *lines[len(rows) :]]).rstrip()
+    lines = escaped(text).splitlines()
+    rows = sum(line.startswith("|") for line in lines)
+    return "\n".join([*lines[:rows], "", *lines[rows:]]).rstrip()
 
 
 def table_title(trainer, prefix: str, report: dict[str, Any]) -> str:

@@ -225,8 +225,7 @@ def check_own_loss(own: torch.Tensor, outputs: Any, labels: torch.Tensor, mixed_
     """Make sure that a model's own loss is the mean cross-entropy of its logits, which a plan weights row by row.
 
     Args:
-        own (`torch.Tensor`): the loss that the model returned for this batch; a vector (a loss for each device of
-            DataParallel) is not judged.
+        own (`torch.Tensor` of shape `()`): the loss that the model returned for this batch.
         outputs: what [`split_loss`] returned with it.
         labels (`torch.Tensor` of shape `(B,)`): class ids.
         mixed_precision (`bool`): whether the forward ran in reduced precision.
@@ -240,7 +239,7 @@ def check_own_loss(own: torch.Tensor, outputs: Any, labels: torch.Tensor, mixed_
         ValueError: if the two differ by more than rounding.
     """
     logits = logits_of(outputs).detach().double()
-    if own.ndim or not own.isfinite():
+    if not own.isfinite():
         return False  # a diverged or overflowing forward is for the Trainer to report, not a loss of another kind
     rows = F.cross_entropy(logits, labels, reduction="none")
     expected, spread = torch.stack([rows.mean(), rows.max() - rows.min()]).tolist()

@@ -54,8 +54,8 @@ def group_metrics(
           no summary.
 
     Raises:
-        ValueError: for arrays of different length, no rows, negative ids, or counts or names of another shape; for
-            groups that overlap, if no row is in any.
+        ValueError: for arrays of different length, no rows, negative ids, counts that are no numbers of rows, or
+            counts or names of another shape; for groups that overlap, if no row is in any.
 
     Example:
 
@@ -116,7 +116,7 @@ def group_metrics(
                 f"train_group_counts must be numbers of rows, whole and not negative; found {wrong.flat[0]}"
             )
         train = np.zeros((num_classes, num_attributes), dtype=np.int64)
-        train[: counts_shape[0], : counts_shape[1]] = train_group_counts
+        train[: counts_shape[0], : counts_shape[1]] = given
         train = train.ravel()
 
     class_count = np.bincount(references, minlength=num_classes)

@@ -11,8 +11,7 @@ import pytest
 import torch
 from helpers import MLP, SKEWED, config, mlp, table
 from PIL import Image
-from torch.utils.data import Dataset
-from transformers import TrainerCallback
+from workshop import NoteTraining, Watched
 
 from gerne_hf import GerneTrainer
 from gerne_hf.comparison import _save_picture, compare, format_comparison
@@ -21,33 +20,11 @@ TEST = [[13, 17], [19, 11]]
 SEEDS = (3, 5)
 
 
-class WatchedRows(Dataset):
-    """A test set that notes each row that is fetched."""
-
-    column_names = ("label", "place", "inputs")
-
-    def __init__(self, data, events):
-        self.data, self.events = data, events
-
-    def __len__(self):
-        return len(self.data)
-
-    def __getitem__(self, key):
-        if isinstance(key, str):
-            return self.data[key]
-        self.events.append(key)
-        return self.data[int(key)]
-
-
-class NoteTraining(TrainerCallback):
-    def __init__(self, events):
-        self.events = events
+class NoteRuns(NoteTraining):
+    """The seed too, and the end."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.events.append(f"begin {args.plan} {args.seed}")
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.events.append("step")
 
     def on_train_end(self, args, state, control, **kwargs):
         self.events.append("end")
@@ -68,13 +45,13 @@ def compared(tmp_path_factory):
             args=run,
             train_dataset=train,
             eval_dataset=validation,
-            callbacks=[NoteTraining(events)],
+            callbacks=[NoteRuns(events)],
         )
 
     test = table(TEST, seed=9)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        results = compare(["erm", "independent"], settings, make_trainer, WatchedRows(test, events), SEEDS)
+        results = compare(["erm", "independent"], settings, make_trainer, Watched(test, events), SEEDS)
     return {
         "results": results,
         "folder": folder,

@@ -14,11 +14,11 @@ TRAIN, VALIDATION, TEST = [[60, 12], [8, 20]], [[9, 8], [7, 9]], [[11, 12], [13,
 
 
 class Watched(Dataset):
-    """Writes each row that is fetched among the events."""
+    """Writes each row that is fetched among the events: its number, or the name of the set."""
 
     column_names = ("label", "place", "inputs")
 
-    def __init__(self, data, events, name):
+    def __init__(self, data, events, name=None):
         self.data, self.events, self.name = data, events, name
 
     def __len__(self):
@@ -27,7 +27,7 @@ class Watched(Dataset):
     def __getitem__(self, key):
         if isinstance(key, str):
             return self.data[key]
-        self.events.append(self.name)
+        self.events.append(key if self.name is None else self.name)
         return self.data[int(key)]
 
 
