@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 from transformers.trainer_utils import unwrap_peft_model
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .card_names import escaped, plain, set_name
 from .card_training import is_plain, plan_text, selected_on, was_trained
@@ -150,7 +151,13 @@ def loading_code(trainer, task: str | None) -> str:
     code = f'{own}from transformers import pipeline\n\nclassify = pipeline("{task}", model="{place}")'
     if not is_timm(trainer.accelerator.unwrap_model(trainer.model)):
         return code
-    source = "hf-hub" if trainer.hub_model_id else "local-dir"
+    if trainer.hub_model_id:
+        network = [f'network = timm.create_model("hf-hub:{place}", pretrained=True).eval()']
+    else:  # pretrained=True would have torch.load read the safetensors file, which not every torch does
+        network = [
+            f'network = timm.create_model("local-dir:{place}").eval()',
+            f'timm.models.load_checkpoint(network, "{place}/{SAFE_WEIGHTS_NAME}")',
+        ]
     return "\n".join(
         [
             code,
@@ -159,8 +166,8 @@ def loading_code(trainer, task: str | None) -> str:
             f'\nprocessor = AutoImageProcessor.from_pretrained("{place}")',
             f'model = AutoModelForImageClassification.from_pretrained("{place}")',
             "\n# or without Transformers: the same logits",
-            "import timm",
-            f'\nnetwork = timm.create_model("{source}:{place}", pretrained=True).eval()',
+            "import timm\n",
+            *network,
             "settings = timm.data.resolve_model_data_config(network)",
             "transform = timm.data.create_transform(**settings, is_training=False)",
         ]

@@ -1,5 +1,6 @@
 """Checkpoints of timm models: what stands in them, and that training goes on from them."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def saved(folder, model, processor=None):
     if processor is not None:
         processor.save_pretrained(folder)
     complete_checkpoint(str(folder), processor)
-    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    network = timm.create_model(f"local-dir:{folder}").eval()
+    timm.models.load_checkpoint(network, str(folder / "model.safetensors"))
+    return network
 
 
 def weights(folder):
@@ -75,7 +78,13 @@ def test_training_goes_on_from_a_checkpoint_and_ends_with_the_best(tmp_path):
     assert not torch.equal(first["fc.weight"], weights(tmp_path / "whole" / "checkpoint-2")["fc.weight"])
     named = json.loads((tmp_path / "again" / "checkpoint-4" / "preprocessor_config.json").read_text())
     assert named["image_processor_type"] == "TimmWrapperImageProcessor"
-    assert 'create_model("local-dir:whole", pretrained=True)' in loading_code(whole, "image-classification")
+    code = loading_code(whole, "image-classification")
+    found = {"timm": timm}
+    whole.save_model()
+    with contextlib.chdir(tmp_path):
+        exec(code[code.index("network = ") :], found)
+    assert_same(found["network"].state_dict(), weights(tmp_path / "whole"))
+    assert list(found["settings"]["mean"]) == list(MEAN) and not found["network"].training
 
 
 @pytest.mark.parametrize("architecture, side", [("test_resnet", SIDE), ("test_vit", 160), ("test_vit", 32)])

@@ -1,0 +1,34 @@
+"""The benchmarks that measure with several processes end with their table."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
+
+
+def overhead(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "benchmarks/overhead.py", *arguments]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    settings = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=240)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two processes, each on a core of its own")
+def test_two_processes_take_turns():
+    done = overhead("--processes", "2", "--models", "bert", "--batch_size", "4", "--rounds", "2")
+    assert done.returncode in (0, 1), done.stderr[-4000:]  # 1: the bound is missed, which four rows will do
+    *_, row = done.stdout.splitlines()
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    alone, together, apart = (float(cell.replace(",", "")) for cell in cells[2:5])
+    assert cells[:2] == ["BERT, 4 layers, 128 wide, 64 tokens", "4"]
+    assert min(alone, together, apart) > 0 and 0 < float(cells[5]) < 2
+
+
+def test_more_processes_than_cores_are_refused():
+    done = overhead("--processes", str(len(os.sched_getaffinity(0)) + 1), "--models", "bert")
+    assert done.returncode != 0 and "needs a core for each" in done.stderr
