@@ -256,7 +256,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--steps", type=int, help="counted steps a round (default: by model)")
+    parser.add_argument(
+        "--steps", type=int, help="counted steps a round (default: by model), or a turn of --processes"
+    )
     parser.add_argument("--rounds", type=int, default=6, help="trainings of each trainer")
     parser.add_argument("--batch_size", type=int, help="rows a step (default: 1000 for the MLP, 32 for the others)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; with more, two pools compete")

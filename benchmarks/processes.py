@@ -8,9 +8,8 @@ to give, since virtual cores may share a real one. So whatever else the machine 
 that is judged is the median over rounds of three turns. Run as a script with arguments, this file is one of the
 processes.
 
-With glibc's defaults, memory that a step frees goes back to the system, and its pages are cleared again in the next:
-of a BERT with 128 rows 16,000 pages a step in one process and 30,000 with DDP. The processes here keep theirs
-(`KEEP_MEMORY`).
+With glibc's defaults, memory that a step frees goes back to the system, and its pages are cleared again in the next.
+The processes here keep theirs (`KEEP_MEMORY`).
 """
 
 import argparse
@@ -35,7 +34,7 @@ from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.reports import format_table
 
 BOUND = 0.9
-TURN, WARM_UP = 3, 2  # steps of a turn, rounds that are not counted
+STEPS, WARM_UP = 3, 2  # steps of a turn, rounds that are not counted
 PATIENCE = 300  # seconds that a process may take to start, or for a turn
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
@@ -47,7 +46,8 @@ KEEP_MEMORY = {
 class Player(TrainerCallback):
     """Waits for each turn, and tells when it is over."""
 
-    def __init__(self, port: int, name: str):
+    def __init__(self, port: int, name: str, steps: int):
+        self.steps = steps
         self.line = socket.create_connection(("127.0.0.1", port)).makefile("rw")
         self.tell(name)
 
@@ -55,7 +55,7 @@ class Player(TrainerCallback):
         print(what, file=self.line, flush=True)
 
     def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step % TURN == 0:
+        if state.global_step % self.steps == 0:
             if state.global_step:
                 self.tell("done")
             self.line.readline()
@@ -64,7 +64,7 @@ class Player(TrainerCallback):
         self.tell("done")
 
 
-def play(port: int, model: str, rows: int, turns: int, core: int) -> None:
+def play(port: int, model: str, rows: int, steps: int, turns: int, core: int) -> None:
     """Train, on this core or that of the process's rank, when it is this process's turn."""
     rank, processes = (int(os.environ.get(name, default)) for name, default in (("RANK", core), ("WORLD_SIZE", 1)))
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
@@ -79,7 +79,7 @@ def play(port: int, model: str, rows: int, turns: int, core: int) -> None:
             attribute_column="attribute",
             forward_mode="fused",
             per_device_train_batch_size=rows,
-            max_steps=TURN * turns,
+            max_steps=steps * turns,
             optim="sgd",
             learning_rate=1e-3,
             save_strategy="no",
@@ -89,12 +89,12 @@ def play(port: int, model: str, rows: int, turns: int, core: int) -> None:
         )
         trainer = GerneTrainer(model=network, args=args, train_dataset=dataset)
         trainer.remove_callback(transformers.PrinterCallback)
-        trainer.add_callback(Player(port, f"{'together' if processes > 1 else 'apart'} {rank}"))
+        trainer.add_callback(Player(port, f"{'together' if processes > 1 else 'apart'} {rank}", steps))
         trainer.train()
 
 
 @contextlib.contextmanager
-def players(processes: int, model: str, rows: int, rounds: int) -> Iterator[dict[str, TextIO]]:
+def players(processes: int, model: str, rows: int, steps: int, rounds: int) -> Iterator[dict[str, TextIO]]:
     """The lines to all processes, by their names."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": "1"}
@@ -105,7 +105,7 @@ def players(processes: int, model: str, rows: int, rounds: int) -> Iterator[dict
         started = []
         for core in range(-1, processes):  # -1: those that DDP holds together
             turns = 2 * rounds if core == 0 else rounds
-            settings = map(str, (port, model, rows, turns, core))
+            settings = map(str, (port, model, rows, steps, turns, core))
             command = [sys.executable, *(launcher if core < 0 else []), __file__, *settings]
             errors = stack.enter_context(tempfile.TemporaryFile("w+"))
             one = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
@@ -116,34 +116,44 @@ def players(processes: int, model: str, rows: int, rounds: int) -> Iterator[dict
         while len(lines) < 2 * processes:
             for one, errors in started:
                 if one.poll() is not None or time.monotonic() - begun > PATIENCE:
-                    errors.seek(0)
-                    raise RuntimeError(f"a process of {model} did not start:\n{errors.read()[-4000:]}")
+                    raise RuntimeError(f"a process of {model} did not start:\n{told(errors)}")
             with contextlib.suppress(TimeoutError):
                 connection, _ = server.accept()
                 connection.settimeout(PATIENCE)
                 line = stack.enter_context(connection.makefile("rw"))
                 lines[line.readline().strip()] = line
-        yield lines
+        try:
+            yield lines
+        except OSError as error:
+            raise RuntimeError(
+                f"a turn of {model} failed:\n{''.join(told(errors) for _, errors in started)}"
+            ) from error
+
+
+def told(errors: TextIO) -> str:
+    """The end of what a process said."""
+    errors.seek(0)
+    return errors.read()[-4000:]
 
 
 def turn(lines: list[TextIO], rows: int) -> float:
-    """Rows a second of these processes in one turn."""
+    """Rows a second of these processes in one turn of so many rows for each."""
     begun = time.perf_counter()
     for line in lines:
         print("go", file=line, flush=True)
     for line in lines:
         if line.readline().strip() != "done":
-            raise RuntimeError("a process ended before its turn did")
-    return len(lines) * rows * TURN / (time.perf_counter() - begun)
+            raise ConnectionError("a process ended before its turn did")
+    return len(lines) * rows / (time.perf_counter() - begun)
 
 
-def measure(processes: int, model: str, rows: int, rounds: int) -> np.ndarray:
+def measure(processes: int, model: str, rows: int, steps: int, rounds: int) -> np.ndarray:
     """Rows a second, by round, of one process alone, of all together and of all apart."""
     rates = []
-    with players(processes, model, rows, WARM_UP + rounds) as lines:
+    with players(processes, model, rows, steps, WARM_UP + rounds) as lines:
         together, apart = ([lines[f"{name} {rank}"] for rank in range(processes)] for name in ("together", "apart"))
         for _ in range(WARM_UP + rounds):
-            rates.append([turn(apart[:1], rows), turn(together, rows), turn(apart, rows)])
+            rates.append([turn(of, steps * rows) for of in (apart[:1], together, apart)])
     return np.array(rates[WARM_UP:])
 
 
@@ -156,7 +166,7 @@ def main(args: argparse.Namespace) -> int:
     table, missed = [], False
     for name in args.models:
         rows = args.batch_size or MODELS[name][2]
-        one, together, apart = measure(args.processes, name, rows, args.rounds).T
+        one, together, apart = measure(args.processes, name, rows, args.steps or STEPS, args.rounds).T
         ratios, most = together / (args.processes * one), apart / (args.processes * one)
         ratio = float(np.median(ratios))
         missed |= ratio < BOUND
@@ -178,4 +188,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    play(int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6]))
+    play(int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:7]))
