@@ -18,13 +18,13 @@ from datasets import Dataset  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from transformers import ViTConfig, ViTForImageClassification  # noqa: E402
 
-sys.modules["gerne_hf.plots"] = None  # pictures take longer than these runs
+sys.modules["gerne_hf.reports.plots"] = None  # pictures take longer than these runs
 
 from gerne_hf import GerneTrainer  # noqa: E402
 from gerne_hf.baselines import BaselineConfig, GroupDROTrainer  # noqa: E402
-from gerne_hf.checkpoints import checkpoint_to_resume  # noqa: E402
-from gerne_hf.comparison import compare  # noqa: E402
-from gerne_hf.tuning import tune  # noqa: E402
+from gerne_hf.checkpoints.seals import checkpoint_to_resume  # noqa: E402
+from gerne_hf.comparison.comparing import compare  # noqa: E402
+from gerne_hf.tuning.search import tune  # noqa: E402
 
 COUNTS = [[40, 8], [10, 30]]
 

@@ -33,8 +33,8 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.distributions import less_biased_distribution
-from gerne_hf.reports import format_table
+from gerne_hf.method.distributions import less_biased_distribution
+from gerne_hf.utils.markdown import format_table
 
 WARM_UP = 10
 TURN = 5  # steps

@@ -1,12 +1,12 @@
 """GERNE, gradient extrapolation for debiased representation learning, for Hugging Face Transformers."""
 
 from .config import GerneConfig
-from .distributions import beta_bounds, biased_distribution, extrapolated_distribution, less_biased_distribution
-from .groups import GroupIndex
-from .metrics import group_metrics
-from .plans import BatchPlan
-from .pseudo_attributes import PseudoAttributes
-from .sampling import GroupSampler
+from .evaluation.metrics import group_metrics
+from .groups.index import GroupIndex
+from .method.distributions import beta_bounds, biased_distribution, extrapolated_distribution, less_biased_distribution
+from .method.plans import BatchPlan
+from .method.sampling import GroupSampler
+from .pseudo_attributes.scores import PseudoAttributes
 from .trainer import GerneTrainer
 
 __version__ = "0.1.0.dev0"

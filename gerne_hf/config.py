@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from .checkpoints import RUN_FIELDS
-from .checks import AUTOMATIC
-from .distributions import check_c
-from .field_types import settle_types
-from .plans import PLANS, check_biased_share
-from .schedules import BETA_SCHEDULES
+from .checkpoints.identity import RUN_FIELDS
+from .evaluation.selection import AUTOMATIC
+from .method.beta import BETA_SCHEDULES
+from .method.distributions import check_c
+from .method.plans import PLANS, check_biased_share
+from .utils.field_types import settle_types
 
 _CHOICES = {
     "plan": PLANS,

@@ -9,26 +9,27 @@ from transformers import Trainer, TrainerCallback, set_seed
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from .checks import check_beta, check_classes, check_head, check_one_device, warn_of_added_batches
-from .column_names import column_names
 from .config import GerneConfig
-from .distributions import beta_bounds, uniform_target
-from .evaluation import GroupEvaluationMixin
-from .failures import tells_the_others
-from .group_loaders import GroupLoadersMixin
-from .groups import GroupIndex
-from .model_card import build_card
-from .plan_training import EpochOfSampler, PlanTrainingMixin
-from .plans import BatchPlan
-from .pseudo_attributes import PseudoAttributes, provisional_index
-from .publishing import PublishingMixin
-from .reports import evaluation_prefixes, report_training
-from .resuming import CheckpointMixin, SaveAfterEvaluation
-from .sampling import GroupSampler
-from .search_space import PLANS_WITH_BETA
-from .shards import SHARED_ROWS
+from .groups.index import GroupIndex
+from .groups.proportions import uniform_target
+from .groups.sharing import SHARED_ROWS
+from .groups.sources import column_names
+from .method.beta import check_beta
+from .method.distributions import beta_bounds
+from .method.plans import PLANS_WITH_BETA, BatchPlan
+from .method.pseudo_groups import provisional_index
+from .method.sampling import GroupSampler
+from .pseudo_attributes.scores import PseudoAttributes
+from .reports.model_card import build_card
+from .reports.record import evaluation_prefixes, report_training
 from .streaming.stream import GroupStream, TicketSampler, check_stream
-from .tuning import TuningMixin
+from .training.checks import check_classes, check_head, check_one_device, warn_of_added_batches
+from .training.group_trainer import GroupEvaluationMixin, GroupLoadersMixin
+from .training.plan_trainer import EpochOfSampler, PlanTrainingMixin
+from .training.publishing_trainer import PublishingMixin
+from .training.resumable_trainer import CheckpointMixin, SaveAfterEvaluation
+from .tuning.search import TuningMixin
+from .utils.distributed import tells_the_others
 
 logger = logging.get_logger(__name__)
 

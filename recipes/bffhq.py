@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from accelerate import PartialState
 
 from gerne_hf import GerneConfig
-from gerne_hf.backbones import ImageArguments, image_backbone, image_trainer
-from gerne_hf.cli import parse_arguments
-from gerne_hf.comparison import run_recipe
 from gerne_hf.data.bffhq import demo_bffhq, list_bffhq, load_bffhq, minority_accuracy
-from gerne_hf.data.facts import card_facts
-from gerne_hf.files import format_table, write_json
+from gerne_hf.recipes.arguments import ImageArguments, parse_arguments
+from gerne_hf.recipes.images import image_backbone, image_trainer
+from gerne_hf.recipes.run import card_facts, run_recipe
+from gerne_hf.utils.files import write_json
+from gerne_hf.utils.markdown import format_table
 
 
 @dataclass

@@ -8,11 +8,10 @@ Settings: recipes/configs/celeba.yaml; the command line overrides them.
 """
 
 from gerne_hf import GerneConfig
-from gerne_hf.backbones import ImageArguments, image_backbone, image_trainer
-from gerne_hf.cli import parse_arguments
-from gerne_hf.comparison import run_recipe
 from gerne_hf.data.celeba import HUB_NAME, demo_celeba, load_celeba
-from gerne_hf.data.facts import card_facts
+from gerne_hf.recipes.arguments import ImageArguments, parse_arguments
+from gerne_hf.recipes.images import image_backbone, image_trainer
+from gerne_hf.recipes.run import card_facts, run_recipe
 
 
 def main(arguments: ImageArguments, config: GerneConfig) -> dict:

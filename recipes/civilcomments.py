@@ -10,20 +10,12 @@ Settings: recipes/configs/civilcomments.yaml; the command line overrides them.
 from dataclasses import dataclass, field
 
 from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.cli import parse_arguments
-from gerne_hf.comparison import run_recipe
-from gerne_hf.data.civilcomments import (
-    GROUPINGS,
-    HUB_NAME,
-    IDENTITIES,
-    TEXT,
-    demo_civilcomments,
-    load_civilcomments,
-)
-from gerne_hf.data.facts import card_facts
+from gerne_hf.data.civilcomments import GROUPINGS, HUB_NAME, IDENTITIES, TEXT, demo_civilcomments, load_civilcomments
 from gerne_hf.data.texts import tokenize
-from gerne_hf.overlapping import with_overlapping_groups
-from gerne_hf.text_backbones import TextArguments, text_tokenizer, text_trainer
+from gerne_hf.evaluation.overlapping import with_overlapping_groups
+from gerne_hf.recipes.arguments import TextArguments, parse_arguments
+from gerne_hf.recipes.run import card_facts, run_recipe
+from gerne_hf.recipes.texts import text_tokenizer, text_trainer
 
 
 @dataclass

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 import torch
 
 from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.cli import RecipeArguments, parse_arguments
-from gerne_hf.comparison import run_recipe
 from gerne_hf.data.colored_mnist import demo_colored_mnist, load_colored_mnist
-from gerne_hf.data.facts import card_facts
-from gerne_hf.models import MLPConfig, MLPForImageClassification
+from gerne_hf.models.mlp import MLPConfig, MLPForImageClassification
+from gerne_hf.recipes.arguments import RecipeArguments, parse_arguments
+from gerne_hf.recipes.run import card_facts, run_recipe
 
 
 @dataclass

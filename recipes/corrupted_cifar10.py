@@ -9,11 +9,10 @@ Settings: recipes/configs/corrupted_cifar10.yaml; the command line overrides the
 from dataclasses import dataclass, field
 
 from gerne_hf import GerneConfig
-from gerne_hf.backbones import ImageArguments, image_backbone, image_trainer
-from gerne_hf.cli import parse_arguments
-from gerne_hf.comparison import run_recipe
 from gerne_hf.data.corrupted_cifar10 import DEMO_SIZES, demo_cifar10, load_corrupted_cifar10
-from gerne_hf.data.facts import card_facts
+from gerne_hf.recipes.arguments import ImageArguments, parse_arguments
+from gerne_hf.recipes.images import image_backbone, image_trainer
+from gerne_hf.recipes.run import card_facts, run_recipe
 
 
 @dataclass

@@ -14,13 +14,11 @@ recipes/configs/image_classification.yaml; the command line overrides them.
 from dataclasses import dataclass, field
 
 from gerne_hf import GerneConfig
-from gerne_hf.backbones import ImageArguments, image_backbone, image_trainer
-from gerne_hf.cli import parse_arguments
-from gerne_hf.comparison import run_recipe
 from gerne_hf.data.celeba import demo_celeba
-from gerne_hf.data.facts import card_facts
-from gerne_hf.data.generic import DatasetArguments, require_settings
 from gerne_hf.data.images import load_images
+from gerne_hf.recipes.arguments import DatasetArguments, ImageArguments, parse_arguments, require_settings
+from gerne_hf.recipes.images import image_backbone, image_trainer
+from gerne_hf.recipes.run import card_facts, run_recipe
 
 
 @dataclass

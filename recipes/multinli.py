@@ -10,13 +10,12 @@ import os
 from dataclasses import dataclass, field, replace
 
 from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.cli import RecipeArguments, parse_arguments
-from gerne_hf.comparison import run_recipe
-from gerne_hf.data.facts import card_facts
+from gerne_hf.comparison.methods import METHODS
 from gerne_hf.data.multinli import LABELS, demo_multinli, load_multinli
 from gerne_hf.data.texts import tokenize
-from gerne_hf.methods import METHODS
-from gerne_hf.text_backbones import pretrained_text_model, pretrained_tokenizer, small_text_model, word_tokenizer
+from gerne_hf.models.texts import pretrained_text_model, pretrained_tokenizer, small_text_model, word_tokenizer
+from gerne_hf.recipes.arguments import RecipeArguments, parse_arguments
+from gerne_hf.recipes.run import card_facts, run_recipe
 
 DEMO_LENGTH = 32
 

@@ -14,13 +14,11 @@ recipes/configs/text_classification.yaml; the command line overrides them.
 from dataclasses import dataclass, field
 
 from gerne_hf import GerneConfig
-from gerne_hf.cli import parse_arguments
-from gerne_hf.comparison import run_recipe
-from gerne_hf.data.facts import card_facts
-from gerne_hf.data.generic import DatasetArguments, require_settings
 from gerne_hf.data.multinli import demo_multinli
 from gerne_hf.data.texts import load_texts, tokenize
-from gerne_hf.text_backbones import TextArguments, text_tokenizer, text_trainer
+from gerne_hf.recipes.arguments import DatasetArguments, TextArguments, parse_arguments, require_settings
+from gerne_hf.recipes.run import card_facts, run_recipe
+from gerne_hf.recipes.texts import text_tokenizer, text_trainer
 
 
 @dataclass

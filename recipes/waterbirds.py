@@ -16,12 +16,12 @@ import torch
 from transformers import PreTrainedModel
 
 from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.backbones import label_maps, normalization, pretrained_image_model, small_image_model
-from gerne_hf.cli import RecipeArguments, parse_arguments
-from gerne_hf.comparison import run_recipe
-from gerne_hf.data.facts import card_facts
 from gerne_hf.data.waterbirds import LABELS, WaterbirdFeatures, demo_waterbirds, load_waterbirds
-from gerne_hf.models import MLPConfig, MLPForImageClassification, freeze_batch_norm, freeze_layers, frozen_features
+from gerne_hf.models.heads import freeze_batch_norm, freeze_layers, frozen_features, label_maps
+from gerne_hf.models.images import normalization, pretrained_image_model, small_image_model
+from gerne_hf.models.mlp import MLPConfig, MLPForImageClassification
+from gerne_hf.recipes.arguments import RecipeArguments, parse_arguments
+from gerne_hf.recipes.run import card_facts, run_recipe
 
 
 @dataclass

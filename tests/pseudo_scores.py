@@ -3,7 +3,7 @@
 import numpy as np
 
 from gerne_hf import GroupIndex, PseudoAttributes
-from gerne_hf.pseudo_attributes import fingerprint
+from gerne_hf.groups.fingerprints import fingerprint
 
 
 def scored(dataset, levels=10, seed=0):

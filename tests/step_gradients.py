@@ -9,8 +9,8 @@ from helpers import (
 )
 from transformers import TrainerCallback
 
-from gerne_hf.distributions import less_biased_distribution
-from gerne_hf.grouped_data import GROUP_KEY
+from gerne_hf.groups.batches import GROUP_KEY
+from gerne_hf.method.distributions import less_biased_distribution
 
 LINEAR = dict(beta_schedule="linear", beta_ramp=0.5, beta=0.9)
 ALPHA = np.array(SKEWED) / np.sum(SKEWED, axis=1, keepdims=True)

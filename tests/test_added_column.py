@@ -7,8 +7,8 @@ import torch
 from helpers import Rows
 
 from gerne_hf import GroupIndex
-from gerne_hf.added_column import add_column
-from gerne_hf.columns import encode_column
+from gerne_hf.groups.columns import encode_column
+from gerne_hf.groups.sources import add_column
 
 LABELS = [1, 0, 1, 1, 0]
 CODES = np.array([2, 0, 0, 1, 2], dtype=np.uint8)

@@ -10,7 +10,7 @@ from helpers import SKEWED, first_batch, group_columns, step_gradient, table, tr
 from refusals import accepted, refused
 from transformers.data import default_data_collator
 
-from gerne_hf.plans import PLANS
+from gerne_hf.method.plans import PLANS
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 

@@ -8,7 +8,7 @@ from refusals import accepted, refused
 from transformers import TrainingArguments
 
 from gerne_hf import GerneTrainer
-from gerne_hf.plans import PLANS
+from gerne_hf.method.plans import PLANS
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 

@@ -8,9 +8,9 @@ from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 
 from gerne_hf import GerneTrainer
-from gerne_hf.model_card import build_card
-from gerne_hf.report_page import render
-from gerne_hf.reports import save_group_metrics
+from gerne_hf.reports.model_card import build_card
+from gerne_hf.reports.page import render
+from gerne_hf.reports.record import save_group_metrics
 from gerne_hf.streaming import ReservoirStream
 
 pytestmark = pytest.mark.usefixtures("without_pictures")

@@ -10,7 +10,9 @@ from resumed_runs import SETTINGS, again
 from transformers import Trainer
 
 from gerne_hf import GroupIndex
-from gerne_hf.checkpoints import CHECKPOINT_FILE, check_same_run, group_fingerprint, newest_whole, read_seal, seal
+from gerne_hf.checkpoints.identity import check_same_run
+from gerne_hf.checkpoints.seals import CHECKPOINT_FILE, newest_whole, read_seal, seal
+from gerne_hf.groups.fingerprints import group_fingerprint
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -21,7 +23,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     subject = trainer(folder, mlp(dropout=0.3), **SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gerne_hf.plots.plot_training", lambda log_history, path: None)
+        patch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
         subject.train()
     return folder, weights(subject.model)
 

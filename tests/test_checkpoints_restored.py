@@ -10,7 +10,7 @@ from helpers import SKEWED, assert_same, mlp, sentences, table, trainer, watch_b
 from resumed_runs import SETTINGS, again
 from transformers import MixtralConfig, MixtralForSequenceClassification, ViTConfig, ViTForImageClassification
 
-from gerne_hf.randomness import batch_seed, seeded
+from gerne_hf.utils.random import batch_seed, seeded
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 

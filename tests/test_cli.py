@@ -9,8 +9,8 @@ import pytest
 
 from gerne_hf import GerneConfig
 from gerne_hf.baselines import BaselineConfig
-from gerne_hf.cli import RecipeArguments, parse_arguments
-from gerne_hf.methods import METHODS
+from gerne_hf.comparison.methods import METHODS
+from gerne_hf.recipes.arguments import RecipeArguments, parse_arguments
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 

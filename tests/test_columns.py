@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from gerne_hf import GroupIndex, columns
-from gerne_hf.columns import encode_column, smallest_unsigned
+from gerne_hf import GroupIndex
+from gerne_hf.groups import columns
+from gerne_hf.groups.columns import encode_column, smallest_unsigned
 
 LABELS = [1, 0, 1, 1, 0]
 PLACES = ["sea", "land", "sea", "land", "land"]

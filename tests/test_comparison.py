@@ -14,7 +14,8 @@ from PIL import Image
 from workshop import NoteTraining, Watched
 
 from gerne_hf import GerneTrainer
-from gerne_hf.comparison import _save_picture, compare, format_comparison
+from gerne_hf.comparison.comparing import _save_picture, compare
+from gerne_hf.reports.tables import format_comparison
 
 TEST = [[13, 17], [19, 11]]
 SEEDS = (3, 5)
@@ -198,6 +199,6 @@ def test_the_main_folder_holds_the_model_of_its_run(compared):
 
 
 def test_without_matplotlib_there_is_no_picture(compared, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gerne_hf.plots", None)
+    monkeypatch.setitem(sys.modules, "gerne_hf.reports.plots", None)
     _save_picture(compared["results"], str(tmp_path))
     assert not list(tmp_path.iterdir())

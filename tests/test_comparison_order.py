@@ -10,9 +10,9 @@ from huggingface_hub import ModelCard
 from transformers import TrainerCallback
 from workshop import Watched, Workshop
 
-from gerne_hf.comparison import compare
-from gerne_hf.methods import METHODS
-from gerne_hf.search_space import C_CHOICES
+from gerne_hf.comparison.comparing import compare
+from gerne_hf.comparison.methods import METHODS
+from gerne_hf.tuning.space import C_CHOICES
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 

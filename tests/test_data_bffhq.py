@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from gerne_hf import GroupIndex, group_metrics
-from gerne_hf.cli import parse_arguments
 from gerne_hf.data.bffhq import DEMO_MINORITY_ROWS, GENDERS, LABELS, demo_bffhq, load_bffhq, minority_accuracy
+from gerne_hf.recipes.arguments import parse_arguments
 
 ROWS = {("0.5pct", "align"): 10, ("0.5pct", "conflict"): 4, ("valid", ""): 8, ("test", ""): 8}
 

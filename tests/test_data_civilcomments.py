@@ -10,7 +10,7 @@ import pytest
 
 from gerne_hf import GerneTrainer, GroupIndex, group_metrics
 from gerne_hf.data.civilcomments import IDENTITIES, LABELS, demo_civilcomments, load_civilcomments
-from gerne_hf.overlapping import combination_memberships, with_overlapping_groups
+from gerne_hf.evaluation.overlapping import combination_memberships, with_overlapping_groups
 
 SPLITS = {"train": 24, "val": 16, "test": 20}
 OTHERS = ("severe_toxicity", "transgender", "jewish", "asian", "identity_any")
@@ -204,7 +204,7 @@ def test_figures_of_a_trainer_are_those_of_its_predictions(tmp_path, without_pic
     from torch.utils.data import RandomSampler
 
     from gerne_hf import GerneConfig
-    from gerne_hf.models import MLPConfig, MLPForImageClassification
+    from gerne_hf.models.mlp import MLPConfig, MLPForImageClassification
 
     rng = np.random.default_rng(0)
     members, labels = rng.random((50, 3)) < 0.4, rng.integers(0, 2, 50)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gerne_hf.cli import RecipeArguments
-from gerne_hf.data.facts import FACTS, card_facts
+from gerne_hf.data.facts import FACTS
+from gerne_hf.recipes.arguments import RecipeArguments
+from gerne_hf.recipes.run import card_facts
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 

@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 
 from gerne_hf.data import multinli
-from gerne_hf.data.multinli import (
-    ATTRIBUTES,
-    DEMO_NEGATION_SHARE,
-    LABELS,
-    demo_multinli,
-    has_negation,
-    load_multinli,
-)
+from gerne_hf.data.multinli import ATTRIBUTES, DEMO_NEGATION_SHARE, LABELS, demo_multinli, has_negation, load_multinli
 
 ROWS = {"train": 61, "validation_matched": 20, "validation_mismatched": 19}
 UNLABELLED = {"train": 7, "validation_matched": 2, "validation_mismatched": 1}

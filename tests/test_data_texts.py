@@ -13,7 +13,7 @@ from transformers import pipeline as make_pipeline
 
 from gerne_hf import GroupIndex
 from gerne_hf.data.texts import load_texts, tokenize
-from gerne_hf.text_backbones import small_text_model, word_tokenizer
+from gerne_hf.models.texts import small_text_model, word_tokenizer
 
 MOODS, TOPICS = ["calm", "rude"], ["bread & salt", "the weather", "trains, late"]
 SETTINGS = {"text_column": "comment", "label_column": "mood", "attribute_columns": ["topic"]}

@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gerne_hf import beta_bounds, biased_distribution, extrapolated_distribution, less_biased_distribution
-from gerne_hf.distributions import check_c, group_proportions, uniform_target
+from gerne_hf.groups.proportions import group_proportions, uniform_target
+from gerne_hf.method.distributions import check_c
 
 TOLERANCE = 1e-12
 property_test = settings(derandomize=True, deadline=None, max_examples=150)

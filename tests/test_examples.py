@@ -17,12 +17,13 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, ViTImageProcessor
 
 from gerne_hf import GerneTrainer
-from gerne_hf.comparison import compare
-from gerne_hf.examples import decode_texts, image_of_pixels, save_thumbnail, save_worst_examples, worst_rows
-from gerne_hf.overlapping import with_overlapping_groups
-from gerne_hf.publishing import NOT_PUSHED
-from gerne_hf.report_page import REPORT_FILE
-from gerne_hf.text_backbones import word_tokenizer
+from gerne_hf.comparison.comparing import compare
+from gerne_hf.evaluation.accumulator import worst_rows
+from gerne_hf.evaluation.overlapping import with_overlapping_groups
+from gerne_hf.hub.pushes import NOT_PUSHED
+from gerne_hf.models.texts import word_tokenizer
+from gerne_hf.reports.examples import decode_texts, image_of_pixels, save_thumbnail, save_worst_examples
+from gerne_hf.reports.page import REPORT_FILE
 
 HELD_OUT = [[9, 14], [11, 3]]
 
@@ -144,7 +145,7 @@ class Watched(Rows):
 
 
 def test_a_comparison_saves_those_of_its_main_run_and_reads_no_others_again(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gerne_hf.plots", None)  # pictures take time
+    monkeypatch.setitem(sys.modules, "gerne_hf.reports.plots", None)  # pictures take time
     train = table()
     texts = [f"row {i}" for i in range(37)]
     test = Watched(table(HELD_OUT, seed=5, text=texts, image_id=list(range(37))))

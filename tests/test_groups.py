@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gerne_hf import GroupIndex, columns, groups
+from gerne_hf import GroupIndex
+from gerne_hf.groups import columns
+from gerne_hf.groups import index as groups
 
 property_test = settings(derandomize=True, deadline=None, max_examples=150)
 

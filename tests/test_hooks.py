@@ -12,7 +12,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from gerne_hf import GerneTrainer
-from gerne_hf.grouped_data import GroupCollator
+from gerne_hf.groups.batches import GroupCollator
 
 OVERRIDDEN = {
     "training_step": ["self", "model", "inputs", "num_items_in_batch"],

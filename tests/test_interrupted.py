@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from gerne_hf.baselines import BaselineConfig
-from gerne_hf.cli import RecipeArguments
-from gerne_hf.comparison import compare, run_recipe
+from gerne_hf.comparison.comparing import compare
+from gerne_hf.recipes.arguments import RecipeArguments
+from gerne_hf.recipes.run import run_recipe
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 METHODS, SEEDS = ["erm", "independent"], (0, 1)
@@ -63,7 +64,7 @@ def figures(results):
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gerne_hf.plots.plot_training", lambda log_history, path: None)
+        patch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
         results, steps = run(folder)
     assert len(steps) == 16
     return folder, results

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gerne_hf import BatchPlan
-from gerne_hf.losses import LossMeter, PlanLoss
+from gerne_hf.method.losses import LossMeter, PlanLoss
 
 BETA = 0.7
 ALPHA = np.array([[0.9, 0.1], [0.2, 0.8]])
@@ -35,7 +35,7 @@ def test_meter_averages_the_named_losses():
 def test_meter_warns_of_a_negative_running_mean(biased, warns, caplog):
     meter = LossMeter(PlanLoss(PLAN))
     meter.add(torch.tensor([biased, 1.0]), torch.tensor((1 + BETA) - BETA * biased))
-    with caplog.at_level(logging.WARNING, logger="gerne_hf.losses"):
+    with caplog.at_level(logging.WARNING, logger="gerne_hf.method.losses"):
         meter.drain(one_process)
     assert ("running mean of L_ext is negative" in caplog.text) == warns
 
@@ -49,7 +49,7 @@ def test_meter_is_silent_for_plans_of_one_segment():
 def test_the_running_mean_weights_late_steps_more_and_is_that_of_the_steps_so_far(caplog):
     meter = LossMeter(PlanLoss(PLAN))
     totals = [-1.0, -4.0, 2.0]
-    with caplog.at_level(logging.WARNING, logger="gerne_hf.losses"):
+    with caplog.at_level(logging.WARNING, logger="gerne_hf.method.losses"):
         for total in totals:  # the mean goes on from one log to the next
             logging.Logger.warning_once.cache_clear()
             meter.add(torch.tensor([1.0, 1.0]), torch.tensor(total))

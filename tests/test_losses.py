@@ -8,8 +8,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_pt_utils import LabelSmoother
 
 from gerne_hf import BatchPlan, GroupIndex, GroupSampler
-from gerne_hf.losses import PlanLoss, slice_rows
-from gerne_hf.plans import PLANS, Segment
+from gerne_hf.method.losses import PlanLoss
+from gerne_hf.method.outputs import slice_rows
+from gerne_hf.method.plans import PLANS, Segment
 
 C, BETA = 0.5, 0.7
 COUNTS = np.array([[30, 4, 2], [3, 20, 5]])

@@ -9,8 +9,8 @@ from workshop import TRAIN, Workshop
 
 from gerne_hf import GerneTrainer
 from gerne_hf.baselines import GroupDROTrainer, JTTTrainer, SquareRootTrainer
-from gerne_hf.comparison import format_comparison
-from gerne_hf.methods import METHODS, main_method, method_config
+from gerne_hf.comparison.methods import METHODS, main_method, method_config
+from gerne_hf.reports.tables import format_comparison
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 OWN_TRAINERS = {"group_dro": GroupDROTrainer, "jtt": JTTTrainer, "square_root": SquareRootTrainer}
@@ -36,7 +36,7 @@ def everything(tmp_path_factory):
     shop = Workshop(tmp_path_factory.mktemp("all"), threshold=0.2, biased_learning_rate=0.1)
     shop.names = [name for name in METHODS if name != "independent"] + ["independent"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gerne_hf.plots.plot_training", lambda log_history, path: None)
+        patch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
         shop.results = shop.compare(shop.names)
     return shop
 

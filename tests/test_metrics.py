@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gerne_hf import group_metrics, metrics
-from gerne_hf.metrics import SUMMARY_METRICS, flatten_group_metrics, wilson_interval
+from gerne_hf import group_metrics
+from gerne_hf.evaluation import metrics
+from gerne_hf.evaluation.metrics import SUMMARY_METRICS, flatten_group_metrics, wilson_interval
 
 property_test = settings(derandomize=True, deadline=None, max_examples=200)
 NUM_CLASSES, NUM_ATTRIBUTES = 3, 4

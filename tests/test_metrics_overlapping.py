@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gerne_hf import GroupIndex, group_metrics
-from gerne_hf.metrics import flatten_group_metrics, group_counts
+from gerne_hf.evaluation.metrics import flatten_group_metrics, group_counts
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,10 +8,10 @@ from helpers import MLP, bert, sentences, table, trainer
 from huggingface_hub import ModelCard
 
 from gerne_hf.baselines import JTTTrainer
-from gerne_hf.card_text import as_markdown
-from gerne_hf.model_card import build_card, template
-from gerne_hf.reports import evaluate_training_rows
-from gerne_hf.reproduction import reproduction_command
+from gerne_hf.reports.card_paragraphs import as_markdown
+from gerne_hf.reports.model_card import build_card, template
+from gerne_hf.reports.record import evaluate_training_rows
+from gerne_hf.reports.reproduction import reproduction_command
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -97,7 +97,7 @@ def test_data_licence_commit_and_source_of_the_attributes(tmp_path):
 
 def test_the_commit_is_that_of_rows_loaded_from_the_hub(tmp_path, monkeypatch):
     """tests/hub has real loads; here is what the card makes of their origin."""
-    monkeypatch.setattr("gerne_hf.model_card.hub_origin", lambda data: ("me/places", "b" * 40))
+    monkeypatch.setattr("gerne_hf.reports.model_card.hub_origin", lambda data: ("me/places", "b" * 40))
     subject = trained(tmp_path)
     data = build_card(subject).data
     assert data.datasets == ["me/places"] and {result.dataset_revision for result in data.eval_results} == {"b" * 40}

@@ -17,14 +17,8 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from gerne_hf.models import (
-    MLPConfig,
-    MLPForImageClassification,
-    classification_head,
-    freeze_batch_norm,
-    freeze_layers,
-    frozen_features,
-)
+from gerne_hf.models.heads import classification_head, freeze_batch_norm, freeze_layers, frozen_features
+from gerne_hf.models.mlp import MLPConfig, MLPForImageClassification
 
 
 def linears(model):

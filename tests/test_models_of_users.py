@@ -12,8 +12,9 @@ from helpers import MLP, MLPConfig, bert, sentences, table, trainer
 from torch import nn
 from transformers.utils import ModelOutput
 
-from gerne_hf.losses import LossMeter, PlanLoss, check_own_loss, slice_rows
-from gerne_hf.plans import BatchPlan
+from gerne_hf.method.losses import LossMeter, PlanLoss
+from gerne_hf.method.outputs import check_own_loss, slice_rows
+from gerne_hf.method.plans import BatchPlan
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gerne_hf.backbones import normalization, pretrained_image_model
 from gerne_hf.data.loading import load_splits
-from gerne_hf.text_backbones import pretrained_text_model, pretrained_tokenizer
+from gerne_hf.models.images import normalization, pretrained_image_model
+from gerne_hf.models.texts import pretrained_text_model, pretrained_tokenizer
 
 NAME = "gerne-hf-tests/nowhere"
 

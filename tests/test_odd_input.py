@@ -3,12 +3,12 @@
 import datasets
 import pytest
 
-from gerne_hf.cli import RecipeArguments, parse_arguments
-from gerne_hf.data.generic import load_any, prepare_splits
+from gerne_hf.data.splits import load_any, prepare_splits
 from gerne_hf.data.texts import load_texts, tokenize
-from gerne_hf.files import format_table
-from gerne_hf.plots import plot_comparison
-from gerne_hf.text_backbones import word_tokenizer
+from gerne_hf.models.texts import word_tokenizer
+from gerne_hf.recipes.arguments import RecipeArguments, parse_arguments
+from gerne_hf.reports.plots import plot_comparison
+from gerne_hf.utils.markdown import format_table
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gerne_hf import GroupIndex, parquet_columns
+from gerne_hf import GroupIndex
+from gerne_hf.groups import sources as parquet_columns
 
 PLACES = ["sea", "land", "sea", "land", "land", "sea", "sea"]
 LABELS = [1, 0, 1, 1, 0, 2, 1]

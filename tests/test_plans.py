@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gerne_hf import BatchPlan, beta_bounds
-from gerne_hf.distributions import group_proportions, uniform_target
-from gerne_hf.plans import PLANS
+from gerne_hf.groups.proportions import group_proportions, uniform_target
+from gerne_hf.method.plans import PLANS
 
 TOLERANCE = 1e-12
 LEAST_ROWS = {"independent": 2, "shared": 3, "collapsed": 1, "erm": 1, "resampling": 1, "reweighting": 1}

@@ -6,8 +6,8 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from gerne_hf import plots
-from gerne_hf.plots import COLOURS, plot_comparison, plot_pseudo_attributes, plot_search, plot_training
+from gerne_hf.reports import plots
+from gerne_hf.reports.plots import COLOURS, plot_comparison, plot_pseudo_attributes, plot_search, plot_training
 
 
 @pytest.fixture

@@ -11,9 +11,16 @@ from helpers import EVEN, MLP, SKEWED, config, mlp, table, trainer
 from pseudo_scores import by_sorting, scored
 
 from gerne_hf import GroupIndex, PseudoAttributes
-from gerne_hf.pseudo_attributes import provisional_index
-from gerne_hf.reports import format_recovery
-from gerne_hf.thresholds import EASY, HARD, check_threshold, hard_counts, pseudo_attributes, smallest_threshold
+from gerne_hf.method.pseudo_groups import (
+    EASY,
+    HARD,
+    check_threshold,
+    hard_counts,
+    provisional_index,
+    pseudo_attributes,
+    smallest_threshold,
+)
+from gerne_hf.reports.tables import format_recovery
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 

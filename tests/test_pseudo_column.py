@@ -11,7 +11,7 @@ from helpers import Rows, table
 from pseudo_scores import by_sorting, scored
 
 from gerne_hf import GroupIndex, PseudoAttributes
-from gerne_hf.thresholds import EASY, HARD
+from gerne_hf.method.pseudo_groups import EASY, HARD
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 

@@ -8,8 +8,9 @@ import pytest
 from captured_logs import logged
 from helpers import SKEWED, mlp, sentences, table
 
-from gerne_hf.groups import GroupIndex
-from gerne_hf.publishing import Push, PushLog, name_labels
+from gerne_hf.groups.index import GroupIndex
+from gerne_hf.hub.pushes import Push, PushLog
+from gerne_hf.models.heads import name_labels
 
 
 def ended(error=None):
@@ -20,7 +21,7 @@ def ended(error=None):
 
 @pytest.fixture
 def warnings():
-    with logged("gerne_hf.publishing") as found:
+    with logged("gerne_hf.hub.pushes") as found:
         yield found
 
 

@@ -9,10 +9,11 @@ from helpers import EVEN, SKEWED, mlp, table, trainer
 from PIL import Image
 
 from gerne_hf import group_metrics
-from gerne_hf.files import format_table
-from gerne_hf.metrics import wilson_interval
-from gerne_hf.plots import COLOURS, plot_comparison, plot_training
-from gerne_hf.reports import GROUP_METRICS_FILE, format_group_table, save_group_metrics, worst_groups
+from gerne_hf.evaluation.metrics import wilson_interval, worst_groups
+from gerne_hf.reports.plots import COLOURS, plot_comparison, plot_training
+from gerne_hf.reports.record import GROUP_METRICS_FILE, save_group_metrics
+from gerne_hf.reports.tables import format_group_table
+from gerne_hf.utils.markdown import format_table
 
 
 def strict_json(path):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from torch.utils.data import BatchSampler
 
-from gerne_hf import BatchPlan, GroupIndex, GroupSampler, sampling
-from gerne_hf.distributions import uniform_target
-from gerne_hf.plans import PLANS
+from gerne_hf import BatchPlan, GroupIndex, GroupSampler
+from gerne_hf.groups.proportions import uniform_target
+from gerne_hf.method import sampling
+from gerne_hf.method.plans import PLANS
 
 DRAWS = 1_000_000
 COUNTS = np.array([[70, 9, 1], [3, 120, 17], [25, 2, 40], [1, 5, 200]])

@@ -16,9 +16,9 @@ from helpers import (
 from step_gradients import ALPHA, LINEAR, Steps, coefficients_at, combined, linear, segment_gradients
 
 from gerne_hf import GerneTrainer
-from gerne_hf.distributions import extrapolated_distribution
-from gerne_hf.plans import PLANS
-from gerne_hf.schedules import BETA_SCHEDULES
+from gerne_hf.method.beta import BETA_SCHEDULES
+from gerne_hf.method.distributions import extrapolated_distribution
+from gerne_hf.method.plans import PLANS
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 DOUBLE = torch.float64

@@ -22,7 +22,7 @@ from helpers import (
 )
 from step_gradients import LINEAR, Steps, coefficients_at, combined, linear, segment_gradients
 
-from gerne_hf.schedules import BETA_SCHEDULES, scheduled_beta
+from gerne_hf.method.beta import BETA_SCHEDULES, scheduled_beta
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 DOUBLE = torch.float64

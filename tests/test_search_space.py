@@ -8,9 +8,10 @@ import pytest
 from helpers import EVEN, SKEWED
 
 from gerne_hf import GerneConfig
-from gerne_hf.distributions import beta_bounds, group_proportions
-from gerne_hf.search_space import C_CHOICES, MAX_SHIFT, beta_range, draw_settings, threshold_range
-from gerne_hf.thresholds import hard_counts
+from gerne_hf.groups.proportions import group_proportions
+from gerne_hf.method.distributions import beta_bounds
+from gerne_hf.method.pseudo_groups import hard_counts
+from gerne_hf.tuning.space import C_CHOICES, MAX_SHIFT, beta_range, draw_settings, threshold_range
 
 pytestmark = pytest.mark.usefixtures("quick_and_quiet")
 

@@ -12,7 +12,7 @@ from helpers import table
 from torch.utils.data import BatchSampler, DataLoader
 
 from gerne_hf import BatchPlan, GroupIndex, GroupSampler
-from gerne_hf.plans import PLANS
+from gerne_hf.method.plans import PLANS
 from gerne_hf.streaming import GroupPartitions, partition_by_group
 from gerne_hf.streaming.shards import Shard
 from gerne_hf.streaming.shuffling import Pass

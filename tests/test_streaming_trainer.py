@@ -7,7 +7,7 @@ from helpers import assert_same, config, mlp, table, trainer, watch_batches, wei
 
 from gerne_hf import GerneTrainer, GroupIndex
 from gerne_hf.baselines import JTTTrainer
-from gerne_hf.grouped_data import GROUP_KEY
+from gerne_hf.groups.batches import GROUP_KEY
 from gerne_hf.streaming import GroupPartitions, ReservoirStream, partition_by_group
 
 pytestmark = pytest.mark.usefixtures("without_pictures")

@@ -20,10 +20,16 @@ from transformers import (
     ViTImageProcessorPil,
 )
 
-from gerne_hf import timm_checkpoints
-from gerne_hf.card_text import loading_code
 from gerne_hf.data.images import as_pixels, normalize
-from gerne_hf.timm_checkpoints import complete_checkpoint, complete_config, image_settings, is_timm, timm_processor
+from gerne_hf.models import timm_checkpoints
+from gerne_hf.models.timm_checkpoints import (
+    complete_checkpoint,
+    complete_config,
+    image_settings,
+    is_timm,
+    timm_processor,
+)
+from gerne_hf.reports.card_paragraphs import loading_code
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 SIDE, MEAN, STD = 16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -188,7 +194,7 @@ def test_settings_of_a_processor(changes, expected):
 )
 def test_a_processor_that_timm_cannot_express_is_told(processor):
     model = timm_resnet()
-    with logged("gerne_hf.timm_checkpoints") as found:
+    with logged("gerne_hf.models.timm_checkpoints") as found:
         complete_config(model, processor)
     assert image_settings(processor) is None
     assert len(found) == 1 and type(processor).__name__ in found[0] and "test_resnet" in found[0]

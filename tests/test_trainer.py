@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from helpers import MLP, SKEWED, Gradients, first_batch, mlp, table, trainer
 
-from gerne_hf.distributions import biased_distribution, less_biased_distribution
-from gerne_hf.grouped_data import GROUP_KEY
-from gerne_hf.plans import PLANS
+from gerne_hf.groups.batches import GROUP_KEY
+from gerne_hf.method.distributions import biased_distribution, less_biased_distribution
+from gerne_hf.method.plans import PLANS
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 

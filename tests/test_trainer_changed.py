@@ -10,7 +10,7 @@ from helpers import config, mlp, table, trainer, watch_batches
 
 from gerne_hf import GerneTrainer
 from gerne_hf.baselines import JTTTrainer
-from gerne_hf.grouped_data import GROUP_KEY
+from gerne_hf.groups.batches import GROUP_KEY
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 

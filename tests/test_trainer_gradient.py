@@ -20,9 +20,9 @@ from helpers import (
     weights,
 )
 
-from gerne_hf.distributions import extrapolated_distribution
-from gerne_hf.grouped_data import GROUP_KEY
-from gerne_hf.plans import PLANS
+from gerne_hf.groups.batches import GROUP_KEY
+from gerne_hf.method.distributions import extrapolated_distribution
+from gerne_hf.method.plans import PLANS
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 DOUBLE = torch.float64

@@ -24,7 +24,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from transformers import HfArgumentParser
 
 from gerne_hf import GerneConfig
-from gerne_hf.grouped_data import GROUP_KEY
+from gerne_hf.groups.batches import GROUP_KEY
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 DOUBLE = torch.float64

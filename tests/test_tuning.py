@@ -8,10 +8,11 @@ from helpers import SKEWED, table, trainer
 from PIL import Image
 from searches import CLS, Evaluations, searching, the_search
 
-from gerne_hf.distributions import beta_bounds, group_proportions
-from gerne_hf.search_space import MAX_SHIFT, threshold_range
-from gerne_hf.studies import MAX_TABLE_TRIALS, format_search_table
-from gerne_hf.tuning import tune
+from gerne_hf.groups.proportions import group_proportions
+from gerne_hf.method.distributions import beta_bounds
+from gerne_hf.reports.tables import MAX_TABLE_TRIALS, format_search_table
+from gerne_hf.tuning.search import tune
+from gerne_hf.tuning.space import MAX_SHIFT, threshold_range
 
 pytestmark = pytest.mark.usefixtures("quick_and_quiet")
 
@@ -177,7 +178,7 @@ def test_without_optuna(tmp_path, monkeypatch):
 
 
 def test_without_matplotlib_there_is_no_picture(searched, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "gerne_hf.plots", None)
+    monkeypatch.setitem(sys.modules, "gerne_hf.reports.plots", None)
     subject = searching(tmp_path)
     subject.hyperparameter_search(n_trials=1)
     assert {path.name for path in (tmp_path / "search").iterdir()} == {"search.json", "study.db"}

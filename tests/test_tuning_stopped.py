@@ -13,7 +13,7 @@ from helpers import launch_two
 from searches import Evaluations, searching, the_search
 from transformers import TrainerCallback
 
-from gerne_hf.studies import default_sampler, trial_records
+from gerne_hf.tuning.studies import default_sampler, trial_records
 
 pytestmark = pytest.mark.usefixtures("quick_and_quiet")
 HERE = Path(__file__).parent

@@ -5,7 +5,7 @@ from helpers import Rows, mlp, table, trainer
 from transformers.trainer_utils import RemoveColumnsCollator
 from transformers.utils import logging
 
-from gerne_hf.grouped_data import UniformRowsCollator
+from gerne_hf.groups.batches import UniformRowsCollator
 
 ROWS = {
     "the same keys": [{"inputs": 1, "labels": 0, "place": "sea"}, {"inputs": 2, "labels": 1, "place": "land"}],

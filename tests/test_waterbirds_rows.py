@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from gerne_hf import GroupIndex
-from gerne_hf.data.waterbirds import LABELS, PLACES, WaterbirdFeatures, Waterbirds, demo_waterbirds, random_crops
+from gerne_hf.data.images import random_crops
+from gerne_hf.data.waterbirds import LABELS, PLACES, WaterbirdFeatures, Waterbirds, demo_waterbirds
 
 
 def some_birds(rows=8, side=16, **settings):

@@ -7,8 +7,9 @@ from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
 from gerne_hf.baselines import BaselineConfig
-from gerne_hf.cli import RecipeArguments
-from gerne_hf.comparison import compare, run_recipe
+from gerne_hf.comparison.comparing import compare
+from gerne_hf.recipes.arguments import RecipeArguments
+from gerne_hf.recipes.run import run_recipe
 
 TRAIN, VALIDATION, TEST = [[60, 12], [8, 20]], [[9, 8], [7, 9]], [[11, 12], [13, 14]]
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from ..groups import GroupIndex
-from ..metrics import group_metrics
-from ..models import classification_head
+from ..evaluation.metrics import group_metrics
+from ..groups.index import GroupIndex
+from ..models.heads import classification_head
 from ..trainer import GerneTrainer
 
 logger = logging.get_logger(__name__)

@@ -1,7 +1,7 @@
 """Just Train Twice (Liu et al., ICML 2021): rows that a first model gets wrong are drawn more often."""
 
-from ..groups import GroupIndex
-from ..plans import BatchPlan
+from ..groups.index import GroupIndex
+from ..method.plans import BatchPlan
 from ..streaming.stream import GroupStream
 from ..trainer import GerneTrainer
 from .config import BaselineConfig

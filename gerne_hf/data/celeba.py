@@ -7,9 +7,9 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from .generic import choose_splits, load_any
 from .images import transformed
 from .loading import read_ids, require_columns, require_splits
+from .splits import choose_splits, load_any
 
 HUB_NAME = "flwrlabs/celeba"
 HUB_CONFIG = "img_align+identity+attr"

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..metrics import group_counts
-from .generic import choose_splits, load_any
+from ..evaluation.metrics import group_counts
 from .loading import require_columns, require_splits
+from .splits import choose_splits, load_any
 
 HUB_NAME = "shlomihod/civil-comments-wilds"
 CSV_FILE = "all_data_with_identities.csv"

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..hub.repositories import hub_origin
 from .decoding import decode_images
-from .loading import hub_origin, load_splits, read_ids, require_columns, require_splits
+from .loading import load_splits, read_ids, require_columns, require_splits
 
 TRAIN_ROWS = 55_000
 MINORITY_ROWS = {0.5: 249, 1.0: 491, 2.0: 986, 5.0: 2449}

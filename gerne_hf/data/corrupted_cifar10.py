@@ -10,11 +10,12 @@ from accelerate.utils import tqdm
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ..hub.repositories import hub_origin
 from .colored_mnist import biased_colours, uniform_colours
 from .corruptions import CORRUPTIONS, corrupt
 from .decoding import decode_images
 from .images import normalize
-from .loading import hub_origin, load_splits, read_ids, require_columns, require_splits
+from .loading import load_splits, read_ids, require_columns, require_splits
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_ROWS = 45_000

@@ -1,10 +1,6 @@
 """What the model cards of the recipes say of their data: name, licence, language, where the attributes come from."""
 
-import os
 from dataclasses import dataclass
-from typing import Any
-
-from ..cli import RecipeArguments
 
 
 @dataclass(frozen=True)
@@ -82,36 +78,3 @@ FACTS = {
     ),
 }
 """The data sets of the recipes, by the recipe's name."""
-
-
-def card_facts(recipe: str, arguments: RecipeArguments) -> dict[str, Any]:
-    """What [`run_recipe`] hands to the model card.
-
-    Args:
-        recipe (`str`): one of [`FACTS`], or another for data of the user's own.
-        arguments ([`RecipeArguments`]): whether it is the demo, and the data set.
-
-    Returns:
-        `dict`: arguments of [`GerneTrainer.create_model_card`].
-    """
-    facts, name = FACTS.get(recipe), arguments.dataset_name
-    if arguments.demo:
-        title = facts.title if facts else recipe.replace("_", " ")
-        card = {"dataset": f"{title}, demo", "license": "apache-2.0", "language": facts and facts.language}
-        return card | {"dataset_license": "Apache-2.0, as the recipe that made it"}
-    if facts is None:
-        title = os.path.basename(os.path.normpath(name)) if name else None
-        return {"dataset": title, "dataset_tags": _hub_id(name)}
-    return {
-        "dataset": facts.title,
-        "dataset_tags": _hub_id(name) if name else facts.hub_name,
-        "license": facts.license,
-        "language": facts.language,
-        "dataset_license": facts.license_text,
-        "attribute_source": facts.attributes,
-    }
-
-
-def _hub_id(name: str | None) -> str | None:
-    """A data set's name, if it can be no path: the place of a folder is nobody's business."""
-    return name if name and name.count("/") == 1 and not os.path.exists(name) and name[0] not in "./~" else None

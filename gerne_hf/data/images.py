@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from .decoding import ERRORS, tell_skipped
-from .generic import prepare_splits
+from .splits import prepare_splits
 
 CROP_SCALE = (0.7, 1.0)
 CROP_RATIO = (0.75, 4 / 3)

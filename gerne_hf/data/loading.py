@@ -1,21 +1,14 @@
 """Loading a data set from the Hub, from files, or from a folder of `save_to_disk`."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
-from ..repositories import found_by
-
-_CACHED = re.compile(
-    r"[/\\](?P<owner>[\w.-]+?)___(?P<name>[\w.-]+)[/\\][^/\\]+[/\\][\d.]+[/\\](?P<revision>[0-9a-f]{40})[/\\]"
-)
-"""Where `datasets` keeps what it has loaded from the Hub: OWNER___NAME/CONFIGURATION/VERSION/COMMIT/."""
+from ..hub.repositories import found_by
 
 
 @contextmanager
@@ -99,18 +92,3 @@ def read_ids(dataset: datasets.Dataset, column: str, name: str) -> np.ndarray:
         row = values.is_null().to_pylist().index(True)
         raise ValueError(f"{name}: the column {column!r} has no value in row {row}; fill it, or drop the row")
     return values.to_numpy().astype(np.int64)
-
-
-def hub_origin(dataset: Any) -> tuple[str, str] | None:
-    """Hub id and commit of the data set that rows were loaded from; None where this cannot be known.
-
-    Args:
-        dataset: a `datasets.Dataset`, or a data set whose loader has set its `origin`.
-    """
-    if not isinstance(dataset, datasets.Dataset):
-        return getattr(dataset, "origin", None)
-    found = {match.groups() for file in dataset.cache_files if (match := _CACHED.search(file["filename"]))}
-    if len(found) != 1:
-        return None
-    [(owner, name, revision)] = found
-    return f"{owner}/{name}", revision

@@ -6,7 +6,7 @@ import datasets
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
-from .generic import prepare_splits
+from .splits import prepare_splits
 
 _CUT = "gerne_text_was_cut"
 _UNLIMITED = 100_000

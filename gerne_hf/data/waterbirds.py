@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..hub.repositories import hub_origin
 from .decoding import decode_images
 from .images import as_pixels, random_crops
-from .loading import hub_origin, load_splits, read_ids, require_columns, require_splits
+from .loading import load_splits, read_ids, require_columns, require_splits
 
 LABELS = ["landbird", "waterbird"]
 PLACES = ["land", "water"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitInfo, HfApi
 
-from ..repositories import RIGHTS, explained, make_repository
+from ..hub.repositories import RIGHTS, explained, make_repository
 
 GROUP_ACCURACY_PATH = str(Path(__file__).parent / "group_accuracy")
 """Folder of the metric `group_accuracy`, as `evaluate.load` takes it."""

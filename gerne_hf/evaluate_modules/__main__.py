@@ -2,7 +2,7 @@
 
 import argparse
 
-from . import push_group_accuracy
+from .__init__ import push_group_accuracy
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..columns import check_categories
-from ..groups import GroupIndex, default_label_column
+from ..groups.columns import check_categories
+from ..groups.index import GroupIndex, default_label_column
 
 Key = tuple[Hashable, ...]
 """A group as its values: of the label column, then of each attribute column."""

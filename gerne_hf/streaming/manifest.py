@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import datasets
 import numpy as np
 
-from ..groups import GroupIndex
+from ..groups.index import GroupIndex
 from .coding import GroupCoder, Key, StreamGroups
 from .shards import Shard
 

@@ -10,8 +10,8 @@ import datasets
 import numpy as np
 from torch.utils.data import Dataset
 
-from ..grouped_data import GroupedDataset
-from ..sampling import GroupSampler
+from ..groups.batches import GroupedDataset
+from ..method.sampling import GroupSampler
 from .coding import StreamGroups
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from gerne_hf import GroupIndex
 from gerne_hf.baselines import refit_last_layer
 from gerne_hf.baselines.dfr import INVERSE_PENALTIES, _halves, balanced_rows, collect_features, fit_last_layer
-from gerne_hf.models import classification_head
+from gerne_hf.models.heads import classification_head
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 

@@ -9,7 +9,7 @@ from watched_group_dro import ETA, group_dro, settings_of, watched
 
 from gerne_hf.baselines import BaselineConfig, GroupDROTrainer
 from gerne_hf.baselines.group_dro import update_group_weights
-from gerne_hf.grouped_data import GROUP_KEY
+from gerne_hf.groups.batches import GROUP_KEY
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 DOUBLE = torch.float64

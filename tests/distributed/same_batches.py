@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from helpers import Gradients, mlp, table, trainer, watch_batches
 
-import gerne_hf.plots
-from gerne_hf.plans import PLANS
+import gerne_hf.reports.plots
+from gerne_hf.method.plans import PLANS
 
 ROWS, ACCUMULATED, STEPS = 8, 4, 3
 """Rows a batch, batches an optimizer step over all processes, optimizer steps: an epoch of 96 rows."""

@@ -9,7 +9,7 @@ from accelerate import DistributedType, PartialState
 from helpers import bert, sentences, trainer
 from torch.distributed.fsdp import _optim_utils
 
-from gerne_hf.failures import leave_processes_at_exit
+from gerne_hf.utils.distributed import leave_processes_at_exit
 
 COUNTS = [[44, 8], [12, 32]]
 """96 rows, 12 batches of 8: the same epoch for 1 and 2 processes."""

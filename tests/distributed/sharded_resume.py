@@ -11,8 +11,8 @@ from helpers import bert, sentences, trainer, watch_batches, weights
 from sharded import COUNTS, HELD_OUT, shard_on_the_cpu
 from transformers import Trainer, TrainerCallback
 
-from gerne_hf.failures import leave_processes_at_exit
-from gerne_hf.interrupted import restore
+from gerne_hf.comparison.progress import restore
+from gerne_hf.utils.distributed import leave_processes_at_exit
 
 STEPS, EVERY, KILLED_AT = 10, 4, 9
 SAVED = (4, 8, 10)

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset
 from helpers import Rows, mlp, trainer
 
-import gerne_hf.plots
+import gerne_hf.reports.plots
 from gerne_hf import GroupIndex
 from gerne_hf import trainer as trainer_module
-from gerne_hf.shards import Shards
+from gerne_hf.groups.sharing import Shards
 
 PROCESSES = 3
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from helpers import mlp, table, trainer, watch_batches
 
-from gerne_hf.failures import leave_processes_at_exit
 from gerne_hf.streaming import GroupPartitions, ReservoirStream
+from gerne_hf.utils.distributed import leave_processes_at_exit
 
 SETTINGS = dict(max_steps=8, save_strategy="steps", save_steps=5)
 

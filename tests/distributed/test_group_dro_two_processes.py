@@ -15,8 +15,8 @@ from helpers import Gradients, assert_same, config, launch_two, mlp, step_gradie
 from transformers import TrainerCallback
 
 from gerne_hf.baselines import BaselineConfig, GroupDROTrainer
-from gerne_hf.failures import leave_processes_at_exit
-from gerne_hf.grouped_data import GROUP_KEY
+from gerne_hf.groups.batches import GROUP_KEY
+from gerne_hf.utils.distributed import leave_processes_at_exit
 
 HERE = Path(__file__).parent
 ROWS, RATE = 7, 0.2

@@ -11,7 +11,7 @@ import torch
 from helpers import EVEN, MLP, config, launch_two, mlp, table, trainer, watch_batches, weights
 
 from gerne_hf import PseudoAttributes
-from gerne_hf.failures import leave_processes_at_exit
+from gerne_hf.utils.distributed import leave_processes_at_exit
 
 HERE = Path(__file__).parent
 COUNTS = [[41, 9], [10, 31]]

@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE))
 from same_batches import ACCUMULATED, MODES, SIZES, STEPS, build, evaluations, steps_of  # noqa: E402
 
 from gerne_hf import BatchPlan, GerneTrainer, GroupIndex, GroupSampler  # noqa: E402
-from gerne_hf.plans import PLANS  # noqa: E402
+from gerne_hf.method.plans import PLANS  # noqa: E402
 
 PROCESSES = [2, pytest.param(4, marks=pytest.mark.slow)]
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE))
 from sharded import FSDP, launch_options  # noqa: E402
 from sharded_resume import SAVED, STEPS  # noqa: E402
 
-from gerne_hf.checkpoints import newest_whole, read_seal  # noqa: E402
+from gerne_hf.checkpoints.seals import newest_whole, read_seal  # noqa: E402
 
 MODEL, OPTIMIZER = "pytorch_model_fsdp", "optimizer"
 FILES = {

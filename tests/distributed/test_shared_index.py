@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE))
 from shared_index import PROCESSES, build, cases, content, data  # noqa: E402
 
 from gerne_hf import GroupIndex  # noqa: E402
-from gerne_hf.parquet_columns import ParquetColumns  # noqa: E402
+from gerne_hf.groups.sources import ParquetColumns  # noqa: E402
 
 NAMES = [*(f"{n} rows" for n in (1, 2, 3, 4, 50)), "text", "product", "no attribute", "class names", "many values"]
 NAMES += ["shuffled", "reference", "plain rows", "parquet", "parquet, one"]

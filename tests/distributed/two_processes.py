@@ -9,10 +9,10 @@ import torch
 from helpers import mlp, table, trainer, watch_batches, weights
 
 from gerne_hf import GerneTrainer
-from gerne_hf.examples import save_worst_examples
-from gerne_hf.failures import leave_processes_at_exit
-from gerne_hf.grouped_data import GROUP_KEY
-from gerne_hf.overlapping import with_overlapping_groups
+from gerne_hf.evaluation.overlapping import with_overlapping_groups
+from gerne_hf.groups.batches import GROUP_KEY
+from gerne_hf.reports.examples import save_worst_examples
+from gerne_hf.utils.distributed import leave_processes_at_exit
 
 SETTINGS = dict(num_train_epochs=2, max_steps=-1, optim="adamw_torch", learning_rate=0.01, logging_steps=1, beta=0.8)
 SETTINGS |= dict(per_device_train_batch_size=13, per_device_eval_batch_size=4, save_strategy="steps", save_steps=3)

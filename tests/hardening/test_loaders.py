@@ -11,9 +11,9 @@ from PIL import Image
 
 from gerne_hf.data.celeba import load_celeba
 from gerne_hf.data.civilcomments import IDENTITIES, TEXT, load_civilcomments
-from gerne_hf.data.generic import prepare_splits
 from gerne_hf.data.loading import require_splits
 from gerne_hf.data.multinli import load_multinli
+from gerne_hf.data.splits import prepare_splits
 from gerne_hf.data.waterbirds import load_waterbirds
 
 columns = st.one_of(

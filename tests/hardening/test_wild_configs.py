@@ -11,8 +11,8 @@ from transformers import TrainingArguments
 
 from gerne_hf import GerneConfig
 from gerne_hf.baselines import BaselineConfig
-from gerne_hf.plans import PLANS
-from gerne_hf.schedules import BETA_SCHEDULES
+from gerne_hf.method.beta import BETA_SCHEDULES
+from gerne_hf.method.plans import PLANS
 
 OWN = {f.name for f in dataclasses.fields(BaselineConfig)} - {f.name for f in dataclasses.fields(TrainingArguments)}
 

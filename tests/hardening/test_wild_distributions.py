@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gerne_hf import BatchPlan, GroupIndex, GroupSampler
-from gerne_hf.distributions import uniform_target
-from gerne_hf.plans import PLANS
+from gerne_hf.groups.proportions import uniform_target
+from gerne_hf.method.plans import PLANS
 
 fuzz = settings(derandomize=True, deadline=None, max_examples=120, database=None)
 

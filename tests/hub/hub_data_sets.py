@@ -24,10 +24,10 @@ from gerne_hf.data.civilcomments import HUB_NAME, load_civilcomments
 from gerne_hf.data.colored_mnist import load_colored_mnist
 from gerne_hf.data.corrupted_cifar10 import load_corrupted_cifar10
 from gerne_hf.data.images import load_images
-from gerne_hf.data.loading import hub_origin
 from gerne_hf.data.multinli import load_multinli
 from gerne_hf.data.texts import load_texts
 from gerne_hf.data.waterbirds import load_waterbirds
+from gerne_hf.hub.repositories import hub_origin
 
 OTHER = "somebody/other"
 mnist.colored_mnist.TRAIN_ROWS, mnist.colored_mnist.MINORITY_ROWS = mnist.TRAIN, {0.5: 200}

@@ -9,7 +9,7 @@ from huggingface_hub import HfApi
 from gerne_hf import PseudoAttributes
 from gerne_hf.evaluate_modules import GROUP_ACCURACY_PATH, push_group_accuracy
 from gerne_hf.evaluate_modules.__main__ import main
-from gerne_hf.pseudo_attributes import fingerprint
+from gerne_hf.groups.fingerprints import fingerprint
 
 
 def training_set(rows=60, seed=0):

@@ -16,9 +16,10 @@ from helpers import bert, config, group_columns, timm_resnet
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
-from gerne_hf import GerneTrainer, plots
-from gerne_hf.backbones import ImageBackbone, small_image_model
-from gerne_hf.models import MLPConfig, MLPForImageClassification
+from gerne_hf import GerneTrainer
+from gerne_hf.models.images import ImageBackbone, small_image_model
+from gerne_hf.models.mlp import MLPConfig, MLPForImageClassification
+from gerne_hf.reports import plots
 
 LABELS, COUNTS, SIDE = ["land", "water"], [[12, 4], [4, 12]], 8
 DRAW = plots.plot_training  # takes longer than the training

@@ -6,8 +6,8 @@ import pytest
 from published import LABELS
 from pushes import hashes, local, report, titles, train
 
-from gerne_hf.examples import EXAMPLES_FOLDER
-from gerne_hf.report_page import REPORT_FILE
+from gerne_hf.reports.examples import EXAMPLES_FOLDER
+from gerne_hf.reports.page import REPORT_FILE
 
 STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 ROUND_TRIP = {"text-end": "text", "text-checkpoint": "text", "image": "image", "vit": "vit"}
@@ -17,7 +17,7 @@ LOAD = """
 import hashlib, json, pathlib, sys
 from huggingface_hub import snapshot_download
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, pipeline
-import gerne_hf.models
+import gerne_hf.models.mlp
 from published import logits
 found = {}
 for name, kind in json.loads(sys.argv[1]).items():

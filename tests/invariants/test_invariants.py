@@ -23,7 +23,7 @@ from helpers import (
 )
 from transformers import Trainer, TrainingArguments
 
-from gerne_hf.grouped_data import GROUP_KEY
+from gerne_hf.groups.batches import GROUP_KEY
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 DOUBLE = torch.float64

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from gerne_hf import group_metrics
-from gerne_hf.report_page import write_report
+from gerne_hf.reports.page import write_report
 
 VOID = {"meta", "img", "link", "br", "hr", "input", "base"}
 

@@ -11,9 +11,9 @@ import pytest
 from helpers import mlp, table, trainer
 from report_pages import Page, assert_self_contained, page_of, report, result, write
 
-from gerne_hf.examples import save_worst_examples
-from gerne_hf.report_page import REPORT_FILE, main
-from gerne_hf.reports import save_group_metrics
+from gerne_hf.reports.examples import save_worst_examples
+from gerne_hf.reports.page import REPORT_FILE, main
+from gerne_hf.reports.record import save_group_metrics
 
 # ---- what it says ---------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from report_pages import assert_self_contained, examples, page_of, picture, report, result, write
 
-from gerne_hf.report_page import REPORT_FILE, ReportError, main, write_report
+from gerne_hf.reports.page import REPORT_FILE, ReportError, main, write_report
 
 ATTACK = "\"><script>alert('x')</script><img src=https://evil.example/x.png onerror=alert(1)>{{ 7 * 7 }}"
 

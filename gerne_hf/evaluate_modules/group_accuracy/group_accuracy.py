@@ -7,7 +7,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from gerne_hf.metrics import group_metrics
+from ...evaluation.metrics import group_metrics
 
 _INPUTS = ("predictions", "references", "attributes")
 

@@ -1,0 +1,171 @@
+"""Train several methods on the same data for several seeds, and lay their group metrics side by side."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from accelerate import PartialState
+
+from ..config import GerneConfig
+from ..reports.examples import save_worst_examples
+from ..reports.record import COMPARISON_FILE, COMPARISON_PICTURE_FILE, evaluate_training_rows, save_group_metrics
+from ..reports.tables import _SUMMARIES, _seed_note, format_comparison
+from ..trainer import GerneTrainer
+from ..utils.files import write_json
+from .methods import METHODS, check_methods, check_on_data, method_config
+from .progress import Progress, restore
+
+MakeTrainer = Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]
+
+
+def compare(
+    methods: Sequence[str],
+    config: GerneConfig,
+    make_trainer: MakeTrainer,
+    test_dataset: Any,
+    seeds: Sequence[int] = (0,),
+    settings: dict[str, dict[str, Any]] | None = None,
+    card: dict[str, Any] | None = None,
+    made_with: dict[str, Any] | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Train each method for each seed, evaluate it once on the test set, print one table and save it.
+
+    The run of the last method with the first seed goes to `config.output_dir`, every other to a folder of its own
+    below it. There, too, lie `comparison.json`, written anew after every run, so that an interrupted comparison keeps
+    what it has, and, with matplotlib, `comparison.png`; and in `_examples` the test rows of each group that the main
+    run is most wrong about (`worst_examples`).
+
+    Args:
+        methods (`Sequence[str]`): names in [`METHODS`]; the last one is the main one.
+        config ([`GerneConfig`]): settings of all runs. With `resume_from_checkpoint="true"` (or the path of a
+            checkpoint of one of the runs) an interrupted comparison goes on: runs that ended, with the same settings,
+            are taken from `comparison.json`, the others go on from their newest whole checkpoint.
+        make_trainer (`Callable`): makes a trainer of the given class, with a fresh model, from a config.
+        test_dataset: the data set of the table's figures; read once a run, after training.
+        seeds (`Sequence[int]`): a run for each.
+        settings (`dict`, *optional*): by method, fields of the config with values of its own.
+        card (`dict`, *optional*): what the model card of the main run says besides, as for
+            [`GerneTrainer.create_model_card`]: `dataset`, `dataset_tags`, `license`, `language` and more.
+        made_with (`dict`, *optional*): what besides the config the results depend on, by name; a run that ended with
+            something else is trained again.
+
+    Returns:
+        `dict[str, list[dict]]`: by method, the test result of [`group_metrics`] of each seed, with the `seed`, the
+        `train_seconds` of the run and its `validation` figures.
+
+    Raises:
+        ValueError: for methods or fields that do not exist, and for a beta or a threshold that the data refuses;
+            before anything is trained.
+    """
+    runs = _configs(methods, config, seeds, settings or {})
+    main, main_trainer = methods[-1], None
+    titles = {name: METHODS[name].title for name in methods}
+    progress = Progress(config, runs, titles, test_dataset, made_with or {})
+    results: dict[str, list[dict[str, Any]]] = {}
+    unchecked = True
+
+    def collect() -> None:
+        for name, title in titles.items():
+            results[title] = [progress.done[name, seed] for seed in seeds if (name, seed) in progress.done]
+        done = {title: runs_of for title, runs_of in results.items() if runs_of}
+        if done and PartialState().is_main_process:
+            write_json(done, os.path.join(config.output_dir, COMPARISON_FILE))
+
+    collect()
+    trained: dict[tuple[str, int], tuple[GerneTrainer, float]] = {}
+    kept = {METHODS[name].start for name in methods} - {None}
+
+    def train(run: GerneConfig, name: str) -> tuple[GerneTrainer, float]:
+        nonlocal unchecked
+        trainer = make_trainer(run, METHODS[name].trainer)
+        if unchecked:  # the first: what the data refuses is found before anything is trained
+            for other in runs.values():
+                check_on_data(other, trainer.reference_groups)
+            unchecked = False
+        checkpoint = progress.checkpoint(run, name)
+        progress.begin(run, name)
+        begin = time.perf_counter()
+        trainer.train(resume_from_checkpoint=checkpoint)
+        return trainer, time.perf_counter() - begin
+
+    for (name, seed), run in runs.items():
+        method = METHODS[name]
+        done = (name, seed) in progress.done
+        PartialState().print(f"\n=== {method.title}, seed {seed}{', ended before' if done else ''}", flush=True)
+        if done:
+            continue
+        start = (method.start, seed)
+        if method.start is None:
+            trainer, seconds = train(run, name)
+        elif start in trained:
+            trainer, seconds = trained.pop(start)
+        else:
+            folders = _folders(config, method.start, seed, main, seeds)
+            first = method_config(config, method.start, settings, seed=seed, **folders)
+            trainer, seconds = train(first, method.start)
+        if method.finish is not None:
+            begin = time.perf_counter()
+            method.finish(trainer)
+            trainer.evaluate()
+            seconds += time.perf_counter() - begin
+        trainer.evaluate(test_dataset, metric_key_prefix="test")
+        if name == main and seed == seeds[0]:
+            evaluate_training_rows(trainer)  # for the model card
+        save_group_metrics(trainer, run.output_dir)
+        result = {**trainer.group_results["test"], "seed": seed, "train_seconds": round(seconds, 1)}
+        validation = trainer.group_results.get("eval", {})
+        result["validation"] = {key: validation[key] for key in _SUMMARIES.values() if key in validation}
+        if method.start is not None:
+            progress.begin(run, name)
+        if name == main and seed == seeds[0]:
+            trainer.save_model(run.output_dir)
+            trainer.save_state()
+            save_worst_examples(trainer, test_dataset, "test")
+            main_trainer = trainer
+        if name in kept:
+            trained[name, seed] = trainer, seconds
+        progress.done[name, seed] = result
+        collect()
+    if PartialState().is_main_process:
+        print(f"\nTest set, {_seed_note(seeds)}\n{format_comparison(results)}\n", flush=True)
+        _save_picture(results, config.output_dir)
+    if main_trainer is None:  # that run had ended before
+        main_trainer = make_trainer(runs[main, seeds[0]], METHODS[main].trainer)
+        restore(main_trainer)
+    elif main in kept:  # another method took it over
+        restore(main_trainer)
+    main_trainer.create_model_card(**(card or {}))
+    return results
+
+
+def _configs(methods, config, seeds, settings) -> dict[tuple[str, int], GerneConfig]:
+    """The config of every run, in the order of training: those that take over another's model come last."""
+    check_methods(list(methods), settings, config)
+    order = sorted(methods, key=lambda name: METHODS[name].start is not None)
+    return {
+        (name, seed): method_config(
+            config, name, settings, seed=seed, **_folders(config, name, seed, methods[-1], seeds)
+        )
+        for name in order
+        for seed in seeds
+    }
+
+
+def _folders(config: GerneConfig, name: str, seed: int, main: str, seeds: Sequence[int]) -> dict[str, str]:
+    """Where a run goes; biased models with equal settings are shared between the methods."""
+    own = os.path.join(config.output_dir, f"{name}-seed{seed}")
+    shared = config.pseudo_attributes_dir or os.path.join(config.output_dir, "pseudo_attributes")
+    return {
+        "output_dir": config.output_dir if name == main and seed == seeds[0] else own,
+        "pseudo_attributes_dir": shared,
+    }
+
+
+def _save_picture(results: dict[str, list[dict[str, Any]]], directory: str) -> None:
+    try:
+        from ..reports.plots import plot_comparison
+    except ImportError:  # report_training has said so
+        return
+    first = {method: runs[0] for method, runs in results.items()}
+    plot_comparison(first, os.path.join(directory, COMPARISON_PICTURE_FILE))

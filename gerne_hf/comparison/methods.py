@@ -1,0 +1,112 @@
+"""The methods that a comparison trains, by name: plans, GERNE with unknown attributes, and the baselines."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from ..baselines.dfr import refit_last_layer
+from ..baselines.group_dro import GroupDROTrainer
+from ..baselines.jtt import JTTTrainer
+from ..baselines.square_root import SquareRootTrainer
+from ..config import GerneConfig
+from ..groups.index import GroupIndex
+from ..groups.proportions import uniform_target
+from ..method.beta import check_beta
+from ..method.distributions import beta_bounds
+from ..method.plans import PLANS_WITH_BETA
+from ..method.pseudo_groups import provisional_index
+from ..trainer import GerneTrainer
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train.
+
+    Args:
+        title (`str`): what tables call it.
+        settings (`dict`): fields of the config that make the method.
+        trainer (`type`, defaults to [`GerneTrainer`]): the class that trains it.
+        start (`str`, *optional*): name of a method whose trained model this one takes over, instead of training.
+        finish (`Callable`, *optional*): called with the trainer after training.
+    """
+
+    title: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    trainer: type[GerneTrainer] = GerneTrainer
+    start: str | None = None
+    finish: Callable[[GerneTrainer], Any] | None = None
+
+
+_KNOWN = {"pseudo_attributes": False}
+
+_PLAIN = {"plan": "erm", **_KNOWN}
+
+_OWN_ROWS = {"biased_share": 0.5, **_KNOWN}  # the plan decides on the rows of its segments
+
+METHODS = {
+    "erm": Method("ERM", {**_PLAIN, "class_balanced": False}),
+    "class_balanced": Method("class-balanced", {**_PLAIN, "class_balanced": True}),
+    "square_root": Method("square-root", _PLAIN, SquareRootTrainer),
+    "resampling": Method("resampling", {"plan": "resampling", **_KNOWN}),
+    "reweighting": Method("reweighting", {"plan": "reweighting", "beta_schedule": "constant", **_OWN_ROWS}),
+    "group_dro": Method("Group DRO", {"plan": "resampling", **_KNOWN}, GroupDROTrainer),
+    "dfr": Method("DFR", {**_PLAIN, "class_balanced": False}, start="erm", finish=refit_last_layer),
+    "jtt": Method("JTT", {**_PLAIN, "class_balanced": False}, JTTTrainer),
+    "shared": Method("GERNE (shared rows)", {"plan": "shared", **_OWN_ROWS}),
+    "collapsed": Method("GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_OWN_ROWS}),
+    "independent": Method("GERNE", {"plan": "independent", **_KNOWN}),
+    "pseudo": Method("GERNE, unknown attributes", {"plan": "independent", "pseudo_attributes": True}),
+}
+"""Every method by its name on the command line."""
+
+
+def main_method(config: GerneConfig) -> str:
+    """The name of the method that a config describes by itself."""
+    return "pseudo" if config.pseudo_attributes else config.plan
+
+
+def method_config(config: GerneConfig, name: str, settings: dict[str, dict[str, Any]] | None = None, **more: Any):
+    """The config of one method: the common settings, those that make the method, and its own.
+
+    Args:
+        config ([`GerneConfig`]): the common settings.
+        name (`str`): one of [`METHODS`].
+        settings (`dict`, *optional*): by method, fields with values that are its own.
+        more: fields that win over all others.
+
+    Raises:
+        ValueError: for an unknown method or field, and for values that the config refuses.
+    """
+    check_methods([name], settings or {}, config)
+    own = dict((settings or {}).get(name, {}))
+    if name == "pseudo" and config.pseudo_attributes:  # the main method: its plan was chosen
+        own.setdefault("plan", config.plan)
+    if "num_train_epochs" in own:
+        own.setdefault("max_steps", -1)
+    return replace(config, **{**METHODS[name].settings, **own, **more})
+
+
+def check_methods(names: list[str], settings: dict[str, dict[str, Any]], config: GerneConfig) -> None:
+    """Raise a `ValueError` that names what there is, for methods or fields that do not exist."""
+    unknown = [name for name in (*names, *settings) if name not in METHODS]
+    if unknown:
+        raise ValueError(f"unknown method {unknown[0]!r}; the methods are {', '.join(METHODS)}")
+    allowed = {f.name for f in fields(config)}
+    for name, own in settings.items():
+        for key in own:
+            if key not in allowed:
+                raise ValueError(f"the settings of method {name!r} have {key!r}, which is no field of the config")
+
+
+def check_on_data(config: GerneConfig, groups: GroupIndex) -> None:
+    """Raise a `ValueError` for a threshold that leaves a part of a class empty, or a beta outside its bounds.
+
+    Args:
+        config ([`GerneConfig`]): settings of one run.
+        groups ([`GroupIndex`]): the training rows by the attribute that is evaluated.
+    """
+    if config.pseudo_attributes:
+        groups = provisional_index(groups, config.threshold)
+    if config.plan in PLANS_WITH_BETA:
+        bounds = beta_bounds(groups.alpha, config.c, uniform_target(groups.counts))
+        check_beta(config.beta, bounds, config.c, config.beta_out_of_bounds)

@@ -1,0 +1,229 @@
+"""Any data set as three splits with named classes: loading, the splits that are missing, labels and attributes."""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import datasets
+import numpy as np
+from accelerate import PartialState
+from transformers.utils import logging
+
+from ..groups.columns import encode_column
+from ..groups.sources import add_column
+from ..hub.repositories import explained
+from .loading import load_splits, readable, require_columns
+
+logger = logging.get_logger(__name__)
+
+SPLITS = ("train", "validation", "test")
+
+_ALIASES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+
+_BUILDERS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+
+_HELD_OUT = {"validation": 0.1, "test": 0.2}
+"""Shares of the training rows that become a split where the data set has none."""
+
+_COLUMNS = "Name others with --text_column, --text_pair_column, --image_column, --label_column, --attribute_column"
+
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+def load_any(name: str, config: str | None = None) -> datasets.DatasetDict:
+    """All splits of any data set.
+
+    Args:
+        name (`str`): a Hub id; a folder of parquet, CSV or JSON lines files, or of images with `metadata.csv`; a
+            single such file; or a folder of `save_to_disk`.
+        config (`str`, *optional*): the configuration on the Hub.
+
+    Raises:
+        ValueError: for a file of another type, and for files that are damaged or have no rows.
+    """
+    extension = os.path.splitext(name)[1].lower()
+    if os.path.isfile(name):
+        if extension not in _BUILDERS:
+            raise ValueError(f"{name} is no data file that can be read; {', '.join(_BUILDERS)} can")
+        more = {"sep": "\t"} if extension == ".tsv" else {}
+        with readable(name):
+            return datasets.load_dataset(_BUILDERS[extension], data_files={"train": name}, **more)
+    if os.path.isfile(os.path.join(name, "state.json")):  # a single Dataset of save_to_disk
+        return datasets.DatasetDict(train=datasets.load_from_disk(name))
+    with explained(f"There is no file {name}.") if extension in _BUILDERS else nullcontext():
+        return load_splits(name, config)
+
+
+def choose_splits(splits: datasets.DatasetDict, name: str, **chosen: str | None) -> datasets.DatasetDict:
+    """The splits train, validation and test, as far as there are any, under these names.
+
+    Args:
+        splits (`datasets.DatasetDict`): all splits.
+        name (`str`): the data set's, for messages.
+        chosen (`str`, *optional*): `train`, `validation` or `test`: the split's name in the data set. If not given,
+            the usual names are tried.
+
+    Raises:
+        ValueError: for a split that is missing, naming those found.
+    """
+    found = datasets.DatasetDict()
+    for role in SPLITS:
+        wanted = chosen.get(role)
+        if wanted is not None and wanted not in splits:
+            raise ValueError(f"{name} has no split {wanted!r}: it has {', '.join(splits)}")
+        key = wanted or next((alias for alias in _ALIASES[role] if alias in splits), None)
+        if key is not None:
+            found[role] = splits[key]
+    if "train" not in found:
+        raise ValueError(f"{name} has no training split: it has {', '.join(splits)}. Name it with --train_split")
+    return found
+
+
+def with_classes(
+    splits: datasets.DatasetDict, label_column: str, attribute_columns: Sequence[str] = (), name: str = "the data set"
+) -> datasets.DatasetDict:
+    """Labels and attributes of any type as ClassLabel columns, whose ids mean the same in every split.
+
+    Args:
+        splits (`datasets.DatasetDict`): train and others.
+        label_column (`str`): integers, booleans, strings or a ClassLabel.
+        attribute_columns (`Sequence[str]`, *optional*): the same; only those that training has are required of it.
+        name (`str`): the data set's, for messages.
+
+    Raises:
+        TypeError, ValueError: for columns without categories (floats, lists, nulls), for labels that training lacks,
+            and for a single label.
+    """
+    known: dict[str, list[str]] = {}
+    result = datasets.DatasetDict()
+    for key, split in splits.items():
+        codes = {}
+        for column in (label_column, *attribute_columns):
+            if column != label_column and key == "train" and column not in split.column_names:
+                continue  # unknown in training
+            role = "label" if column == label_column else "attribute"
+            codes[column], names = encode_column(split, column, role, known.get(column, ()))
+            if role == "label" and len(names) < 2:
+                raise ValueError(
+                    f"{name}: the label column {column!r} has the single value {''.join(names)!r}, and a classifier "
+                    "needs two or more. Name another --label_column"
+                )
+            new = names[len(known.get(column, names)) :]
+            if new and role == "label":
+                rows = int((codes[column] >= len(known[column])).sum())
+                raise ValueError(
+                    f"{name}: the split {key!r} has the labels {', '.join(map(repr, new))} ({rows:,} rows), which "
+                    f"training lacks: it has {', '.join(known[column])}. The model cannot predict them: drop these "
+                    "rows, or add such rows to the training split"
+                )
+            if new and key != "train":
+                logger.warning(
+                    f"{name}: the split {key!r} has values of {column!r} that training lacks: "
+                    f"{', '.join(map(repr, new))}. Their groups are evaluated, with 0 training rows."
+                )
+            known[column] = names
+        for column, values in codes.items():
+            split = add_column(split.remove_columns(column), column, values, known[column])
+        result[key] = split
+    for column in attribute_columns:  # splits encoded earlier learn the names that came later
+        for key, split in result.items():
+            if key == "train":
+                continue  # where a name without rows would be a group without rows
+            if column in split.column_names and split.features[column].names != known[column]:
+                values = np.asarray(split.with_format("numpy")[column][:])
+                result[key] = add_column(split.remove_columns(column), column, values, known[column])
+    return result
+
+
+def complete_splits(
+    splits: datasets.DatasetDict, label_column: str, attribute_columns: Sequence[str] = (), seed: int = 0
+) -> datasets.DatasetDict:
+    """Cut the splits that are missing out of the training rows, each group in proportion; says so once.
+
+    Args:
+        splits (`datasets.DatasetDict`): train and perhaps validation and test, after [`with_classes`].
+        label_column, attribute_columns: what the groups are made of.
+        seed (`int`, defaults to `0`): decides the rows, the same in every run.
+
+    Raises:
+        ValueError: if the training rows are too few.
+    """
+    missing = [key for key in ("validation", "test") if key not in splits]
+    if not missing:
+        return splits
+    train = splits["train"]
+    group = np.zeros(len(train), dtype=np.int64)
+    for column in (label_column, *(name for name in attribute_columns if name in train.column_names)):
+        values = np.asarray(train.with_format("numpy")[column][:])
+        group = np.unique(group * (int(values.max(initial=0)) + 1) + values, return_inverse=True)[1]
+    order = np.random.default_rng(seed).permutation(len(train))
+    order = order[np.argsort(group[order], kind="stable")]
+    # Multiples of the golden ratio: any run of rows is spread evenly over [0, 1), and so is every group, however
+    # small; of two rows one is above 0.3, which is training. A group's only row belongs there.
+    place = np.arange(len(train)) * _GOLDEN_RATIO % 1.0
+    place[np.bincount(group)[group[order]] == 1] = 0.999
+    parts, edge = dict(splits), 0.0
+    for key in missing:
+        inside = (place >= edge) & (place < edge + _HELD_OUT[key])
+        parts[key], edge = train.select(np.sort(order[inside])), edge + _HELD_OUT[key]
+    parts["train"] = train.select(np.sort(order[place >= edge]))
+    empty = [key for key in SPLITS if not len(parts[key])]
+    if empty:
+        raise ValueError(
+            f"{len(train):,} training rows in {int(group.max(initial=-1)) + 1:,} groups are too few to cut "
+            f"{' and '.join(missing)} from them: the only row of a group stays in training. Name other columns, or "
+            "give the splits"
+        )
+    counts = ", ".join(f"{len(parts[key]):,} for {key}" for key in SPLITS)
+    PartialState().print(
+        f"The data set has no {' and no '.join(missing)} split: taken out of the training rows with the fixed seed "
+        f"{seed}, group by group ({counts} rows)."
+    )
+    return datasets.DatasetDict({key: parts[key] for key in SPLITS})
+
+
+def prepare_splits(
+    source: str | datasets.DatasetDict,
+    columns: Sequence[str],
+    label_column: str,
+    attribute_columns: Sequence[str] = (),
+    config: str | None = None,
+    check: Callable[[datasets.Dataset, str], None] | None = None,
+    **chosen: str | None,
+) -> datasets.DatasetDict:
+    """[`load_any`], then train, validation and test with the columns asked for, labels and attributes named.
+
+    Args:
+        source (`str` or `datasets.DatasetDict`): as [`load_any`], or splits in memory.
+        columns (`Sequence[str]`): the inputs.
+        label_column (`str`), attribute_columns (`Sequence[str]`): as [`with_classes`]. An attribute may be missing in
+            training, but not in the splits that are evaluated.
+        config (`str`, *optional*): the configuration on the Hub.
+        check (`Callable`, *optional*): called with each split as it was loaded, and its name for messages.
+        chosen: as [`choose_splits`].
+
+    Raises:
+        TypeError, ValueError: for splits, columns or values that are missing or unusable; says what was found.
+    """
+    name = source if isinstance(source, str) else "the data set"
+    if label_column in attribute_columns:
+        raise ValueError(
+            f"the label column {label_column!r} cannot be an attribute too: each label would have a single attribute. "
+            "Name another --attribute_column"
+        )
+    splits = choose_splits(load_any(source, config) if isinstance(source, str) else source, name, **chosen)
+    cut = not {"validation", "test"} <= set(splits)
+    for key, split in splits.items():
+        attributes = list(attribute_columns) if key != "train" or cut else []
+        needed = list(dict.fromkeys([*columns, label_column, *attributes]))
+        require_columns(split, needed, f"{name}, split {key!r},", _COLUMNS)
+        if check is not None:
+            check(split, f"{name}, split {key!r},")
+        kept = {*needed, *attribute_columns}
+        splits[key] = split.select_columns([column for column in split.column_names if column in kept])
+    splits = with_classes(splits, label_column, attribute_columns, name)
+    return complete_splits(splits, label_column, attribute_columns)

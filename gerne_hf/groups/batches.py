@@ -1,0 +1,162 @@
+"""A data set and a collator that carry each row's group id into the batch, whatever the user's rows and collator."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import DataCollatorWithPadding, DefaultDataCollator, default_data_collator
+from transformers.trainer_utils import RemoveColumnsCollator
+
+from ..utils.random import batch_seed, seeded
+from .index import GroupIndex
+
+GROUP_KEY = "gerne_group_ids"
+"""The batch's entry that holds the group ids; the trainer takes it out before the model's forward."""
+
+
+class GroupedRows(NamedTuple):
+    """Rows of the underlying data set with their group ids, as the loader hands them to the collator."""
+
+    rows: list[Any]
+    groups: np.ndarray
+    seed: int | None = None
+
+
+class GroupedDataset(Dataset):
+    """A map-style data set whose batches come with group ids; single rows are those of the data set.
+
+    Args:
+        dataset: any map-style data set.
+        groups ([`GroupIndex`]): the index made from this very data set.
+        seed (`int`, *optional*): what random transforms draw for a batch is made a function of this and of its rows;
+            left alone if not given.
+    """
+
+    def __init__(self, dataset: Any, groups: GroupIndex, seed: int | None = None):
+        self.dataset = dataset
+        self.groups = groups
+        self.seed = seed
+        plain = isinstance(dataset, datasets.Dataset) and dataset.format["type"] != "custom"
+        self._draws = seed is not None and not plain
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> GroupedRows:
+        numbers = np.asarray(indices, dtype=np.int64)
+        seed = None if self.seed is None else batch_seed(self.seed, numbers)
+        with seeded(seed if self._draws else None):
+            if hasattr(self.dataset, "__getitems__"):
+                rows = self.dataset.__getitems__(indices)
+            else:
+                rows = [self.dataset[index] for index in indices]
+        return GroupedRows(rows, self._group_ids(numbers), seed)
+
+    def _group_ids(self, numbers: np.ndarray) -> np.ndarray:
+        return self.groups.codes[numbers].astype(np.int64)
+
+
+class UniformRowsCollator(RemoveColumnsCollator):
+    """The parent, which goes over every row key by key, but faster where all have the same keys.
+
+    Args:
+        collator (`RemoveColumnsCollator`): whose work this does.
+    """
+
+    def __init__(self, collator: RemoveColumnsCollator):
+        vars(self).update(vars(collator))
+
+    def __call__(self, features: list[Any]) -> dict[str, Any]:
+        if not _same_keys(features):
+            return super().__call__(features)
+        kept = self._remove_columns(features[0])  # tells what is left out, once
+        unused = [key for key in features[0] if key not in kept]
+        if unused:
+            features = [row.copy() for row in features]
+        for key in unused:
+            for row in features:
+                del row[key]
+        return self.data_collator(features)
+
+
+def _same_keys(rows: list[Any]) -> bool:
+    """Whether rows are plain dictionaries with the same keys."""
+    if type(rows[0]) is not dict:
+        return False
+    keys = rows[0].keys()
+    for row in rows:  # faster than all(...)
+        if type(row) is not dict or row.keys() != keys:
+            return False
+    return True
+
+
+class GroupCollator:
+    """Collates the rows with the user's collator and adds their group ids as `batch[GROUP_KEY]`.
+
+    The batch plan is laid out by position, so a collator must return the rows it was given, in their order. This is
+    checked on every batch through the labels, before the batch can reach a training step.
+
+    Args:
+        collator (`Callable`): what the data loader would use otherwise.
+        num_attributes (`int`): A, to get a row's label from its group id `y * A + a`.
+        attribute_columns (`Sequence[str]`, *optional*): taken out of the batch if the collator left them there: some
+            models refuse what they do not know, others swallow it silently.
+    """
+
+    def __init__(
+        self,
+        collator: Callable[[list[Any]], dict[str, Any]],
+        num_attributes: int,
+        attribute_columns: Sequence[str] = (),
+    ):
+        self.collator = collator
+        self.num_attributes = num_attributes
+        self.attribute_columns = attribute_columns
+        inner = getattr(collator, "data_collator", collator)  # the parent's wrapper that removes columns
+        plain = isinstance(inner, (DefaultDataCollator, DataCollatorWithPadding))
+        self._draws = not plain and inner is not default_data_collator
+
+    def __call__(self, features: GroupedRows) -> dict[str, Any]:
+        rows, groups, seed = features
+        with seeded(seed ^ 1 if self._draws and seed is not None else None):
+            batch = self.collator(rows)
+        self._check(batch, groups // self.num_attributes)
+        for name in self.attribute_columns:
+            batch.pop(name, None)
+        batch[GROUP_KEY] = torch.from_numpy(groups)
+        return batch
+
+    def _check(self, batch: dict[str, Any], expected: np.ndarray) -> None:
+        labels = batch.get("labels")
+        if isinstance(labels, torch.Tensor):
+            labels = labels.detach().cpu()  # a collator may put its batches on the device
+        if isinstance(labels, torch.Tensor) and labels.ndim == 1 and np.array_equal(labels.numpy(), expected):
+            return
+        name = getattr(self.collator, "__name__", type(self.collator).__name__)
+        if labels is None:
+            raise ValueError(
+                f"the collator {name} returned no 'labels', only {', '.join(batch)}. Group metrics and the training "
+                "loss need them: let the collator return the labels under that name"
+            )
+        labels = torch.as_tensor(labels)
+        if labels.ndim != 1 or labels.is_floating_point():
+            raise ValueError(
+                f"the collator {name} returned labels of shape {tuple(labels.shape)} and type {labels.dtype}; one "
+                "integer class id a row is needed (soft and multi-label targets have no group)"
+            )
+        if len(labels) != len(expected):
+            raise ValueError(
+                f"the collator {name} was given {len(expected)} rows and returned {len(labels)}. A batch is laid out "
+                "by the plan, row by row, so a collator must not drop, pack or add rows"
+            )
+        if not np.array_equal(labels.numpy(), expected):
+            raise ValueError(
+                f"the collator {name} returned rows in another order than it was given (or changed their labels). A "
+                "batch is laid out by the plan, row by row, so a collator must keep the order"
+            )

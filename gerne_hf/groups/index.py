@@ -1,0 +1,293 @@
+"""`GroupIndex`: the rows of a data set by group, a group being a class label together with an attribute value."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .columns import encode_column, smallest_unsigned
+from .proportions import group_proportions
+from .sharing import Shards
+from .sources import ParquetColumns, column_names
+
+_SORT_CHUNK = 1 << 20
+
+MAX_GROUPS = 1 << 22
+"""More groups than these are taken for something else, such as identifiers of rows."""
+
+LABEL_COLUMNS = ("label", "labels", "label_ids")
+"""Names under which the Trainer's collators find the labels; the first that exists is used by default."""
+
+
+@dataclass(frozen=True, eq=False)
+class GroupIndex:
+    """Rows by group `g = (y, a)`; group id `y * A + a`.
+
+    Build it with [`GroupIndex.from_dataset`], [`GroupIndex.from_parquet`] or [`GroupIndex.from_arrays`].
+
+    Args:
+        label_names (`tuple[str, ...]`): the K classes, in the order of their ids.
+        attribute_names (`tuple[str, ...]`): the A attribute values.
+        attribute_values (`tuple[tuple[str, ...], ...]`): the values of each attribute column; with several columns
+            `attribute_names` is their product.
+        counts (`np.ndarray` of shape `(K, A)`, int64): rows of each group.
+        codes (`np.ndarray` of shape `(N,)`): group id of each row, in the smallest unsigned type.
+        order (`np.ndarray` of shape `(N,)`): row numbers sorted by group, in the smallest unsigned type.
+    """
+
+    label_names: tuple[str, ...]
+    attribute_names: tuple[str, ...]
+    attribute_values: tuple[tuple[str, ...], ...]
+    counts: np.ndarray
+    codes: np.ndarray
+    order: np.ndarray
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        label_column: str | None = None,
+        attribute_column: str | Sequence[str] | None = None,
+        reference: "GroupIndex | None" = None,
+        in_shards: bool = False,
+    ) -> "GroupIndex":
+        """Read the group columns of a data set. No row is decoded and no transform runs.
+
+        Args:
+            dataset: a `datasets.Dataset`, or any map-style data set with `column_names` (or `columns`, or keys) whose
+                `dataset[name]` returns a column.
+            label_column (`str`, *optional*): the class label: integers (class ids), booleans, strings or a ClassLabel.
+                The first of `label`, `labels`, `label_ids` that exists if not given.
+            attribute_column (`str` or `Sequence[str]`, *optional*): the attribute, of any of these types; of several
+                columns the product is taken. Without one all rows share a single attribute value.
+            reference ([`GroupIndex`], *optional*): names known from another data set (training): they keep their ids,
+                values that are new here follow. It has as many attribute columns, or none.
+            in_shards (`bool`, defaults to `False`): each process of the run reads its part of a `datasets.Dataset`,
+                and they exchange the codes: all of them must call this, and all get the whole index.
+
+        Raises:
+            TypeError: for a data set without columns, and for floating-point or list columns.
+            ValueError: for a missing column (naming the columns there are) and for null values.
+        """
+        label_column = label_column or default_label_column(dataset)
+        known_labels = reference.label_names if reference is not None else ()
+        shards = Shards() if in_shards else None
+        labels, label_names = encode_column(dataset, label_column, "label", known_labels, True, shards)
+        columns = [attribute_column] if isinstance(attribute_column, str) else list(attribute_column or ())
+        known = reference.attribute_values if reference is not None else ()
+        known = known or ((),) * len(columns)  # a reference without attributes knows the classes only
+        if len(known) != len(columns):
+            raise ValueError(f"the reference index has {len(known)} attribute columns, this one {len(columns)}")
+        encoded = [
+            encode_column(dataset, name, "attribute", names, shards=shards)
+            for name, names in zip(columns, known, strict=True)
+        ]
+        return cls._from_codes(labels, label_names, encoded)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        files: str | os.PathLike | Sequence[str | os.PathLike],
+        label_column: str | None = None,
+        attribute_column: str | Sequence[str] | None = None,
+        reference: "GroupIndex | None" = None,
+        in_shards: bool = False,
+    ) -> "GroupIndex":
+        """Read the group columns of parquet files, and no other column of them.
+
+        Args:
+            files (`str` or `Sequence[str]`): the files, in the order of the rows.
+            label_column, attribute_column, reference, in_shards: as for [`GroupIndex.from_dataset`].
+
+        Raises:
+            FileNotFoundError, TypeError, ValueError: for files that cannot be read or differ in their columns, and as
+                [`GroupIndex.from_dataset`].
+        """
+        return cls.from_dataset(ParquetColumns(files), label_column, attribute_column, reference, in_shards)
+
+    @classmethod
+    def from_arrays(
+        cls, labels: np.ndarray | Sequence, attributes: np.ndarray | Sequence | None = None
+    ) -> "GroupIndex":
+        """Build the index from one label and one attribute per row.
+
+        Args:
+            labels (array of shape `(N,)`): class ids, booleans or strings.
+            attributes (array of shape `(N,)`, *optional*): integers, booleans or strings.
+
+        Raises:
+            TypeError, ValueError: for values that are null or floating-point, and for arrays of different length.
+        """
+        labels = _as_array(labels)
+        coded_labels, label_names = encode_column(labels, "labels", "label", sequential=True)
+        encoded = []
+        if attributes is not None:
+            attributes = _as_array(attributes)
+            if len(attributes) != len(labels):
+                raise ValueError(f"labels and attributes differ in length: {len(labels)} and {len(attributes)}")
+            encoded.append(encode_column(attributes, "attributes", "attribute"))
+        return cls._from_codes(coded_labels, label_names, encoded)
+
+    @classmethod
+    def _from_codes(cls, labels, label_names, encoded):
+        attribute_names, values = ("all",), ()
+        num_attributes = 1
+        codes = labels
+        num_groups = max(len(label_names), 1)
+        for column_codes, names in encoded:
+            num_groups *= max(len(names), 1)
+            if num_groups > MAX_GROUPS:
+                raise ValueError(
+                    f"labels and attributes make {num_groups:,} groups or more, and at most {MAX_GROUPS:,} are "
+                    f"taken; the attributes have {', '.join(f'{len(values):,}' for _, values in encoded)} values. "
+                    "Choose columns of categories, not of identifiers"
+                )
+            # In place where the type allows: 10^8 rows must not hold several wide copies.
+            codes = codes.astype(smallest_unsigned(num_groups), copy=True)
+            if num_groups > len(names):  # else every code is 0, and the factor may not fit the type
+                codes *= codes.dtype.type(len(names))
+            codes += column_codes.astype(codes.dtype, copy=False)
+            if not values:
+                attribute_names = tuple(names)
+            else:
+                attribute_names = tuple(f"{a} & {b}" for a in attribute_names for b in names)
+            values = (*values, tuple(names))
+            num_attributes *= len(names)
+        counts = np.zeros(len(label_names) * num_attributes, dtype=np.int64)
+        for start in range(0, len(codes), _SORT_CHUNK):
+            counts += np.bincount(codes[start : start + _SORT_CHUNK], minlength=len(counts))
+        order = _counting_sort(codes, counts)
+        shape = (len(label_names), num_attributes)
+        return cls(tuple(label_names), attribute_names, values, counts.reshape(shape), codes, order)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __repr__(self) -> str:
+        shape = f"{self.num_classes} classes x {self.num_attributes} attributes"
+        return f"GroupIndex({len(self):,} rows, {shape}, smallest group {self.counts.min(initial=len(self)):,})"
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return len(self.label_names)
+
+    @property
+    def num_attributes(self) -> int:
+        """A, the number of attribute values."""
+        return len(self.attribute_names)
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """`(K * A,)`, int64: where each group's rows begin in `order`."""
+        return np.concatenate([[0], np.cumsum(self.counts.ravel())[:-1]]).astype(np.int64)
+
+    @cached_property
+    def alpha(self) -> np.ndarray:
+        """`(K, A)`, float64: share of each attribute within its class (Eq. 2)."""
+        return group_proportions(self.counts)
+
+    @property
+    def class_probabilities(self) -> np.ndarray:
+        """`(K,)`, float64: share of each class in the data set."""
+        return self.counts.sum(axis=1) / max(len(self), 1)
+
+    def rows(self, label: int | str, attribute: int | str) -> np.ndarray:
+        """The row numbers of one group, ascending; label and attribute by name or by id.
+
+        Raises:
+            KeyError: for a name that does not exist.
+            IndexError: for an id out of range.
+        """
+        group = _position(label, self.label_names, "label") * self.num_attributes
+        group += _position(attribute, self.attribute_names, "attribute")
+        start = self.starts[group]
+        return self.order[start : start + self.counts.ravel()[group]]
+
+    def group_name(self, group: int) -> str:
+        """`(label, attribute)` of a group id, for people."""
+        label, attribute = divmod(int(group), self.num_attributes)
+        return f"({self.label_names[label]}, {self.attribute_names[attribute]})"
+
+    def check_trainable(self, empty_groups: str = "error", needs_attributes: bool = True) -> None:
+        """Refuse data that no batch can be drawn from.
+
+        Args:
+            empty_groups (`str`, defaults to `"error"`): "error" refuses empty groups, "ignore" allows them.
+            needs_attributes (`bool`, defaults to `True`): whether fewer than two attribute values are refused.
+
+        Raises:
+            ValueError: for a class without rows, a single attribute value, or an empty group; names them.
+        """
+        if len(self) == 0:
+            raise ValueError("the training set has no rows")
+        absent = [name for name, count in zip(self.label_names, self.counts.sum(axis=1), strict=True) if count == 0]
+        if absent:
+            more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
+            raise ValueError(
+                f"the classes {', '.join(absent[:10])}{more} have no training rows, so no class-balanced batch can be "
+                "drawn. Add rows, or number the labels 0..K-1 without gaps (and drop unused names of the ClassLabel)"
+            )
+        if not needs_attributes:
+            return
+        if self.num_attributes < 2:
+            raise ValueError(
+                f"the attribute has the single value {self.attribute_names[0]!r}, so there are no groups to balance. "
+                "Choose another attribute_column, or the plan 'erm'"
+            )
+        empty = np.flatnonzero(self.counts.ravel() == 0)
+        if len(empty) and empty_groups == "error":
+            names = ", ".join(self.group_name(group) for group in empty[:10])
+            more = f" and {len(empty) - 10} more" if len(empty) > 10 else ""
+            raise ValueError(
+                f"{len(empty)} of {self.counts.size} groups have no training rows: {names}{more}. Collect rows for "
+                "them, or set empty_groups='ignore' to give their mass to the other groups of their class"
+            )
+
+
+def _as_array(values: np.ndarray | Sequence) -> np.ndarray:
+    """An array that keeps missing values recognizable: NumPy would turn a NaN among strings into the text "nan"."""
+    if hasattr(values, "dtype"):
+        return np.asarray(values)
+    return np.array(values, dtype=object)
+
+
+def default_label_column(dataset: Any) -> str:
+    """The first of [`LABEL_COLUMNS`] that a data set has; a `ValueError` if it has none."""
+    names = column_names(dataset)
+    for name in LABEL_COLUMNS:
+        if name in names:
+            return name
+    raise ValueError(
+        f"the data set has no label column: none of {', '.join(LABEL_COLUMNS)} is among its columns "
+        f"{', '.join(map(repr, names))}. Set label_column to the one that holds the class"
+    )
+
+
+def _position(key: int | str, names: tuple[str, ...], role: str) -> int:
+    if isinstance(key, str):
+        if key not in names:
+            raise KeyError(f"no {role} {key!r}; there are {', '.join(names)}")
+        return names.index(key)
+    if not 0 <= key < len(names):
+        raise IndexError(f"{role} {key} is out of range: there are {len(names)}")
+    return int(key)
+
+
+def _counting_sort(codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Row numbers sorted by code, stable, chunk by chunk so that no wide array of all rows is made."""
+    order = np.empty(len(codes), dtype=smallest_unsigned(len(codes)))
+    free = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+    for start in range(0, len(codes), _SORT_CHUNK):
+        chunk = codes[start : start + _SORT_CHUNK]
+        ranked = np.argsort(chunk, kind="stable")
+        in_chunk = np.bincount(chunk, minlength=len(counts))
+        first = np.concatenate([[0], np.cumsum(in_chunk)[:-1]])
+        target = np.repeat(free - first, in_chunk)
+        target += np.arange(len(chunk))
+        order[target] = ranked + start
+        free += in_chunk
+    return order

@@ -1,0 +1,175 @@
+"""The names of a data set's columns."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch.utils.data import IterableDataset
+
+
+def column_names(dataset: Any) -> list[str]:
+    """The names of a map-style data set's columns: its `column_names`, `columns` or keys.
+
+    Raises:
+        TypeError: if the data set has no columns, or is iterable only.
+    """
+    if isinstance(dataset, (IterableDataset, datasets.IterableDataset)):
+        raise TypeError(
+            f"{type(dataset).__name__} can only be iterated, and group sampling needs rows by index. Load the data "
+            "set without streaming=True; or, to train on a stream, write it by group once with "
+            "gerne_hf.streaming.partition_by_group and train on the GroupPartitions that it returns, or train on "
+            "gerne_hf.streaming.ReservoirStream, which writes nothing"
+        )
+    for attribute in ("column_names", "columns"):
+        names = getattr(dataset, attribute, None)
+        if names is not None:
+            return [str(name) for name in names]
+    if isinstance(dataset, dict):
+        return [str(name) for name in dataset]
+    raise TypeError(
+        f"{type(dataset).__name__} has no columns to read labels and attributes from. Use a datasets.Dataset, or give "
+        "the data set an attribute `column_names` and let dataset[name] return that column's values"
+    )
+
+
+_CHUNK_ROWS = 1 << 20
+
+
+class ParquetColumns:
+    """The columns of parquet files as if they were one table; nothing is held but the files' footers.
+
+    Args:
+        files (`str` or `Sequence[str]`): the files, in the order of the rows.
+
+    Raises:
+        FileNotFoundError: for a file that does not exist.
+        ValueError: without files, for a file that is no parquet file, and for files of different columns.
+    """
+
+    def __init__(self, files: str | os.PathLike | Sequence[str | os.PathLike]):
+        self.files = [os.fspath(f) for f in ([files] if isinstance(files, (str, os.PathLike)) else files)]
+        if not self.files:
+            raise ValueError("no parquet files are given; name at least one")
+        self._length = 0
+        for path in self.files:
+            with _open(path) as file:
+                schema = file.schema_arrow
+                self._length += file.metadata.num_rows
+            if path == self.files[0]:
+                self.schema = schema
+                self.features = datasets.Features.from_arrow_schema(schema)
+            elif datasets.Features.from_arrow_schema(schema) != self.features:
+                raise ValueError(
+                    f"{path} has the columns {_describe(schema)}, and {self.files[0]} has {_describe(self.schema)}. "
+                    "Write both with the same features"
+                )
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the top-level columns."""
+        return list(self.schema.names)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def chunks(self, name: str, rows: range | None = None) -> Iterator[pa.Array]:
+        """The values of one column, row group by row group and at most about a million rows at a time; no other column
+        is read, and of the row groups only those that hold some of `rows`."""
+        rows, position = range(len(self)) if rows is None else rows, 0
+        kind = self.schema.field(name).type
+        # A text that occurs often is decoded once a row group, not once a row.
+        texts = [name] if pa.types.is_string(kind) or pa.types.is_large_string(kind) else None
+        for path in self.files:
+            with _open(path, texts) as file:
+                for group in range(file.num_row_groups):
+                    size = file.metadata.row_group(group).num_rows
+                    if not (position < rows.stop and position + size > rows.start):
+                        position += size
+                        continue
+                    for batch in file.iter_batches(_CHUNK_ROWS, [group], [name], use_threads=False):
+                        first, end = max(rows.start - position, 0), min(rows.stop - position, len(batch))
+                        if first < end:
+                            yield batch.column(0).slice(first, end - first)
+                        position += len(batch)
+
+
+def _open(path: str, read_dictionary: list[str] | None = None) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, read_dictionary=read_dictionary)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no parquet file {path}") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a parquet file: {error}") from error
+
+
+def _describe(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
+
+
+class ColumnAdded:
+    """A map-style data set with one more column; rows that are dictionaries get its value.
+
+    Args:
+        dataset: a map-style data set with columns.
+        name (`str`): the new column.
+        codes (`np.ndarray` of shape `(N,)`): index of each row's value in `names`.
+        names (`Sequence[str]`): the values.
+    """
+
+    def __init__(self, dataset: Any, name: str, codes: np.ndarray, names: Sequence[str]):
+        self.dataset, self.name = dataset, name
+        self.codes, self.names = codes, np.array(list(names))
+
+    @property
+    def column_names(self) -> list[str]:
+        return [*column_names(self.dataset), self.name]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Any) -> Any:
+        if key == self.name:
+            return self.names[self.codes]
+        return self.dataset[key] if isinstance(key, str) else self._with_value(self.dataset[key], key)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        fetch = getattr(self.dataset, "__getitems__", None)
+        rows = fetch(indices) if fetch else [self.dataset[i] for i in indices]
+        return [self._with_value(row, i) for row, i in zip(rows, indices, strict=True)]
+
+    def _with_value(self, row: Any, index: int) -> Any:
+        return {**row, self.name: int(self.codes[index])} if isinstance(row, dict) else row
+
+
+def add_column(dataset: Any, name: str, codes: np.ndarray, names: Sequence[str]) -> Any:
+    """The data set with a column of categories; its format or transform stays.
+
+    Args:
+        dataset: a `datasets.Dataset`, or any map-style data set with columns.
+        name (`str`): the new column.
+        codes (`np.ndarray` of shape `(N,)`): index of each row's value in `names`.
+        names (`Sequence[str]`): the values.
+
+    Raises:
+        ValueError: if there is a column of this name, or the lengths differ.
+    """
+    if name in column_names(dataset):
+        raise ValueError(f"the data set has a column {name!r} already; choose another name, or remove it")
+    if len(codes) != len(dataset):
+        raise ValueError(f"the column {name!r} has {len(codes)} values for {len(dataset)} rows")
+    if not isinstance(dataset, datasets.Dataset):
+        return ColumnAdded(dataset, name, codes, names)
+    style = dataset.format
+    added = dataset.with_format(None).add_column(
+        name, pa.array(codes.astype(np.int64)), feature=datasets.ClassLabel(names=list(names))
+    )
+    columns = style["columns"]
+    if columns == dataset.column_names:
+        columns = None  # all of them, the new one included
+    return added.with_format(
+        style["type"], columns=columns, output_all_columns=style["output_all_columns"], **style["format_kwargs"]
+    )

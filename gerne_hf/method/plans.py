@@ -1,0 +1,255 @@
+"""The batch plan: how one training batch is made up. The sampler and the loss both read it, so they cannot disagree.
+
+A batch on a device is a fixed sequence of segments, and the training loss is
+
+    loss = sum over segments of coefficient * mean(per-row loss over the segment's rows)
+"""
+
+import numbers
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .distributions import (
+    beta_bounds,
+    biased_distribution,
+    extrapolated_distribution,
+    is_distribution,
+    less_biased_distribution,
+)
+
+PLANS = ("independent", "shared", "collapsed", "erm", "resampling", "reweighting")
+"""Names of the batch plans, as `GerneConfig.plan` takes them."""
+
+_NEGLIGIBLE = 1e-12
+
+_ROUNDING = 1e-8  # a beta at its bound, written with few digits
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One part of a batch.
+
+    Args:
+        name (`str`): what the rows are, for logs and errors.
+        rows (`int`): number of rows, at least 1.
+        distribution (`np.ndarray` of shape `(K, A)`): joint probability `p(y, a)` of a drawn row's group; sums to 1.
+        coefficient (`float`): factor of the segment's mean loss in the training loss; may be negative.
+        group_weights (`np.ndarray` of shape `(K, A)`, *optional*): factor of a row's loss by its group.
+    """
+
+    name: str
+    rows: int
+    distribution: np.ndarray
+    coefficient: float
+    group_weights: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class BatchPlan:
+    """The make-up of one training batch on one device.
+
+    Args:
+        name (`str`): one of [`PLANS`], or the name of a single stream.
+        segments (`tuple[Segment, ...]`): the batch's parts, in the order of its rows.
+        components (`dict[str, np.ndarray]`): losses worth logging, each as one factor a segment: its value is the sum
+            of factor times the segment's mean loss.
+        slopes (`np.ndarray` of shape `(S,)`, *optional*): by how much each coefficient grows when beta grows by 1,
+            for plans with beta in their coefficients.
+    """
+
+    name: str
+    segments: tuple[Segment, ...]
+    components: dict[str, np.ndarray] = field(default_factory=dict)
+    slopes: np.ndarray | None = None
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        rows: int,
+        alpha: np.ndarray,
+        c: float = 0.5,
+        beta: float = 1.0,
+        class_probabilities: np.ndarray | None = None,
+        target: np.ndarray | None = None,
+        biased_share: float = 0.5,
+    ) -> "BatchPlan":
+        """Build the plan called `name` for a batch of `rows` rows.
+
+        | plan | segments (rows, drawn from, coefficient) |
+        |---|---|
+        | `independent` | (s n, p_b, -beta), ((1 - s) n, p_lb, 1 + beta): the paper's two batches (Eq. 5) |
+        | `shared` | the rows common to p_b and p_lb once, then the two differences: the same expectation |
+        | `collapsed` | (n, p_ext, 1): the same expectation without extrapolation noise (Eq. 10) |
+        | `erm` | (n, p_b, 1): class-balanced ERM |
+        | `resampling` | (n, 1/A, 1): all groups of a class equally often |
+        | `reweighting` | (n, p_b, 1), each row weighted by p_ext / p_b of its group |
+
+        Args:
+            name (`str`): one of [`PLANS`].
+            rows (`int`): rows in the batch, over all segments.
+            alpha (`np.ndarray` of shape `(K, A)`): group proportions within each class (Eq. 2).
+            c (`float`, defaults to `0.5`): degree of bias reduction, in (0, 1].
+            beta (`float`, defaults to `1.0`): extrapolation factor.
+            class_probabilities (`np.ndarray` of shape `(K,)`, *optional*): p(y); uniform if not given.
+            target (`np.ndarray` of shape `(K, A)`, *optional*): the unbiased distribution; `1 / A` if not given.
+            biased_share (`float`, defaults to `0.5`): s, the biased batch's share of the rows of `independent`, in
+                (0, 1). The expected gradient is the same for all. Where the gradients of rows vary alike in both
+                batches, `beta / (1 + 2 beta)` has the least noise for the rows.
+
+        Raises:
+            ValueError: for an unknown name, a batch too small for the plan's segments, or a beta that asks `collapsed`
+                for a negative probability.
+        """
+        if name not in PLANS:
+            raise ValueError(f"unknown plan {name!r}; the plans are {', '.join(PLANS)}")
+        alpha = np.asarray(alpha, dtype=np.float64)
+        target = np.full_like(alpha, 1.0 / alpha.shape[1]) if target is None else np.asarray(target, np.float64)
+        classes = np.full(len(alpha), 1.0 / len(alpha)) if class_probabilities is None else class_probabilities
+        classes = np.asarray(classes, dtype=np.float64)
+        if classes.shape != alpha.shape[:1] or not is_distribution(classes):
+            raise ValueError(
+                f"class_probabilities must be a distribution over the {len(alpha)} classes (non-negative, sum 1); "
+                f"found {classes.tolist()}"
+            )
+        classes = classes[:, None]
+        p_b = classes * biased_distribution(alpha)
+        p_lb = classes * less_biased_distribution(alpha, c, target)
+        p_ext = classes * extrapolated_distribution(alpha, c, beta, target)
+
+        components: dict[str, np.ndarray] = {}
+        slopes = None
+        if name == "independent":
+            check_rows(name, rows, 2)
+            biased = biased_rows(rows, biased_share)
+            segments = (
+                Segment("biased", biased, p_b, -beta),
+                Segment("less_biased", rows - biased, p_lb, 1.0 + beta),
+            )
+            components = {"loss_biased": np.array([1.0, 0.0]), "loss_less_biased": np.array([0.0, 1.0])}
+            slopes = components["loss_less_biased"] - components["loss_biased"]
+        elif name == "shared":
+            segments, components = _shared_segments(rows, p_b, p_lb, beta)
+            slopes = components["loss_less_biased"] - components["loss_biased"]
+        elif name == "collapsed":
+            check_rows(name, rows, 1)
+            if p_ext.min() < -_ROUNDING:
+                lower, upper = beta_bounds(alpha, c, target)
+                raise ValueError(
+                    f"plan 'collapsed' draws from p_ext (Eq. 8), which beta={beta} makes negative; choose beta in "
+                    f"[{lower:g}, {upper:.4g}] or the plan 'independent'"
+                )
+            p_ext = np.clip(p_ext, 0.0, None)
+            segments = (Segment("extrapolated", rows, p_ext / p_ext.sum(), 1.0),)
+        elif name == "erm":
+            check_rows(name, rows, 1)
+            segments = (Segment("biased", rows, p_b, 1.0),)
+        elif name == "resampling":
+            check_rows(name, rows, 1)
+            segments = (Segment("balanced", rows, classes * target, 1.0),)
+        else:
+            check_rows(name, rows, 1)
+            weights = np.divide(p_ext, p_b, out=np.zeros_like(p_b), where=p_b > 0)
+            segments = (Segment("biased", rows, p_b, 1.0, weights),)
+        return cls(name, segments, components, slopes)
+
+    @classmethod
+    def single(cls, name: str, rows: int, distribution: np.ndarray) -> "BatchPlan":
+        """A plan of one segment with coefficient 1, drawn from the joint `(K, A)` `distribution`."""
+        check_rows(name, rows, 1)
+        distribution = np.asarray(distribution, np.float64)
+        if distribution.ndim != 2 or not is_distribution(distribution):
+            raise ValueError(
+                f"the distribution of {name!r} must be a (K, A) array, not negative and of sum 1; found "
+                f"{distribution.tolist()}"
+            )
+        return cls(name, (Segment(name, rows, distribution, 1.0),))
+
+    @property
+    def rows(self) -> int:
+        """Rows in a batch, over all segments."""
+        return sum(segment.rows for segment in self.segments)
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """`(S,)` array: each segment's coefficient in the training loss."""
+        return np.array([segment.coefficient for segment in self.segments])
+
+    def slices(self) -> Iterator[slice]:
+        """The rows of each segment within the batch, in order."""
+        start = 0
+        for segment in self.segments:
+            yield slice(start, start + segment.rows)
+            start += segment.rows
+
+    def expected_weights(self) -> np.ndarray:
+        """`(K, A)` array: the weight of each group's mean loss in the expected training loss (Eq. 10)."""
+        total = np.zeros_like(self.segments[0].distribution)
+        for segment in self.segments:
+            weights = 1.0 if segment.group_weights is None else segment.group_weights
+            total = total + segment.coefficient * segment.distribution * weights
+        return total
+
+
+def biased_rows(rows: int, share: float) -> int:
+    """Rows of the biased batch among the `rows`, at least 2, of both: rounded down, and at least one each."""
+    check_biased_share(share)
+    return min(max(int(rows * share + _ROUNDING), 1), rows - 1)
+
+
+def check_biased_share(share: float) -> None:
+    """Raise a `ValueError` unless `share` lies in (0, 1)."""
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"biased_share, the biased batch's share of the rows, must lie in (0, 1); found {share}")
+
+
+def check_rows(plan: str, rows: int, least: int) -> None:
+    """Raise a `ValueError` if a batch of `rows` rows cannot hold the `least` segments of `plan`."""
+    if not isinstance(rows, numbers.Integral) or isinstance(rows, bool):
+        raise ValueError(f"plan {plan!r} needs a whole number of rows in a batch; found {rows!r}")
+    if rows < least:
+        raise ValueError(
+            f"plan {plan!r} needs a batch of at least {least} rows, one a segment; found {rows}. "
+            f"Raise per_device_train_batch_size (the rows on a device, all segments together)"
+        )
+
+
+def _shared_segments(rows: int, p_b: np.ndarray, p_lb: np.ndarray, beta: float):
+    """Rows common to both batches once, with coefficient M, and the two remainders of mass 1 - M each.
+
+    A batch of n rows for p_b and n for p_lb would share M n of them, so n (2 - M) rows do the work of 2 n.
+    """
+    common = np.minimum(p_b, p_lb)
+    mass = float(common.sum())
+    if 1.0 - mass < _NEGLIGIBLE:  # p_b == p_lb: there is nothing to extrapolate from
+        check_rows("shared", rows, 1)
+        segments = (Segment("shared", rows, common / mass, 1.0),)
+        return segments, {"loss_biased": np.array([1.0]), "loss_less_biased": np.array([1.0])}
+    if mass < _NEGLIGIBLE:
+        raise ValueError("plan 'shared': the two batches have no group in common; choose the plan 'independent'")
+    check_rows("shared", rows, 3)
+    rest = 1.0 - mass
+    # Each remainder gets its part of n = rows / (2 - M), at least one row.
+    each = min(max(round(rows * rest / (2.0 - mass)), 1), (rows - 1) // 2)
+    segments = (
+        Segment("shared", rows - 2 * each, common / mass, mass),
+        Segment("biased_only", each, (p_b - common) / rest, -beta * rest),
+        Segment("less_biased_only", each, (p_lb - common) / rest, (1.0 + beta) * rest),
+    )
+    components = {"loss_biased": np.array([mass, rest, 0.0]), "loss_less_biased": np.array([mass, 0.0, rest])}
+    return segments, components
+
+
+PLANS_WITH_BETA = ("independent", "shared", "collapsed", "reweighting")
+"""Plans for which this is a space."""
+
+_PLANS = {
+    "independent": "GERNE: a biased and a less biased batch, one extrapolated gradient",
+    "shared": "GERNE with the rows common to both batches computed once",
+    "collapsed": "rows drawn from GERNE's extrapolated distribution",
+    "erm": "ERM",
+    "resampling": "resampling: all groups of a class equally often",
+    "reweighting": "reweighting: rows weighted to GERNE's extrapolated distribution",
+}

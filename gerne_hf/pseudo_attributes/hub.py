@@ -1,0 +1,244 @@
+"""Pseudo-attributes as a data set on the Hub: scores, attributes at some thresholds, and a card that explains them."""
+
+import os
+from collections.abc import Sequence
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import datasets
+import numpy as np
+from huggingface_hub import CommitInfo, DatasetCardData, HfApi, snapshot_download
+from huggingface_hub.errors import RepositoryNotFoundError
+
+from ..hub.repositories import RIGHTS, explained, make_repository, other_types
+from ..method.pseudo_groups import HARD, PSEUDO_NAMES
+from ..utils.files import write_json
+from ..utils.markdown import format_table
+
+SCORES_FILE = "scores.parquet"
+
+RECORD_FILE = "pseudo_attributes.json"
+
+TAGS = ("gerne", "group-robustness", "pseudo-attributes")
+
+
+class PseudoAttributesHubMixin:
+    """The Hub half of [`PseudoAttributes`]."""
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        thresholds: float | Sequence[float] = (),
+        *,
+        token: str | None = None,
+        private: bool | None = None,
+        commit_message: str = "Pseudo-attributes",
+    ) -> CommitInfo:
+        """Push scores, pseudo-attributes and a card as a data set; on several processes, call it on the main one.
+
+        Everything goes in one commit, so that the Hub holds all of it or nothing. The rows are those of the training
+        set, in its order; its inputs are not pushed.
+
+        Args:
+            repo_id (`str`): `OWNER/NAME` of the data set, made if there is none.
+            thresholds (`float` or `Sequence[float]`, *optional*): values of t that get a column each,
+                `pseudo_attribute_T`; any other follows from the scores.
+            token (`str`, *optional*): with write access; that of the log-in if not given.
+            private (`bool`, *optional*): whether a data set that is made is private.
+            commit_message (`str`, defaults to `"Pseudo-attributes"`): what the commit is called.
+
+        Returns:
+            `huggingface_hub.CommitInfo`
+
+        Raises:
+            ValueError: for a threshold that leaves a part of a class empty, or a data set that holds something else;
+                nothing is pushed.
+            HfHubHTTPError: without a token or the rights, or for a failed upload; notes say what to do.
+        """
+        thresholds = [thresholds] if isinstance(thresholds, (int, float)) else list(thresholds)
+        table = scores_table(self, thresholds)
+        repo_id = make_repository(repo_id, "dataset", RECORD_FILE, "pseudo-attributes", token, private)
+        kept = f"are kept in {self.directory}" if self.directory else "are in memory; save(FOLDER) keeps them"
+        with TemporaryDirectory() as folder:
+            write_repository(self, folder, table, repo_id, thresholds)
+            with explained(f"The push to {repo_id} failed; the scores {kept}. Push again by the same call. {RIGHTS}."):
+                return HfApi(token=token).upload_folder(
+                    repo_id=repo_id, repo_type="dataset", folder_path=folder, commit_message=commit_message
+                )
+
+    @classmethod
+    def from_hub(cls, repo_id: str, dataset: Any = None, *, revision: str | None = None, token: str | None = None):
+        """Read scores that [`PseudoAttributes.push_to_hub`] pushed; `label` works with any threshold.
+
+        Args:
+            repo_id (`str`): `OWNER/NAME` of the data set.
+            dataset (*optional*): the training set, checked against the fingerprint.
+            revision (`str`, *optional*): branch, tag or commit.
+            token (`str`, *optional*): for private data sets; that of the log-in if not given.
+
+        Returns:
+            [`PseudoAttributes`]
+
+        Raises:
+            RepositoryNotFoundError: if there is no such data set; a note names what has that name instead.
+            ValueError: if it holds no pseudo-attributes, naming what it holds, or if they belong to another data set.
+        """
+        try:
+            folder = snapshot_download(
+                repo_id,
+                repo_type="dataset",
+                revision=revision,
+                token=token,
+                allow_patterns=[SCORES_FILE, RECORD_FILE],
+            )
+        except RepositoryNotFoundError as error:
+            others = other_types(repo_id, "dataset", token)
+            there = f"; {repo_id} is a {' and a '.join(others)}" if others else ", or the token may not read it"
+            error.add_note(f"There is no data set {repo_id}{there}. Pass the id that push_to_hub was given.")
+            raise
+        if not all(os.path.isfile(os.path.join(folder, name)) for name in (SCORES_FILE, RECORD_FILE)):
+            found = HfApi(token=token).list_repo_files(repo_id, repo_type="dataset", revision=revision)
+            raise ValueError(
+                f"the data set {repo_id} holds no pseudo-attributes: there are {', '.join(found[:8])}, and "
+                f"{SCORES_FILE} and {RECORD_FILE} are needed. Pass an id that push_to_hub was given"
+            )
+        pseudo = cls.load(folder, dataset)
+        pseudo.directory = None  # the cache is no folder of a fit
+        return pseudo
+
+
+def column_name(threshold: float) -> str:
+    """The column of the pseudo-attributes at a threshold."""
+    return f"pseudo_attribute_{float(threshold)!r}"
+
+
+def scores_table(pseudo: Any, thresholds: Sequence[float]) -> datasets.Dataset:
+    """A row for each training row: `label`, `prediction`, `score`, and the attributes at each threshold.
+
+    Raises:
+        ValueError: for a threshold that leaves a part of a class empty.
+    """
+    classes = datasets.ClassLabel(names=list(pseudo.label_names))
+    features = {"label": classes, "prediction": classes, "score": datasets.Value("float32")}
+    columns = {"label": pseudo.labels, "prediction": pseudo.predictions, "score": pseudo.scores.astype(np.float32)}
+    for threshold in thresholds:
+        columns[column_name(threshold)] = pseudo.attributes(threshold).astype(np.int64)
+        features[column_name(threshold)] = datasets.ClassLabel(names=list(PSEUDO_NAMES))
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def write_repository(
+    pseudo: Any, folder: str, table: datasets.Dataset, repo_id: str, thresholds: Sequence[float]
+) -> None:
+    """Write the files of the repository; [`PseudoAttributes.load`] reads them, too."""
+    table.to_parquet(os.path.join(folder, SCORES_FILE))
+    record = {**pseudo.record, "fingerprint": pseudo.fingerprint, "label_names": list(pseudo.label_names)}
+    write_json(_without_folders(record), os.path.join(folder, RECORD_FILE))
+    with open(os.path.join(folder, "README.md"), "w", encoding="utf-8") as file:
+        file.write(card(pseudo, repo_id, thresholds))
+
+
+def _without_folders(value: Any) -> Any:
+    """A record without the folders of this machine, which tell nobody else anything."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    return None if isinstance(value, str) and os.path.isabs(value) else value
+
+
+def card(pseudo: Any, repo_id: str, thresholds: Sequence[float]) -> str:
+    """The data set's card."""
+    data = DatasetCardData(
+        pretty_name=f"Pseudo-attributes: {repo_id.split('/')[-1]}",
+        tags=list(TAGS),
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": SCORES_FILE}]}],
+    )
+    names = [column_name(threshold) for threshold in thresholds]
+    rows = [
+        ["`label`", "the row's class"],
+        ["`prediction`", "class that the biased model predicts"],
+        ["`score`", "softmax probability that the biased model gives to the row's class"],
+    ]
+    for name, threshold in zip(names, thresholds, strict=True):
+        rows.append(
+            [f"`{name}`", f"hard for the share t = {threshold:g} of each class with the lowest scores, else easy"]
+        )
+    threshold = thresholds[0] if thresholds else 0.05
+    return f"""---
+{data.to_yaml()}
+---
+
+# Pseudo-attributes of a training set
+
+How sure a deliberately biased model is of each row of a training set, and the attributes that stand in for unknown
+ones: the rows of each class that it is least sure of are *hard*, the others *easy*. Classes and pseudo-attributes
+make groups that robust training balances (GERNE, Algorithm 2, [arXiv 2503.13236](https://arxiv.org/abs/2503.13236)).
+
+- {len(pseudo.scores):,} rows, in the order of the training set. Its inputs are not part of this data set.
+- Fingerprint of the training set: `{pseudo.fingerprint}`. A training set with other rows, labels or order is refused.
+{_model_lines(pseudo.record)}
+
+## Columns
+
+{_markdown(["column", "what it is"], rows)}
+
+{_counts(pseudo, thresholds)}
+
+## How to use
+
+With `gerne_hf`, at any threshold:
+
+```python
+from gerne_hf import PseudoAttributes
+
+pseudo = PseudoAttributes.from_hub("{repo_id}", train_dataset)  # checks the fingerprint
+train_dataset = pseudo.label({threshold:g})  # adds the column "pseudo_attribute"
+```
+
+Train on it with `GerneConfig(attribute_column="pseudo_attribute")`.
+{_plain_use(repo_id, names)}
+## Limits
+
+The attributes are those of one biased model: they need not be the ones that a person would name. What is hard may also
+be mislabelled.
+"""
+
+
+def _model_lines(record: dict[str, Any]) -> str:
+    accuracy, origin = record.get("class_balanced_accuracy"), record.get("model_origin")
+    origin = f", fine-tuned from `{origin}`" if origin and not os.path.exists(origin) else ""
+    lines = [f"- Biased model: `{record['model']}`{origin}."] if record.get("model") else []
+    if accuracy is not None:
+        lines.append(f"- Its class-balanced accuracy on the validation set: {100 * accuracy:.1f} %.")
+    return "\n".join([*lines, f"- How it was trained: `{RECORD_FILE}`."])
+
+
+def _counts(pseudo: Any, thresholds: Sequence[float]) -> str:
+    """Rows of each class, and how many of them are hard."""
+    table = []
+    hard = [pseudo.attributes(threshold) == HARD for threshold in thresholds]
+    for label, name in enumerate(pseudo.label_names):
+        rows = pseudo.labels == label
+        table.append([name, f"{rows.sum():,}", *(f"{(rows & part).sum():,}" for part in hard)])
+    return format_table(["class", "rows", *(f"hard at t = {threshold:g}" for threshold in thresholds)], table)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in (header, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
+
+
+def _plain_use(repo_id: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f"""
+Without it:
+
+```python
+from datasets import load_dataset
+
+scores = load_dataset("{repo_id}", split="train")
+column = "{names[0]}"
+# The rows must be those of the training set, in its order: nothing checks that here.
+train_dataset = train_dataset.add_column(column, scores[column][:], feature=scores.features[column])
+```
+"""

@@ -1,0 +1,220 @@
+"""Pseudo-attributes for unknown attributes (Algorithm 2): the rows that a biased model is least sure of are "hard"."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..groups.fingerprints import fingerprint
+from ..groups.index import GroupIndex
+from ..groups.sources import add_column
+from ..method.pseudo_groups import HARD, PSEUDO_NAMES, _index, check_threshold, pseudo_attributes
+from ..utils.files import write_json
+from .biased_model import fit_biased_model, fit_for_trainer
+from .hub import RECORD_FILE, SCORES_FILE, PseudoAttributesHubMixin
+
+
+@dataclass(eq=False)
+class PseudoAttributes(PseudoAttributesHubMixin):
+    """Scores of the training rows under a biased model; pseudo-attributes for any threshold follow at no cost.
+
+    Make it with [`PseudoAttributes.fit`], or read it with [`PseudoAttributes.load`] or [`PseudoAttributes.from_hub`].
+
+    Args:
+        scores (`np.ndarray` of shape `(N,)`, float32): softmax probability of the row's true class.
+        predictions (`np.ndarray` of shape `(N,)`): class that the biased model predicts.
+        labels (`np.ndarray` of shape `(N,)`): true class ids.
+        label_names (`tuple[str, ...]`): the K classes.
+        fingerprint (`str`): of the training set, see [`fingerprint`].
+        directory (`str`, *optional*): folder of the scores and of the biased model (`model/`).
+        record (`dict`): the settings of the fit.
+
+    Raises:
+        ValueError: for scores that are not finite: the biased model has diverged.
+    """
+
+    scores: np.ndarray
+    predictions: np.ndarray
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    fingerprint: str
+    directory: str | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        bad = np.flatnonzero(~np.isfinite(self.scores))
+        if len(bad):
+            raise ValueError(
+                f"{len(bad)} scores are not finite, the first in row {bad[0]}: the biased model has diverged. Lower "
+                "biased_learning_rate"
+            )
+        self._dataset: Any = None
+        self._last: tuple[float, GroupIndex] | None = None
+
+    # ---- fitting --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def fit(cls, *, args: Any, train_dataset: Any, model: Any = None, model_init: Any = None, **arguments: Any):
+        """Train the biased model f~ and score the training rows.
+
+        f~ is trained like the main run, with the plan `erm` (class-balanced batches), twice the weight decay and a
+        tenth of the learning rate, and selected by class-balanced accuracy of the evaluation set (without one: the
+        last weights). A fit that was interrupted is resumed from its last checkpoint; one that is complete, with the
+        same settings and data, is read and not repeated.
+
+        Args:
+            args ([`GerneConfig`]): settings of the main run; see its `biased_*` fields and `pseudo_attributes_dir`.
+            train_dataset: the rows to score.
+            model ([`~transformers.PreTrainedModel`], *optional*): f~ before training; may be smaller than the main
+                one.
+            model_init (`Callable`, *optional*): makes it.
+            arguments: more arguments of [`GerneTrainer`]: `eval_dataset`, `data_collator`, `processing_class`,
+                `compute_loss_func`, `optimizer_cls_and_kwargs` (its `lr` and `weight_decay` are replaced).
+
+        Returns:
+            [`PseudoAttributes`]
+        """
+
+        return fit_biased_model(
+            args=args, train_dataset=train_dataset, model=model, model_init=model_init, **arguments
+        )
+
+    @classmethod
+    def fit_for(cls, trainer: Any) -> "PseudoAttributes":
+        """Fit for the model, the data and the settings of a [`GerneTrainer`]."""
+
+        return fit_for_trainer(trainer)
+
+    # ---- pseudo-attributes ----------------------------------------------------------------------------------------
+
+    def attributes(self, threshold: float) -> np.ndarray:
+        """`(N,)`, uint8: 0 (hard) for the `floor(t n)` least confident rows of each class, 1 (easy) for the others.
+
+        Raises:
+            ValueError: if a part of a class is empty; names the class and the smallest threshold that works.
+        """
+        check_threshold(np.bincount(self.labels, minlength=len(self.label_names)), threshold, self.label_names)
+        return pseudo_attributes(self.scores, self.labels, threshold, len(self.label_names))
+
+    def index(self, threshold: float) -> GroupIndex:
+        """The pseudo-groups at a threshold as a [`GroupIndex`]."""
+        if self._last is None or self._last[0] != threshold:
+            check_threshold(np.bincount(self.labels, minlength=len(self.label_names)), threshold, self.label_names)
+            self._last = threshold, _index(self.scores, self.labels, self.label_names, threshold)
+        return self._last[1]
+
+    def errors(self) -> GroupIndex:
+        """The rows by class and by whether the biased model is wrong on them (attribute "wrong" or "right")."""
+        right = (self.predictions == self.labels).astype(np.uint8)
+        return GroupIndex._from_codes(self.labels.astype(np.uint32), self.label_names, [(right, ("wrong", "right"))])
+
+    def label(self, threshold: float, dataset: Any = None, column: str = "pseudo_attribute") -> Any:
+        """The data set with the pseudo-attributes as a column, to be trained on as `attribute_column`.
+
+        Args:
+            threshold (`float`): t, in (0, 1).
+            dataset (*optional*): the training set; the one of the fit if not given.
+            column (`str`, defaults to `"pseudo_attribute"`): name of the new column.
+
+        Raises:
+            ValueError: for another data set than the one scored, or a threshold that leaves a part of a class empty.
+        """
+        dataset = self._dataset if dataset is None else dataset
+        if dataset is None:
+            raise ValueError("these scores were read from files; pass the data set that they belong to as dataset=")
+        self.check_dataset(dataset)
+        return add_column(dataset, column, self.attributes(threshold), PSEUDO_NAMES)
+
+    def check_dataset(self, dataset: Any) -> None:
+        """Raise a `ValueError` unless `dataset` has the rows that were scored, in their order."""
+        if len(dataset) != len(self.scores):
+            raise ValueError(f"there are scores of {len(self.scores):,} rows, and the data set has {len(dataset):,}")
+        found = fingerprint(dataset, self.record.get("label_column"), self.record.get("columns"))
+        if found != self.fingerprint:
+            raise ValueError(
+                f"these scores belong to another data set: its fingerprint is {self.fingerprint[:12]}, that of the "
+                f"data set given is {found[:12]} (other rows, labels or order). Fit again, or pass the set scored"
+            )
+
+    def recovery(
+        self, true_attributes: np.ndarray | Sequence, thresholds: Sequence[float], rows: np.ndarray | None = None
+    ) -> list[dict[str, float]]:
+        """How well the hard rows recover the minority, for rows whose true attributes are known (Figure 3).
+
+        A group is a minority if its share within its class is below that of an even split among the attribute values
+        that the class has.
+
+        Args:
+            true_attributes (array of shape `(N,)`, or `(len(rows),)`): the true attributes.
+            thresholds (`Sequence[float]`): values of t.
+            rows (`np.ndarray`, *optional*): row numbers of `true_attributes`; all rows if not given.
+
+        Returns:
+            `list[dict]`: for each t `threshold`, `hard_rows` (all of them), `precision` (share of minority rows among
+            the known hard ones; None where there are none) and `recall` (share of the minority that is hard).
+        """
+        rows = np.arange(len(self.scores)) if rows is None else np.asarray(rows)
+        known = GroupIndex.from_arrays(self.labels[rows], true_attributes)
+        present = known.counts > 0  # in integers: a class may have no known rows
+        totals, values = (part.sum(axis=1, keepdims=True) for part in (known.counts, present))
+        small = present & (known.counts * values < totals)
+        minority = small.ravel()[known.codes]
+        table = []
+        for threshold in thresholds:
+            hard = self.attributes(threshold) == HARD
+            hits = int((hard[rows] & minority).sum())
+            found, wanted = int(hard[rows].sum()), int(minority.sum())
+            table.append(
+                {
+                    "threshold": threshold,
+                    "hard_rows": int(hard.sum()),
+                    "precision": hits / found if found else None,
+                    "recall": hits / wanted if wanted else None,
+                }
+            )
+        return table
+
+    # ---- files ----------------------------------------------------------------------------------------------------
+
+    def save(self, directory: str) -> None:
+        """Write `scores.parquet` (score, prediction, label) and `pseudo_attributes.json`; the record last, so that a
+        folder with one is complete."""
+        os.makedirs(directory, exist_ok=True)
+        columns = {"score": self.scores.astype(np.float32), "prediction": self.predictions, "label": self.labels}
+        path = os.path.join(directory, SCORES_FILE)
+        pq.write_table(pa.table(columns), path + ".partial")
+        os.replace(path + ".partial", path)
+        record = {**self.record, "fingerprint": self.fingerprint, "label_names": list(self.label_names)}
+        write_json(record, os.path.join(directory, RECORD_FILE))
+        self.directory = directory
+
+    @classmethod
+    def load(cls, directory: str, dataset: Any = None) -> "PseudoAttributes":
+        """Read saved scores.
+
+        Args:
+            directory (`str`): a folder that a fit, or [`PseudoAttributes.save`], wrote.
+            dataset (*optional*): the training set, checked against the fingerprint.
+
+        Raises:
+            FileNotFoundError: if the folder holds no complete fit.
+            ValueError: if the scores belong to another data set.
+        """
+        path = os.path.join(directory, RECORD_FILE)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"{directory} holds no complete fit: there is no {RECORD_FILE}")
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        table = pq.ParquetFile(os.path.join(directory, SCORES_FILE)).read()
+        scores, predictions, labels = (table[name].to_numpy() for name in ("score", "prediction", "label"))
+        names, mark = tuple(record.pop("label_names")), record.pop("fingerprint")
+        pseudo = cls(scores, predictions, labels, names, mark, directory, record)
+        if dataset is not None:
+            pseudo.check_dataset(dataset)
+            pseudo._dataset = dataset
+        return pseudo

@@ -1,0 +1,110 @@
+"""Checks of a trainer's settings against its data and its model, made at construction."""
+
+from typing import Any
+
+from transformers.utils import logging
+
+from ..groups.index import GroupIndex
+
+logger = logging.get_logger(__name__)
+
+
+def check_head(model: Any, groups: GroupIndex | None) -> None:
+    """Refuse heads that do not choose one of the K classes.
+
+    Raises:
+        ValueError: for regression and multi-label heads, and for another number of classes than the training set's.
+    """
+    config = getattr(model, "config", None)
+    problem = getattr(config, "problem_type", None)
+    if problem in ("regression", "multi_label_classification"):
+        raise ValueError(
+            f"the model's problem_type is {problem!r}. Groups are made of one class a row, so only "
+            "single_label_classification can be trained"
+        )
+    num_labels = getattr(config, "num_labels", None)
+    if num_labels == 1:
+        raise ValueError("the model has a regression head (num_labels=1); load it with num_labels of 2 or more")
+    if groups is not None and num_labels is not None and num_labels != groups.num_classes:
+        raise ValueError(
+            f"the model's head has num_labels={num_labels}, and the training set has {groups.num_classes} "
+            f"classes ({', '.join(groups.label_names)}). Load the model with num_labels={groups.num_classes}"
+        )
+
+
+def check_classes(model: Any, groups: GroupIndex) -> None:
+    """Refuse a head that lacks classes of the data, or that has them by the same names in another order.
+
+    Raises:
+        ValueError: says how to bring the two together.
+    """
+    config = getattr(model, "config", None)
+    num_labels = getattr(config, "num_labels", None)
+    if num_labels is not None and num_labels < groups.num_classes:
+        raise ValueError(
+            f"the model's head has num_labels={num_labels}, and the data set has {groups.num_classes} classes "
+            f"({', '.join(groups.label_names)}). Filter out rows that the model cannot predict, or load another"
+        )
+    names = dict(getattr(config, "id2label", None) or {})
+    theirs, ours = [str(names.get(i)) for i in range(groups.num_classes)], list(groups.label_names)
+    lowered = [[name.lower() for name in named] for named in (theirs, ours)]
+    if lowered[0] != lowered[1] and sorted(lowered[0]) == sorted(lowered[1]):
+        raise ValueError(
+            f"the model's classes are {theirs}, and the data set has them in the order {ours}: ids would get wrong "
+            "names. Align the data sets by dataset.align_labels_with_mapping(model.config.label2id, label_column), or "
+            "load the model with the data set's id2label and label2id"
+        )
+
+
+def check_one_device(devices: int, trains: bool) -> None:
+    """Refuse to train by one process on several GPUs: nn.DataParallel would split the rows of a batch, and a plan's
+    segments with them. Evaluation looks at single rows, so it may.
+
+    Raises:
+        ValueError: says how to start a process for each GPU, or to see only one.
+    """
+    if trains and devices > 1:
+        raise ValueError(
+            f"this process sees {devices} GPUs, and the Trainer would split each batch, and with it the plan's "
+            f"segments, over them (nn.DataParallel). Start a process for each by `accelerate launch --multi_gpu "
+            f"--num_processes {devices} SCRIPT`, or let it see one by CUDA_VISIBLE_DEVICES=0. Evaluation alone, "
+            "without a train_dataset, takes all of them"
+        )
+
+
+def check_one_backward(several: bool) -> None:
+    """Refuse several backward passes a step (`several`) under DeepSpeed, which takes an optimizer step after each.
+
+    Raises:
+        ValueError: says which setting to change.
+    """
+    if several:
+        raise ValueError(
+            "DeepSpeed takes an optimizer step after each backward pass, and this run would have one for each segment "
+            "of a batch (forward_mode 'separate', or 'auto' with a model that has BatchNorm). Set "
+            "forward_mode='fused', or launch with DDP or FSDP"
+        )
+
+
+def warn_of_added_batches(asked: int, batches: int, processes: int) -> None:
+    """Say once that an epoch was made longer for all processes to take the same number of steps."""
+    if batches > asked:
+        logger.warning_once(
+            f"{processes} processes do not divide the {asked} batches of an epoch evenly. It has {batches} now: "
+            f"{batches // processes} for each process."
+        )
+
+
+def check_same_labels(model: Any, biased_model: Any) -> None:
+    """Refuse a biased model whose classes are not those of the main model.
+
+    Raises:
+        ValueError: for another number of classes, or other names where both models have names.
+    """
+    ours, theirs = (dict(getattr(getattr(m, "config", None), "id2label", None) or {}) for m in (model, biased_model))
+    named = [names for names in (ours, theirs) if any(text != f"LABEL_{i}" for i, text in names.items())]
+    if ours and theirs and (len(ours) != len(theirs) or (len(named) == 2 and ours != theirs)):
+        raise ValueError(
+            f"the biased model's classes are {list(theirs.values())}, and the main model's are {list(ours.values())}. "
+            "Scores of one label space say nothing about another: choose a biased model with the same labels"
+        )

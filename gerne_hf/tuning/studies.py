@@ -1,0 +1,190 @@
+"""Optuna studies that outlive the process: opening and checking them, trials that were killed, trials as a table."""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import optuna
+
+STUDY_FILE = "study.db"
+
+STUDY_NAME = "gerne_hf"
+
+STARTUP_TRIALS = 5
+"""Trials drawn at random before the sampler learns from them, and trials run to the end before any is pruned."""
+
+MADE_WITH = "made_with"
+
+_INTERRUPTED = "interrupted"
+
+
+def open_study(
+    folder: str, direction: str, made_with: dict[str, Any], arguments: dict[str, Any]
+) -> tuple["optuna.Study", dict[str, Any]]:
+    """Create the study or load the one that is there, after a check that it is the same search.
+
+    Args:
+        folder (`str`): where the file of a study without a `storage` lies.
+        direction (`str`): "maximize" or "minimize".
+        made_with (`dict`): what makes trials comparable; kept in the study.
+        arguments (`dict`): the user's arguments of `optuna.create_study`, and others.
+
+    Returns:
+        `tuple`: the study, and the arguments with which `optuna.create_study` finds it.
+
+    Raises:
+        ValueError: if the study was made with something else.
+    """
+    import optuna
+
+    own = "storage" not in arguments
+    if own:
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.abspath(os.path.join(folder, STUDY_FILE))
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    elif arguments["storage"] is None:
+        storage = optuna.storages.InMemoryStorage()
+    else:
+        storage = optuna.storages.get_storage(arguments["storage"])
+    arguments = {"study_name": STUDY_NAME, "load_if_exists": True, **arguments, "storage": storage}
+    names = ("study_name", "storage", "load_if_exists")
+    study = optuna.create_study(direction=direction, **{name: arguments[name] for name in names})
+    _check_same_search(study, made_with, path if own else "the storage given")
+    if own:  # with a storage that others share, a trial that runs may run elsewhere
+        running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+        set_aside(study, running, retry="sampler" in arguments)
+    return study, {**arguments, "load_if_exists": True}
+
+
+def _check_same_search(study: "optuna.Study", made_with: dict[str, Any], place: str) -> None:
+    known = study.user_attrs.get(MADE_WITH)
+    if known is None:
+        study.set_user_attr(MADE_WITH, made_with)
+        return
+    other = {key: (known.get(key), value) for key, value in made_with.items() if known.get(key) != value}
+    if other:
+        differences = "; ".join(f"{key} was {old!r} and is {new!r}" for key, (old, new) in other.items())
+        raise ValueError(
+            f"the study {study.study_name!r} in {place} belongs to another search, whose trials cannot be compared "
+            f"with those of this one: {differences}. Choose another output_dir or study_name, or delete the study"
+        )
+
+
+def default_sampler(seed: int) -> "optuna.samplers.BaseSampler":
+    """A TPE sampler whose draws follow from the seed and the trials before: a trial that was interrupted is drawn
+    again as it was, and a search that goes on draws what it would have drawn without the interruption."""
+    import optuna
+
+    class SeededTPESampler(optuna.samplers.TPESampler):
+        draws_again = True
+
+        def __init__(self, number: int = 0):
+            own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+            super().__init__(n_startup_trials=STARTUP_TRIALS, seed=own)
+
+        def before_trial(self, study, trial):
+            uncounted = {*study.user_attrs.get(_INTERRUPTED, []), trial.number}
+            begun = (t for t in study.get_trials(deepcopy=False) if t.state.name != "WAITING")
+            self.__init__(sum(t.number not in uncounted for t in begun))
+            super().before_trial(study, trial)
+
+    return SeededTPESampler()
+
+
+def default_pruner(training_steps: int) -> "optuna.pruners.BasePruner":
+    """Prunes trials below the median of the others, after the first third of their training steps."""
+    import optuna
+
+    return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=training_steps // 3)
+
+
+def set_aside(study: "optuna.Study", trials: list["optuna.trial.FrozenTrial"], retry: bool) -> None:
+    """Mark trials as interrupted, which do not count; with `retry` their parameters are the next to be tried."""
+    import optuna
+
+    if not trials:
+        return
+    marked = {*study.user_attrs.get(_INTERRUPTED, []), *(trial.number for trial in trials)}
+    study.set_user_attr(_INTERRUPTED, sorted(marked))
+    for trial in trials:
+        if retry and trial.params:
+            study.enqueue_trial(trial.params)
+        if not trial.state.is_finished():
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+
+@contextlib.contextmanager
+def trials_of(
+    study: "optuna.Study | None", caught: tuple[type[BaseException], ...], retry: bool = True
+) -> Iterator[None]:
+    """While trials run: the one that an error or an interrupt ends does not count; the interrupted one is retried.
+
+    Args:
+        study (`optuna.Study`, *optional*): None on processes that do not hold it.
+        caught (`tuple`): errors that end a trial and not the search.
+        retry (`bool`, defaults to `True`): whether its parameters are kept for the next trial; a sampler that draws
+            them again needs none.
+    """
+    if study is None:
+        yield
+        return
+    before = len([trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()])
+    try:
+        yield
+    except BaseException as error:
+        ended = sorted(finished_trials(study), key=lambda trial: trial.datetime_complete)
+        if isinstance(error, caught) and not any(is_complete(trial) for trial in ended):
+            return  # from Optuna, which has no best trial to return
+        running = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
+        failed = [trial for trial in ended[-1:] if len(ended) > before and trial.state.name == "FAIL"]
+        set_aside(study, running or failed, retry=retry and not isinstance(error, Exception))
+        raise
+
+
+def finished_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
+    """The trials that count: complete, pruned, or failed by themselves; not those that were killed or interrupted."""
+    uncounted = set(study.user_attrs.get(_INTERRUPTED, []))
+    trials = study.get_trials(deepcopy=False)
+    return [trial for trial in trials if trial.state.is_finished() and trial.number not in uncounted]
+
+
+def is_complete(trial: "optuna.trial.FrozenTrial") -> bool:
+    """Whether the trial ran to its end and has a value."""
+    return trial.state.name == "COMPLETE"
+
+
+def trial_records(study: "optuna.Study") -> list[dict[str, Any]]:
+    """The trials that were begun, the best first, then those that did not complete, in order.
+
+    Returns:
+        `list[dict]`: `number`, `state` ("complete", "pruned", "failed", "interrupted" or "running"), `value` (of a
+        pruned trial its last one), `params`, `beta_bounds` (the interval that beta was drawn from) and `seconds`.
+    """
+    interrupted = set(study.user_attrs.get(_INTERRUPTED, []))
+    names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
+    records = []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.name not in names:
+            continue
+        record = {
+            "number": trial.number,
+            "state": "interrupted" if trial.number in interrupted else names[trial.state.name],
+            "value": trial.value if trial.value is not None and math.isfinite(trial.value) else None,
+            "params": dict(trial.params),
+            "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
+        }
+        interval = trial.distributions.get("beta")
+        if interval is not None:
+            record["beta_bounds"] = [interval.low, interval.high]
+        records.append(record)
+    sign = -1 if study.direction.name == "MAXIMIZE" else 1
+
+    def place(record):
+        if record["state"] == "complete":
+            return 0, sign * record["value"], record["number"]
+        return 1 if record["state"] == "pruned" else 2, 0, record["number"]
+
+    return sorted(records, key=place)
