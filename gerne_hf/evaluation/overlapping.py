@@ -1,4 +1,9 @@
-"""Trainers that evaluate over groups that overlap: a row may have several attributes at once, or none."""
+"""Evaluation over groups that overlap: a row may have several attributes at once, or none.
+
+A row's group id stands for its label and the whole combination of its attributes, so the figures are right in any
+order of the rows and on any number of processes. Which columns these attributes are is said by
+`GerneConfig.overlapping_columns`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,71 +11,50 @@ from typing import Any
 import numpy as np
 
 from ..groups.index import GroupIndex
-from ..groups.sources import column_names
-from ..trainer import GerneTrainer
-from .metrics import flatten_group_metrics, group_metrics
+from .accumulator import GroupAccumulator
+from .metrics import group_metrics
 
 _TRUE = ("True", "1")
 
 
-def with_overlapping_groups(
-    trainer_class: type[GerneTrainer], attribute_columns: Sequence[str], train_group_counts: np.ndarray | None = None
-) -> type[GerneTrainer]:
-    """A trainer class whose evaluations are over overlapping groups; training is as it was.
-
-    `attribute_column` then says what the groups of training are, and the evaluation sets need not have it.
+class OverlappingAccumulator(GroupAccumulator):
+    """Collects the rows of an evaluation whose groups overlap.
 
     Args:
-        trainer_class (`type`): [`GerneTrainer`] or a subclass.
-        attribute_columns (`Sequence[str]`): boolean columns of the evaluation sets, an attribute each.
-        train_group_counts (`np.ndarray` of shape `(K, A)`, *optional*): for tables.
-    """
-    settings = {"overlapping_columns": tuple(attribute_columns), "overlapping_train_counts": train_group_counts}
-    # The name stays: trainers keep state in checkpoints under it.
-    return type(trainer_class.__name__, (OverlappingEvaluationMixin, trainer_class), settings)
+        index ([`GroupIndex`]): the rows by label and by the combination of the boolean columns.
+        columns (`Sequence[str]`): names of the A boolean columns, an attribute each.
+        train_counts (`np.ndarray` of shape `(K, A)`, *optional*): training rows of each overlapping group.
 
-
-class OverlappingEvaluationMixin:
-    """Evaluation over overlapping groups; goes before [`GerneTrainer`] in the bases. A row's group id stands for its
-    label and the whole combination of its attributes, so it is right in any row order and on any number of processes.
+    Raises:
+        ValueError: for columns that hold something else than booleans, or 0 and 1.
     """
 
-    overlapping_columns: tuple[str, ...]
-    overlapping_train_counts: np.ndarray | None = None
+    def __init__(self, index: GroupIndex, columns: Sequence[str], train_counts: np.ndarray | None = None):
+        super().__init__(index, train_counts)
+        self.attribute_names = tuple(columns)
+        self._memberships = combination_memberships(index)
 
-    def _index(self, dataset: Any, description: str) -> GroupIndex | None:
-        """Rows by label and combination of attributes."""
-        names = column_names(dataset)
-        missing = [name for name in self.overlapping_columns if name not in names]
-        if missing:
-            raise ValueError(
-                f"the {description} set has no attribute column {', '.join(map(repr, missing))}; its columns are "
-                f"{', '.join(map(repr, names))}"
-            )
-        return GroupIndex.from_dataset(dataset, self.args.label_column, self.overlapping_columns)
+    def memberships(self) -> np.ndarray:
+        """Return which of the A attributes are true in each of the index's combinations, bool, `(combinations, A)`."""
+        return self._memberships
 
-    def _memberships(self, index: GroupIndex) -> np.ndarray:
-        """The overlapping attributes in each combination of them."""
-        return combination_memberships(index)
-
-    def _compute_metrics(self, prediction: Any, compute_result: bool = True) -> dict[str, float]:
-        """The parent's, with the figures of overlapping groups in place of those of combinations."""
-        metrics = super()._compute_metrics(prediction, compute_result)
-        index = self._evaluated_groups
-        if index is None or not compute_result:
-            return metrics
-        labels, groups, predicted = (np.concatenate(column) for column in zip(*self._batched, strict=True))
-        memberships = combination_memberships(index)[groups % index.num_attributes]
-        combined = flatten_group_metrics(self._result)
-        self._result = group_metrics(
-            predicted, labels, memberships, self.overlapping_train_counts, index.label_names, self.overlapping_columns
+    def result(self) -> dict[str, Any]:
+        """Return the [`group_metrics`] over overlapping groups of all rows so far."""
+        labels, groups, predicted = self.columns()
+        memberships = self._memberships[groups % self.index.num_attributes]
+        return group_metrics(
+            predicted, labels, memberships, self.train_counts, self.index.label_names, self.attribute_names
         )
-        own = {key: value for key, value in metrics.items() if key not in combined}
-        return {**flatten_group_metrics(self._result), **own}
 
 
 def combination_memberships(index: GroupIndex) -> np.ndarray:
-    """`(A, I)`, bool: which of its I boolean columns are true in each of an index's A combinations of them.
+    """Return which of an index's boolean columns are true in each combination of their values.
+
+    Args:
+        index ([`GroupIndex`]): made from I boolean columns, so with A combinations of their values.
+
+    Returns:
+        `np.ndarray` of shape `(A, I)`, bool.
 
     Raises:
         ValueError: for columns that hold something else than booleans, or 0 and 1.

@@ -1,13 +1,146 @@
-"""The group indices of a training set and of its evaluation sets, which share their names."""
+"""`GroupSets`: the group indices of a training set and of its evaluation sets, which share the names of their groups.
+
+Imports the modules of this room only. The trainer that owns a `GroupSets` is in
+[`group_trainer`](gerne_hf.training.group_trainer).
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from transformers.utils import logging
 
-from .index import GroupIndex
+from .index import LABEL_COLUMNS, GroupIndex
+from .sources import column_names
+
+logger = logging.get_logger(__name__)
+
+UNLABELLED = "test"
+"""Description of a set that may lack labels: what `Trainer.predict` calls the set it is given."""
+
+
+class GroupSets:
+    """Indexes evaluation sets by group, and remembers the indices of those that are given at construction.
+
+    Args:
+        label_column (`str`, *optional*): the column of the class; the first of [`LABEL_COLUMNS`] that exists if not
+            given.
+        attribute_columns (`Sequence[str]`, *optional*): the columns whose product is the attribute.
+        overlapping_columns (`Sequence[str]`, *optional*): boolean columns, an attribute each, of which a row may have
+            several at once. Evaluation sets are then indexed by the combination of these columns, and
+            `attribute_columns` need not be there.
+    """
+
+    def __init__(
+        self,
+        label_column: str | None = None,
+        attribute_columns: Sequence[str] = (),
+        overlapping_columns: Sequence[str] = (),
+    ):
+        self.label_column = label_column
+        self.attribute_columns = tuple(attribute_columns)
+        self.overlapping_columns = tuple(overlapping_columns)
+        self.reference: GroupIndex | None = None
+        """The training rows by the attribute that is evaluated, or by class alone where it is unknown in training."""
+        self.known: list[tuple[Any, GroupIndex | None]] = []
+        """The evaluation sets given at construction, each with its index."""
+
+    def use_evaluation_sets(self, eval_dataset: Any) -> None:
+        """Index the evaluation sets now, so that a missing column is found before training and not after an epoch.
+
+        Args:
+            eval_dataset: a data set, a dictionary of data sets by name, or None.
+        """
+        named = eval_dataset if isinstance(eval_dataset, dict) else {"evaluation": eval_dataset}
+        self.known = [(data, self.index(data, name)) for name, data in named.items() if data is not None]
+
+    def index_of(self, dataset: Any, description: str) -> GroupIndex | None:
+        """Return the index of an evaluation set, the one made at construction where it is that set."""
+        for data, index in self.known:
+            if data is dataset:
+                return index
+        return self.index(dataset, description.lower())
+
+    def is_known(self, index: GroupIndex | None) -> bool:
+        """Return True if an index is that of an evaluation set that was given at construction."""
+        return any(index is known for _, known in self.known)
+
+    def index(self, dataset: Any, description: str) -> GroupIndex | None:
+        """Index an evaluation set, with the names of the training set's groups.
+
+        Args:
+            dataset: a data set with columns.
+            description (`str`): what the set is called in messages.
+
+        Returns:
+            [`GroupIndex`]: None for a set without labels that is to be predicted ("test").
+
+        Raises:
+            ValueError: for a missing label or attribute column, naming the columns there are, and for classes that the
+                training set lacks.
+        """
+        names = column_names(dataset)
+        if self.overlapping_columns:
+            self._require_columns(self.overlapping_columns, names, description)
+            return GroupIndex.from_dataset(dataset, self.label_column, self.overlapping_columns)
+        if not any(name in names for name in ((self.label_column,) if self.label_column else LABEL_COLUMNS)):
+            if description == UNLABELLED:
+                return None
+            raise ValueError(
+                f"the {description} set has no label column: {self.label_column or ', '.join(LABEL_COLUMNS)} is not "
+                f"among its columns {', '.join(map(repr, names))}"
+            )
+        more = ". Group metrics need the attribute in every set that is evaluated"
+        self._require_columns(self.attribute_columns, names, description, more)
+        index = GroupIndex.from_dataset(dataset, self.label_column, self.attribute_columns, self.reference)
+        if self.reference is not None:
+            self._report_unseen_groups(self.reference, index, description)
+        return index
+
+    def train_counts(self, index: GroupIndex) -> np.ndarray | None:
+        """Return the training rows of each group of an evaluation set, `(K, A)`; None where nobody knows them."""
+        return None if self.reference is None else aligned_counts(self.reference, index)
+
+    @staticmethod
+    def _require_columns(needed: Sequence[str], names: Sequence[str], description: str, more: str = "") -> None:
+        missing = [name for name in needed if name not in names]
+        if missing:
+            raise ValueError(
+                f"the {description} set has no attribute column {', '.join(map(repr, missing))}; its columns are "
+                f"{', '.join(map(repr, names))}{more}"
+            )
+
+    @staticmethod
+    def _report_unseen_groups(reference: GroupIndex, index: GroupIndex, description: str) -> None:
+        """Refuse classes that the training set lacks, and warn of groups that have no training rows."""
+        if index.num_classes > reference.num_classes:
+            extra = ", ".join(index.label_names[reference.num_classes :])
+            raise ValueError(
+                f"the {description} set has classes that training lacks: {extra}. The model cannot predict them; "
+                "filter these rows out"
+            )
+        trained = aligned_counts(reference, index)
+        if trained is None:
+            return
+        unseen = np.flatnonzero((trained.ravel() == 0) & (index.counts.ravel() > 0))
+        if len(unseen):
+            names = ", ".join(f"{index.group_name(g)} with {index.counts.ravel()[g]} rows" for g in unseen)
+            logger.warning(
+                f"The {description} set has groups that training lacks: {names}. They are part of the group metrics, "
+                "with 0 training rows."
+            )
 
 
 def aligned_counts(trained: GroupIndex, index: GroupIndex) -> np.ndarray | None:
-    """Training counts in the shape of an evaluation set's groups, whose names continue those of training; None where
-    the attribute is unknown in training."""
+    """Return the training rows of each group in the shape of an evaluation set's groups.
+
+    Args:
+        trained ([`GroupIndex`]): the training rows.
+        index ([`GroupIndex`]): the rows of an evaluation set, whose names continue those of the training set.
+
+    Returns:
+        `np.ndarray` of shape `(K, A)`, int64: None where the attribute is unknown in training.
+    """
     if len(trained.attribute_values) != len(index.attribute_values):
         return None
     if len(trained.attribute_values) <= 1:
