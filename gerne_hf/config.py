@@ -39,6 +39,10 @@ class GerneConfig(TrainingArguments):
             is read for reports and in the evaluation sets only.
         label_column (`str`, *optional*):
             The column that holds the class; the first of `label`, `labels`, `label_ids` that exists if not given.
+        overlapping_columns (`list[str]`, *optional*):
+            Boolean columns of the evaluation sets, an attribute each, of which a row may have several at once: every
+            evaluation is then over these overlapping groups. `attribute_column` still says what the groups of
+            training are, and the evaluation sets need not have it.
         empty_groups (`str`, *optional*, defaults to `"error"`):
             What to do about a group without training rows: "error" refuses it, "ignore" gives its mass to the other
             groups of its class.
@@ -129,6 +133,9 @@ class GerneConfig(TrainingArguments):
     label_column: str | None = field(
         default=None,
         metadata={"help": "Column that holds the class; the first of label, labels, label_ids if not given."},
+    )
+    overlapping_columns: list[str] | None = field(
+        default=None, metadata={"help": "Boolean columns of attributes that overlap, to evaluate over their groups."}
     )
     plan: str = field(
         default="independent", metadata={"help": "Make-up of a batch: " + ", ".join(PLANS), "choices": list(PLANS)}

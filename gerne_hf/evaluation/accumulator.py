@@ -14,6 +14,9 @@ from .metrics import group_metrics, worst_groups
 
 logger = logging.get_logger(__name__)
 
+MAX_LOGGED_GROUPS = 32
+"""Above this number of groups the logs carry the summaries only; `evaluate()` still returns every group."""
+
 
 class GroupAccumulator:
     """Collects labels, groups and predictions of the rows of one evaluation.
@@ -127,3 +130,26 @@ def worst_rows(losses: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
         near = own >= np.partition(own, -k)[-k]
         rows, own = rows[near], own[near]
     return rows[np.lexsort((rows, -own))][:k]
+
+
+def loggable(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the metrics of an evaluation that belong in a log.
+
+    Args:
+        metrics (`dict[str, float]`): what an evaluation returned, with any prefix.
+
+    Returns:
+        `dict[str, float]`: without counts and intervals, and without single groups where there are more than 32.
+
+    Example:
+
+    ```python
+    >>> loggable({"eval_group_accuracy/a|b": 0.5, "eval_group_count/a|b": 7})
+    {'eval_group_accuracy/a|b': 0.5}
+
+    ```
+    """
+    dropped = ["group_count/", "group_ci_low/", "group_ci_high/"]
+    if sum("group_accuracy/" in key for key in metrics) > MAX_LOGGED_GROUPS:
+        dropped.append("group_accuracy/")
+    return {key: value for key, value in metrics.items() if not any(part in key for part in dropped)}

@@ -1,10 +1,20 @@
-"""Checks of a trainer's settings against its data and its model, made at construction."""
+"""Checks of a trainer's settings against its data and its model, made at construction.
 
+Each refuses with a sentence that says what is wrong, the value found, the values allowed, and the way out. Used by
+[`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer) and
+[`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer).
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 from transformers.utils import logging
 
+from ..config import GerneConfig
 from ..groups.index import GroupIndex
+from ..groups.sharing import SHARED_ROWS
+from ..groups.sources import column_names
+from ..streaming.stream import GroupStream, check_stream
 
 logger = logging.get_logger(__name__)
 
@@ -108,3 +118,46 @@ def check_same_labels(model: Any, biased_model: Any) -> None:
             f"the biased model's classes are {list(theirs.values())}, and the main model's are {list(ours.values())}. "
             "Scores of one label space say nothing about another: choose a biased model with the same labels"
         )
+
+
+def index_training_set(
+    dataset: Any, args: GerneConfig, plans_without_attributes: Sequence[str], trainer: str
+) -> GroupIndex:
+    """Index the training rows by the attribute that is evaluated, or by class alone where it is unknown in training.
+
+    Args:
+        dataset: the training set, or a stream of training rows.
+        args ([`GerneConfig`]): the settings.
+        plans_without_attributes (`Sequence[str]`): plans that can be trained without an attribute column.
+        trainer (`str`): name of the trainer's class, for messages.
+
+    Raises:
+        TypeError: for data without columns or with unusable ones.
+        ValueError: for a missing attribute column, and for groups that no batch can be drawn from.
+    """
+    needed = args.plan not in plans_without_attributes and not args.pseudo_attributes
+    if needed and not args.attribute_columns:
+        others = " or ".join(map(repr, plans_without_attributes))
+        way_out = f"Without one only the plan {others} can be trained" if others else "Without one nothing can"
+        raise ValueError(
+            f"{trainer} with plan {args.plan!r} needs attribute_column, the column (or columns) that "
+            f"holds the attribute. {way_out}, or any plan with pseudo_attributes=True"
+        )
+    known = needed or all(name in column_names(dataset) for name in args.attribute_columns)
+    if isinstance(dataset, GroupStream):
+        check_stream(dataset, args)
+        reference = dataset.groups
+    else:
+        columns = args.attribute_columns if known else None
+        in_shards = args.world_size > 1 and len(dataset) >= SHARED_ROWS
+        reference = GroupIndex.from_dataset(dataset, args.label_column, columns, in_shards=in_shards)
+    if args.pseudo_attributes:
+        reference.check_trainable(needs_attributes=False)
+        return reference
+    reference.check_trainable(args.empty_groups, needed)
+    if needed and (reference.counts == 0).any():
+        logger.warning_once(
+            f"{int((reference.counts == 0).sum())} of {reference.counts.size} groups have no training rows; their "
+            "mass goes to the other groups of their class (empty_groups='ignore')."
+        )
+    return reference

@@ -1,47 +1,103 @@
-"""Pushing to the Hub during and after training."""
+"""`PublishingTrainer`: the first rung above `Trainer`. It pushes to the Hub and hides no push that failed.
+
+Imports `hub/`, `models/` and `utils/`. The next rung is
+[`ResumableTrainer`](gerne_hf.training.resumable_trainer.ResumableTrainer).
+"""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import Any, ClassVar
 
 from accelerate.utils import broadcast_object_list
 from huggingface_hub import CommitInfo, auth_check, create_branch
 from huggingface_hub.errors import HfHubHTTPError
+from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import HubStrategy
+from transformers.utils import logging
 
-from ..hub.pushes import PublishingError, Push, PushLog, logger
+from ..hub.pushes import PublishingError, Push, PushLog
 from ..hub.repositories import RIGHTS
 from ..models.heads import name_labels
 from ..models.timm_checkpoints import complete_checkpoint, complete_config, is_timm, write_processor
-from ..reports.record import GROUP_METRICS_FILE, TRAINING_PICTURE_FILE, save_group_metrics
+
+logger = logging.get_logger(__name__)
 
 
-class PublishingMixin:
-    """The publishing half of [`GerneTrainer`]; goes before `Trainer` in the bases.
+class PublishingTrainer(Trainer):
+    """A [`~transformers.Trainer`] whose pushes are watched, and whose checkpoints name their classes.
 
-    The parent pushes checkpoints in the background and never looks at the outcome. Here a failed push warns at once
-    and, unless a later push made up for it, [`check_pushes`] raises after training. The last checkpoint, which the
-    parent leaves out if the one before is still on its way, is pushed at the end; and no checkpoint is left out or
-    deleted while it is on its way if each is to be kept on the Hub.
+    `Trainer` pushes checkpoints in the background and never looks at the outcome. Here a failed push warns at once
+    and, unless a later push made up for it, [`PublishingTrainer.check_pushes`] raises after training. The last
+    checkpoint, which `Trainer` leaves out if the one before is still on its way, is pushed at the end. No checkpoint
+    is left out, or deleted while it is on its way, if each is to be kept on the Hub.
+
+    Hooks for subclasses: [`PublishingTrainer.write_reports`] and [`PublishingTrainer.class_names`].
     """
 
+    renamed_hooks: ClassVar[dict[str, str]] = {
+        "_write_reports": "write_reports",
+        "_run_record": "run_identity",
+        "_data_fingerprint": "run_identity",
+        "_fields_of_method": "run_identity",
+        "_training_groups": "training_groups",
+        "_plans_without_attributes": "plans_without_attributes",
+        "_build_plan": "make_plan",
+        "_class_probabilities": "class_probabilities",
+        "_total_loss": "total_loss",
+        "_separate": "uses_one_forward",
+        "_hidden_columns": "hidden_columns",
+    }
+    """Private methods and attributes of earlier versions, and the public hooks that have taken their place."""
+
     _left_out: str | None = None
+
+    def __init_subclass__(cls, **arguments: Any):
+        """Refuse a subclass that overrides a private method which has become a public hook.
+
+        Raises:
+            TypeError: names the hook to override instead.
+        """
+        super().__init_subclass__(**arguments)
+        for old, new in cls.renamed_hooks.items():
+            if old in vars(cls):
+                raise TypeError(
+                    f"{cls.__name__} overrides {old}, which nothing calls any more: it has become the public hook "
+                    f"{new}. Override {new} instead; its docstring says what it is given and what it returns"
+                )
+
+    def write_reports(self, directory: str | None = None) -> None:
+        """Write what is to be pushed beside the model, just before a push. This rung writes nothing.
+
+        Args:
+            directory (`str`, *optional*): a checkpoint's folder; `output_dir` if not given.
+        """
+
+    def class_names(self) -> Sequence[str] | None:
+        """Return the names of the classes in the order of their ids; None, as on this rung, if nobody knows them."""
+        return None
 
     @property
     def _push_log(self) -> PushLog:
         return vars(self).setdefault("_pushes", PushLog())
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """The parent's; a repository that is there already must be one that can be written to, and `hub_revision` is
-        made too, if there is no such branch."""
+        """Make the repository as `Trainer` does, and make sure that it can be written to.
+
+        `Trainer` is content with a repository that can be read. A branch `hub_revision` is made if there is none.
+
+        Raises:
+            HfHubHTTPError: if the repository or the branch cannot be made or written to; a note says what to do.
+        """
         try:
             super().init_hf_repo(token, private)
             revision = self.args.hub_revision
             if not self.is_world_process_zero() or (revision or "").startswith("refs/"):
                 return  # a pull request is open to people who may write nowhere else
             token = token if token is not None else self.args.hub_token
-            auth_check(self.hub_model_id, token=token, write=True)  # the parent is content if it can be read
+            auth_check(self.hub_model_id, token=token, write=True)
             if revision is not None:
                 create_branch(self.hub_model_id, branch=revision, token=token, exist_ok=True)
         except HfHubHTTPError as error:
@@ -50,8 +106,11 @@ class PublishingMixin:
             raise
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The parent's; the saved model names its classes, and one of timm can be loaded by plain timm."""
-        name_labels(self.model, self.groups)
+        """Save the model as `Trainer` does, with the names of its classes.
+
+        A model of timm is saved so that plain timm loads it, too.
+        """
+        name_labels(self.model, self.class_names())
         model = self.accelerator.unwrap_model(self.model)
         if is_timm(model):
             complete_config(model, self.processing_class)
@@ -66,10 +125,14 @@ class PublishingMixin:
         token: str | None = None,
         revision: str | None = None,
         private: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> CommitInfo | Future:
-        """The parent's, with the group metrics and the picture as they are now. An error says how to push again."""
-        self._write_reports()
+        """Push `output_dir` as `Trainer` does, with the reports as they are now.
+
+        Raises:
+            Exception: whatever made the push fail; a note says how to push again.
+        """
+        self.write_reports()
         push = Push(self.args.output_dir, "", self.state.global_step)
         try:
             commit = super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
@@ -85,7 +148,7 @@ class PublishingMixin:
         return commit
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """The parent's, with the group metrics, and watched."""
+        """Push a checkpoint as `Trainer` does, with the reports, and watch the uploads."""
         args = self.args
         if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
             return
@@ -99,10 +162,10 @@ class PublishingMixin:
             logger.info(f"{checkpoint_folder} is not pushed: the push before it is still on its way.")
             return
         self._left_out = None
-        self._write_reports()
+        self.write_reports()
         write_processor(args.output_dir, self.processing_class)
         if folders:
-            save_group_metrics(self, checkpoint_folder)
+            self.write_reports(checkpoint_folder)
         known = [] if self.push_in_progress is None else list(self.push_in_progress.jobs)
         super()._push_from_checkpoint(checkpoint_folder)
         jobs = [job for job in self.push_in_progress.jobs if job not in known]
@@ -110,11 +173,11 @@ class PublishingMixin:
         name = "last-checkpoint" if latest else os.path.basename(checkpoint_folder)
         for (folder, place), job in zip([(args.output_dir, ""), (checkpoint_folder, name)], jobs, strict=False):
             self._push_log.watch(Push(folder, place, self.state.global_step), job)
-        if rotated and args.save_total_limit == 1:  # the parent may delete the folder before it waits for the push
+        if rotated and args.save_total_limit == 1:  # Trainer may delete the folder before it waits for the push
             super()._finish_current_push()
 
     def _finish_current_push(self) -> None:
-        """The parent's, and then the last checkpoint if it was left out."""
+        """Wait for the push that is under way as `Trainer` does, then push the last checkpoint if it was left out."""
         super()._finish_current_push()
         if self.hub_model_id is not None and self.args.should_save:
             # A pickle that nobody reads. No upload is under way here that could find its file gone.
@@ -132,18 +195,6 @@ class PublishingMixin:
                 f"{self.args.save_total_limit} has deleted it: the Hub holds an older model. `trainer.push_to_hub()` "
                 "pushes the one at hand."
             )
-
-    def _write_reports(self) -> None:
-        """Bring the group metrics and the picture in `output_dir` up to date, if this trainer has anything new."""
-        directory, news = self.args.output_dir, self.group_results or self.state.log_history
-        if news or not os.path.exists(os.path.join(directory, GROUP_METRICS_FILE)):
-            save_group_metrics(self)
-        try:
-            from ..reports.plots import plot_training
-        except ImportError:
-            return
-        if self.args.should_save and self.state.log_history:
-            plot_training(self.state.log_history, os.path.join(directory, TRAINING_PICTURE_FILE))
 
     def check_pushes(self) -> None:
         """Wait for the pushes and look at their outcome; [`GerneTrainer.train`] ends with this.
@@ -164,6 +215,7 @@ class PublishingMixin:
             raise PublishingError(message)
 
     def _describe(self, missing: list[Push]) -> str:
+        """Say what the Hub lacks, and how to push each part of it again."""
         lines = [f"training ended and all of it is saved, but {self.hub_model_id} on the Hub lacks"]
         for push in missing:
             lines.append(f"- {push}: {push.reason}")

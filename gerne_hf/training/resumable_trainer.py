@@ -1,4 +1,8 @@
-"""Saving and resuming in a Trainer: a run that was killed goes on from its checkpoint as if nothing had happened."""
+"""`ResumableTrainer`: a run that was killed goes on from its checkpoint as if nothing had happened.
+
+Stands on [`PublishingTrainer`](gerne_hf.training.publishing_trainer.PublishingTrainer) and imports `checkpoints/`. The
+next rung is [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer).
+"""
 
 import functools
 import json
@@ -6,51 +10,91 @@ import os
 import shutil
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
+from transformers import (
+    EarlyStoppingCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, TrainOutput
 from transformers.utils import logging
 
 from ..checkpoints.identity import RUN_FIELDS, check_same_run
 from ..checkpoints.seals import checkpoint_to_resume, newest_whole, read_seal, seal, unseal
 from ..checkpoints.weights import read_back
-from ..groups.fingerprints import group_fingerprint
-from ..method.plans import PLANS_WITH_BETA
+from .publishing_trainer import PublishingTrainer
 
 logger = logging.get_logger(__name__)
 
 
-class CheckpointMixin:
-    """The part of [`GerneTrainer`] that saves and resumes; goes before `Trainer` in the bases.
+class ResumableTrainer(PublishingTrainer):
+    """A trainer whose checkpoints are sealed, and which resumes from whole checkpoints of the same run only.
 
-    A checkpoint is sealed when all processes have written their files, and only then older ones are deleted. A run
-    resumes from a whole checkpoint of the same run alone.
+    A checkpoint is sealed when all processes have written their files, and only then are older ones deleted. Which
+    settings and data make a run is said by the hook [`ResumableTrainer.run_identity`].
+
+    Args:
+        arguments: those of [`~transformers.Trainer`], by keyword.
     """
 
-    _fields_of_method: tuple[str, ...] = ()
-    """Fields of the config that a subclass adds to the method."""
     _ended_early = False
 
-    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
-        """The parent's. `resume_from_checkpoint=True` takes the newest whole checkpoint; one that is not whole, or of
-        another run, is refused."""
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
+        self.add_callback(SaveAfterEvaluation())
+
+    def run_identity(self) -> dict[str, Any]:
+        """Return what this run depends on, by name; a checkpoint with other values is refused on resume.
+
+        The names in [`RUN_FIELDS`](gerne_hf.checkpoints.identity.RUN_FIELDS) are compared, others are only recorded.
+        A subclass adds to what `super().run_identity()` returns. Values must be JSON.
+        """
+        args = self.args
+        return {
+            "trainer": type(self).__name__,
+            "seed": [args.seed, args.seed if args.data_seed is None else args.data_seed],
+            "batch_size": self._train_batch_size,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps,
+            "world_size": args.world_size,
+        }
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train as `Trainer` does.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*): the checkpoint to go on from; True takes the newest
+                whole one in `output_dir`.
+            trial, ignore_keys_for_eval (*optional*): as for `Trainer.train`.
+
+        Raises:
+            ValueError: for a checkpoint that is not whole, belongs to another run, or holds the model only.
+        """
         self._ended_early = False
         if resume_from_checkpoint:
             resume_from_checkpoint = self._checked_checkpoint(resume_from_checkpoint)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _checked_checkpoint(self, wanted: str | bool) -> str:
+        """Return the folder of the checkpoint to go on from, after all checks."""
         args = self.args
         if wanted is True:
-            folder, damaged = newest_whole(args.output_dir)
-            if self.is_world_process_zero() and folder is not None:
+            newest, damaged = newest_whole(args.output_dir)
+            if self.is_world_process_zero() and newest is not None:
                 checkpoint_to_resume(args.output_dir)
-            if folder is None:
+            if newest is None:
                 found = "; ".join(f"{path} is not whole: {reason}" for path, reason in damaged.items())
                 raise ValueError(
                     f"there is no checkpoint to resume from in output_dir {args.output_dir!r}"
                     f"{f' ({found})' if found else ''}. Start anew, without resume_from_checkpoint"
                 )
+            folder = newest
         else:
             folder = os.fspath(wanted)
         try:
@@ -70,13 +114,18 @@ class CheckpointMixin:
                 f"the checkpoint {folder} holds the model only (save_only_model=True): without the optimizer's state "
                 "a run cannot go on as if nothing had happened. Load the model from it, and start anew"
             )
-        present = self._run_record()
-        if args.auto_find_batch_size:  # the parent takes it from the checkpoint
+        present = self._recorded_identity()[0]
+        if args.auto_find_batch_size:  # Trainer takes it from the checkpoint
             del present["batch_size"]
-        check_same_run(saved["run"], present, args.resume_with_changes or [], folder)
+        check_same_run(saved["run"], present, getattr(args, "resume_with_changes", None) or [], folder)
+        self._look_at_early_stopping(folder)
+        return folder
+
+    def _look_at_early_stopping(self, folder: str) -> None:
+        """Find out whether a callback had ended the run at this checkpoint; warn if the callback will count anew."""
         state = TrainerState.load_from_json(os.path.join(folder, TRAINER_STATE_NAME))
         early = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
-        if early and not args.restore_callback_states_from_checkpoint:
+        if early and not self.args.restore_callback_states_from_checkpoint:
             logger.warning_once(
                 "EarlyStoppingCallback starts to count anew after a resume; with "
                 "restore_callback_states_from_checkpoint=True it goes on as if nothing had happened."
@@ -84,56 +133,34 @@ class CheckpointMixin:
         elif early and state.global_step < state.max_steps:
             control = (state.stateful_callbacks or {}).get("TrainerControl", {})
             self._ended_early = bool(control.get("args", {}).get("should_training_stop"))
-        return folder
 
-    def _run_record(self) -> dict[str, Any]:
-        """[`RUN_FIELDS`] of this run, as JSON."""
-        args = self.args
-        has_beta = args.plan in PLANS_WITH_BETA
-        values = {
-            "trainer": type(self).__name__,
-            "data": self._data_fingerprint(),
-            "plan": args.plan,
-            "c": float(args.c) if has_beta else None,
-            "beta": float(args.beta) if has_beta else None,
-            "beta_schedule": args.beta_schedule if has_beta else None,
-            "beta_ramp": float(args.beta_ramp) if has_beta and args.beta_schedule != "constant" else None,
-            "biased_share": float(args.biased_share) if args.plan == "independent" else None,
-            "class_balanced": args.class_balanced,
-            "threshold": float(args.threshold) if args.pseudo_attributes else None,
-            "method_settings": {name: getattr(args, name, None) for name in self._fields_of_method},
-            "seed": [args.seed, args.seed if args.data_seed is None else args.data_seed],
-            "batch_size": self._train_batch_size,
-            "gradient_accumulation_steps": args.gradient_accumulation_steps,
-            "world_size": args.world_size,
-        }
-        return json.loads(json.dumps({name: values[name] for name in RUN_FIELDS}))
+    def _recorded_identity(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the parts of [`run_identity`] that are compared on resume, and the others, as they read in JSON."""
+        identity = json.loads(json.dumps(self.run_identity()))
+        compared = {name: identity.pop(name) for name in RUN_FIELDS if name in identity}
+        return compared, identity
 
-    def _data_fingerprint(self) -> str | None:
-        """Of the groups that are trained on; computed once."""
-        if self.groups is None:
-            return None
-        known = getattr(self, "_known_fingerprint", (None, ""))
-        if known[0] is not self.groups:
-            self._known_fingerprint = known = self.groups, group_fingerprint(self.groups)
-        return known[1]
+    def _run_epoch(self, **arguments: Any) -> None:
+        """Run an epoch as `Trainer` does, unless the run has ended.
 
-    def _run_epoch(self, **arguments):
-        """The parent's, which would take one more step after a resume from the last checkpoint of a run that ends
-        within an epoch."""
+        A run that resumes from its last checkpoint, saved within an epoch, would take one more step otherwise.
+        """
         if self._ended_early or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
         super()._run_epoch(**arguments)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        """The parent's; the weights are found under the names they were saved with."""
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights of a checkpoint, which are found under the names they were saved with."""
         with read_back(self.model, resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        """The parent's. Accelerate reads shards of an optimizer's state into the state that the optimizer has: under
-        FSDP 1 a new one has none, and nothing would be read, without a word."""
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the state of optimizer and schedule as `Trainer` does, under FSDP 1 with sharded state, too.
+
+        Accelerate reads shards of an optimizer's state into the state that the optimizer has. Under FSDP 1 a new
+        optimizer has none, so nothing would be read, and no error raised.
+        """
         plugin = self._plugin_with_shards()
         if checkpoint is not None and plugin is not None and plugin.fsdp_version == 1:
             from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
@@ -141,9 +168,12 @@ class CheckpointMixin:
             get_optimizer_state_dict(self.model, self.optimizer.optimizer)  # it gives a new one its first state
         super()._load_optimizer_and_scheduler(checkpoint)
 
-    def save_model(self, output_dir=None, _internal_call=False):
-        """The parent's. Of a model whose state is saved in shards it would write nothing, without a word: it is
-        written whole, but in checkpoints, which have the shards."""
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model; under FSDP with sharded state it is gathered and saved whole, but for checkpoints.
+
+        Under FSDP with sharded state `Trainer.save_model` saves no weights and raises no error. Checkpoints have the
+        shards.
+        """
         plugin, in_checkpoint = self._plugin_with_shards(), _internal_call and output_dir is not None
         if plugin is None or in_checkpoint:
             return super().save_model(output_dir, _internal_call)
@@ -155,22 +185,25 @@ class CheckpointMixin:
             plugin.state_dict_type = in_shards
 
     def _plugin_with_shards(self) -> Any:
-        """The settings of FSDP, if each process saves its part of the state; else None."""
+        """Return the settings of FSDP if each process saves its part of the state, else None."""
         plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
         return plugin if plugin and plugin.state_dict_type.name == "SHARDED_STATE_DICT" else None
 
-    def _load_best_model(self):
-        """The parent's; the weights are found under the names they were saved with."""
+    def _load_best_model(self) -> None:
+        """Load the weights of the best checkpoint, which are found under the names they were saved with."""
         with read_back(self.model, self.state.best_model_checkpoint):
             super()._load_best_model()
 
-    def _save_checkpoint(self, model, trial):
-        """The parent's; its last file is followed by the seal, before anything is pushed or deleted."""
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save a checkpoint as `Trainer` does, and seal it before anything is pushed or deleted.
+
+        The last file that `Trainer` writes is the state, through `state.save_to_json`; the seal follows it there.
+        """
         folder = os.path.join(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         if self.args.should_save:
             unseal(folder)
         self._wait_for_all()  # no process writes into a folder that still looks whole
-        self.state.save_to_json = functools.partial(self._save_state_and_seal, folder)
+        self.state.save_to_json = functools.partial(self._save_state_and_seal, folder)  # type: ignore[method-assign]
         try:
             super()._save_checkpoint(model, trial)
         except Exception as error:
@@ -179,8 +212,8 @@ class CheckpointMixin:
         finally:
             del self.state.save_to_json
 
-    def _save_rng_state(self, output_dir):
-        """The parent's, the last files that each process writes."""
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Save the random state, the last file that each process writes, and wait for the other processes."""
         super()._save_rng_state(output_dir)
         self._wait_for_all()
 
@@ -189,14 +222,15 @@ class CheckpointMixin:
             self.accelerator.wait_for_everyone()
 
     def _save_state_and_seal(self, folder: str, path: str) -> None:
+        """Write the trainer's state to `path`, then the seal of the checkpoint in `folder`."""
         TrainerState.save_to_json(self.state, path)
-        record = {"step": self.state.global_step, "run": self._run_record()}
-        if record["run"]["beta"] is not None:
-            record["beta_bounds"] = list(self.beta_bounds)
+        compared, others = self._recorded_identity()
+        record = {"step": self.state.global_step, "run": compared, **others}
         # Where older checkpoints are about to be deleted, this one must outlast a loss of power.
         seal(folder, record, durable=self.args.save_total_limit is not None)
 
     def _describe_failed_save(self, folder: str) -> str:
+        """Say how much room there is on the disk, and from which checkpoint the run can go on."""
         parent = os.path.dirname(folder)
         kept = newest_whole(parent)[0]
         free = shutil.disk_usage(parent).free / 1e6 if os.path.isdir(parent) else 0.0
@@ -205,18 +239,27 @@ class CheckpointMixin:
 
 
 class SaveAfterEvaluation(TrainerCallback):
-    """Of a last step of an epoch the parent saves first and evaluates then, if it saves by steps and evaluates by
-    epochs. A run that resumes there would lack the evaluation and the random numbers it drew."""
+    """Puts off a checkpoint at the end of an epoch until that epoch's evaluation is done.
+
+    If checkpoints come by steps and evaluations by epochs, `Trainer` saves first and evaluates then. A run that resumes
+    from such a checkpoint would lack the evaluation and the random numbers that it drew.
+    """
 
     _waits = False
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take back a save that falls on the last step of an epoch whose evaluation is still to come."""
         ends = control.should_training_stop or float(state.epoch or 0.5).is_integer()
         by_epochs = args.eval_strategy == IntervalStrategy.EPOCH and not control.should_evaluate
         self._waits = control.should_save and ends and by_epochs
         if self._waits:
             control.should_save = False
 
-    def on_epoch_end(self, args, state, control, **kwargs):
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask for the save that was put off; `Trainer` evaluates first here."""
         control.should_save = control.should_save or self._waits
         self._waits = False
