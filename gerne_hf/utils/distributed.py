@@ -1,33 +1,50 @@
-"""What a process of several says when it fails: the same message on all of them, and in the launcher's summary."""
+"""Runs of several processes: all of them report the failure of the first one, and all leave in good order.
+
+Imports nothing of this package. Which part of the data each process reads: [`sharing`](gerne_hf.groups.sharing).
+"""
 
 import atexit
 import functools
 import sys
 from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import _get_default_store
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _KEY = "gerne_hf/first_failure"
 
 _TOLD = "_told_by_gerne_hf"
 
 
-def tells_the_others(method: Callable) -> Callable:
-    """Let an exception that leaves a trainer's `method` in one process of several be known to all of them.
+def tells_the_others(method: _Method) -> _Method:
+    """Make an exception that leaves a trainer's method in one process known to all processes of the run.
 
-    The first process that fails leaves its message in the store through which the processes found each other, and
-    where `torchrun` and `accelerate launch` look for it: they print it in their summary, and end all processes as soon
-    as one has ended. The others fail for want of it, in what they wanted to exchange ("connection closed by peer"),
-    and raise its message instead. Trials of a search are left alone: there an exception may be a verdict.
+    Where one process fails, the others fail too, because it no longer answers them; their own message is of no help
+    ("connection closed by peer"). So the first process that fails leaves its message in the store through which the
+    processes found each other, and the others raise that message in place of their own. It also leaves its error where
+    `torchrun` and `accelerate launch` look for it: they print it in their summary and end all processes once one has
+    ended.
+
+    Nothing changes in a run of one process, nor in a trial of a hyperparameter search, where an exception may be a
+    verdict on the trial.
+
+    Args:
+        method (`Callable`): a method of a trainer.
+
+    Returns:
+        `Callable`: the method, which raises as said below.
 
     Raises:
-        RuntimeError: in place of one that follows the failure of another process.
+        RuntimeError: with the message of the process that failed first, in place of an error of another process that
+            followed from it.
     """
 
     @functools.wraps(method)
-    def wrapper(self, *args, **kwargs):
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
         except Exception as error:
@@ -45,11 +62,11 @@ def tells_the_others(method: Callable) -> Callable:
                 raise error from None
             raise
 
-    return wrapper
+    return cast(_Method, wrapper)
 
 
 def _other_failure(mine: str) -> str | None:
-    """The message of the process that failed before this one; else None, and this one leaves its own."""
+    """Return the message of the process that failed before this one; without one, leave `mine` and return None."""
     try:
         first = _get_default_store().compare_set(_KEY, "", mine).decode()
     except (RuntimeError, ValueError):  # the store has ended with the process that kept it
@@ -58,8 +75,12 @@ def _other_failure(mine: str) -> str | None:
 
 
 def leave_processes_at_exit() -> None:
-    """Have a script that ends well leave its process group: torch may abort one that ends with the group's threads
-    still running ("terminate called without an active exception"). One that fails ends at once, waiting for nobody."""
+    """Have a script that ends well leave its process group when Python exits.
+
+    Without this, torch may abort a process that ends while the threads of its group still run ("terminate called
+    without an active exception"). A script that ends with an exception does not leave the group, so that it ends at
+    once and waits for no other process.
+    """
 
     def leave() -> None:
         if dist.is_available() and dist.is_initialized() and getattr(sys, "last_value", None) is None:

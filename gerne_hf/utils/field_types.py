@@ -1,4 +1,8 @@
-"""The types of a config's fields, checked before ranges are: dataclasses check none, and the text "no" is true."""
+"""The types of the fields of a config: checked, and brought into one form, before their ranges are checked.
+
+Dataclasses check no types, so without this the text "no" would count as true. Imports nothing of this package and no
+torch. The config that calls it: [`GerneConfig`](gerne_hf.config).
+"""
 
 import dataclasses
 import numbers
@@ -11,17 +15,37 @@ import numpy as np
 
 
 def settle_types(config: Any, base: type) -> None:
-    """Check the fields that `config` has beyond those of `base`, by their annotations; real numbers that are no int or
-    float (NumPy's) become floats, paths become texts, and tuples lists.
+    """Check the fields that a config has beyond those of its base class against their annotations.
+
+    Values of an equivalent type are replaced in place: numbers of NumPy become `int`, `float` or `bool`, paths become
+    texts, and tuples of texts become lists.
 
     Args:
-        config: an instance of a dataclass whose fields are `bool`, `int`, `float`, `str`, `list[str]`, or one of them
-            or None.
+        config: an instance of a dataclass whose fields beyond `base` are annotated `bool`, `int`, `float`, `str`,
+            `list[str]`, or as a union of these and None.
         base (`type`): the dataclass whose fields are left alone.
 
     Raises:
-        ValueError: for a value of another type, an empty text, and texts given twice; names the field and the value
-            found.
+        ValueError: for a value of another type, an empty text, and a text that is given twice; names the field and the
+            value found.
+
+    Example:
+
+    ```python
+    >>> import dataclasses
+    >>> import numpy as np
+    >>> @dataclasses.dataclass
+    ... class Base:
+    ...     pass
+    >>> @dataclasses.dataclass
+    ... class Config(Base):
+    ...     beta: float
+    >>> config = Config(beta=np.float32(0.5))
+    >>> settle_types(config, Base)
+    >>> config
+    Config(beta=0.5)
+
+    ```
     """
     inherited = {field.name for field in dataclasses.fields(base)}
     hints = typing.get_type_hints(type(config))
@@ -31,6 +55,7 @@ def settle_types(config: Any, base: type) -> None:
 
 
 def _settled(name: str, value: Any, hint: Any) -> Any:
+    """Return a field's value in the form that its annotation `hint` asks for, or raise a `ValueError`."""
     kinds = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else {hint}
     optional = type(None) in kinds
     or_none = " or None" if optional else ""
@@ -56,6 +81,7 @@ def _settled(name: str, value: Any, hint: Any) -> Any:
 
 
 def _settled_number(name: str, value: Any, or_none: str) -> int | float:
+    """Return a real number as `int` or `float`; `or_none` is the end of the sentence that says what is allowed."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:
             number = float(value)
@@ -67,6 +93,7 @@ def _settled_number(name: str, value: Any, or_none: str) -> int | float:
 
 
 def _settled_texts(name: str, value: Any, or_none: str) -> str | list[str]:
+    """Return a text, or several as a list; `or_none` is the end of the sentence that says what is allowed."""
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, (list, tuple)) or not all(isinstance(item, str) and item for item in values):
         raise ValueError(f"{name} must be a name or a list of names{or_none}; found {value!r}")

@@ -1,4 +1,7 @@
-"""Results as text: Markdown tables and strict JSON."""
+"""JSON files that any reader of JSON takes, and that are never left half written.
+
+Imports nothing of this package and no torch. Tables of the same figures: [`markdown`](gerne_hf.utils.markdown).
+"""
 
 import json
 import os
@@ -6,7 +9,30 @@ from typing import Any
 
 
 def write_json(value: Any, path: str) -> None:
-    """Write strict JSON; a failure leaves the file that was there."""
+    """Write a value as strict JSON, so that a failure leaves the file as it was before.
+
+    Args:
+        value: dictionaries, lists, texts, numbers, booleans and None, nested. JSON has no infinity and no NaN: both
+            are written as null (an extrapolation factor without a bound, for example).
+        path (`str`): the file. The text goes to `path + ".partial"` first, which then takes the place of `path`.
+
+    Raises:
+        TypeError: for a value that JSON cannot hold.
+        OSError: if the folder cannot be written to.
+
+    Example:
+
+    ```python
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_json({"bound": float("inf")}, f"{folder}/facts.json")
+    ...     print(pathlib.Path(folder, "facts.json").read_text(), end="")
+    {
+      "bound": null
+    }
+
+    ```
+    """
     partial = path + ".partial"
     with open(partial, "w", encoding="utf-8") as file:
         json.dump(_finite(value), file, indent=2, ensure_ascii=False, allow_nan=False)
@@ -15,7 +41,7 @@ def write_json(value: Any, path: str) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity: an unbounded beta is written as null."""
+    """Return the value with None in place of every infinite number and every NaN."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
