@@ -1,10 +1,15 @@
-"""Pushing to the Hub during and after training: what is pushed carries its group metrics, and no failure is hidden."""
+"""Uploads to the Hub during and after training, of which none fails unnoticed.
+
+Imports no other module of this package. The trainer that uploads is in
+[`publishing_trainer`](gerne_hf.training.publishing_trainer).
+"""
 
 import os
 import shlex
 import threading
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from typing import Any
 
 from huggingface_hub.errors import HfHubHTTPError
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -13,22 +18,25 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 NOT_PUSHED = ("_*", f"{PREFIX_CHECKPOINT_DIR}-*")
-"""What the Trainer leaves out of a push of `output_dir`."""
+"""Patterns of the files that `Trainer` leaves out when it pushes `output_dir`."""
 
 
 class PublishingError(RuntimeError):
-    """Raised after training, when everything local is saved, if the Hub lacks something that it was to have."""
+    """Raised if the Hub lacks something that was to be pushed to it.
+
+    It is raised after training, when everything is saved on the local disk.
+    """
 
 
 @dataclass
 class Push:
-    """An upload to the Hub.
+    """One upload of a folder to the Hub.
 
     Args:
-        folder (`str`): the local folder.
-        path_in_repo (`str`): where it goes; empty for the root.
-        step (`int`): optimizer steps done.
-        error (`BaseException`, *optional*): why it failed.
+        folder (`str`): the local folder; kept as an absolute path.
+        path_in_repo (`str`): the folder it becomes in the repository; empty for the repository's root.
+        step (`int`): how many optimizer steps the pushed model has been trained for.
+        error (`BaseException`, *optional*): why the upload failed; None while it runs and where it ended well.
     """
 
     folder: str
@@ -36,7 +44,7 @@ class Push:
     step: int
     error: BaseException | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.folder = os.path.abspath(self.folder)
 
     def __str__(self) -> str:
@@ -44,8 +52,8 @@ class Push:
 
     @property
     def reason(self) -> str:
-        """The error and what caused it, a line each, without the tracebacks."""
-        error, reasons = self.error, []
+        """The error and its cause in one line, without tracebacks; empty where there is no error."""
+        error, reasons = self.error, list[str]()
         while error is not None and len(reasons) < 2:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reasons.append(": ".join([type(error).__name__, " ".join(lines[:2])]))
@@ -53,7 +61,23 @@ class Push:
         return "; caused by ".join(reasons)
 
     def command(self, repo_id: str, revision: str | None) -> str:
-        """The shell command that pushes the folder again."""
+        """Return the shell command that pushes the folder again.
+
+        Args:
+            repo_id (`str`): the repository, `OWNER/NAME`.
+            revision (`str`, *optional*): the branch; None for the default one.
+
+        Returns:
+            `str`: quoted for the shell. A push to the repository's root leaves out what `Trainer` leaves out.
+
+        Example:
+
+        ```python
+        >>> Push("/runs/bird model", "checkpoint-20", step=20).command("me/birds", None)
+        "hf upload me/birds '/runs/bird model' checkpoint-20"
+
+        ```
+        """
         words = ["hf", "upload", repo_id, self.folder, self.path_in_repo or "."]
         for pattern in () if self.path_in_repo else NOT_PUSHED:
             words += ["--exclude", pattern]
@@ -61,29 +85,48 @@ class Push:
 
 
 class PushLog:
-    """Watches uploads that run in the background: warns when one fails, and knows what the Hub lacks."""
+    """Follows uploads that run in the background: warns when one fails, and knows what the Hub lacks.
 
-    def __init__(self):
+    Its methods may be called from any thread.
+    """
+
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: list[tuple[Push, Future]] = []
+        self._running: list[tuple[Push, Future[Any]]] = []
         self._failed: dict[str, Push] = {}
 
-    def watch(self, push: Push, job: Future) -> None:
+    def watch(self, push: Push, job: Future[Any]) -> None:
+        """Follow an upload until it ends.
+
+        Args:
+            push ([`Push`]): what is uploaded; its `error` is filled in if the upload fails.
+            job (`Future`): the running upload, as `HfApi.upload_folder(..., run_as_future=True)` returns it.
+        """
         with self._lock:
             self._running.append((push, job))
         job.add_done_callback(lambda job: self.missing())
 
     def made_up_for(self, path_in_repo: str) -> None:
+        """Forget a failed upload, because the same place in the repository has been written by other means.
+
+        Args:
+            path_in_repo (`str`): the place, as in [`Push`].
+        """
         with self._lock:
             self._failed.pop(path_in_repo, None)
 
     def wait(self) -> None:
+        """Wait until all uploads that are being followed have ended, well or not."""
         with self._lock:
             jobs = [job for _, job in self._running]
         wait(jobs)
 
     def missing(self) -> list[Push]:
-        """Failed pushes for which no later one has made up. Warns of each failure once."""
+        """Return the failed uploads whose place in the repository no later upload has written. Warn of each once.
+
+        Returns:
+            `list[Push]`: with their errors.
+        """
         with self._lock:
             ended = [(push, job) for push, job in self._running if job.done()]
             self._running = [(push, job) for push, job in self._running if not job.done()]

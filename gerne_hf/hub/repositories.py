@@ -1,4 +1,7 @@
-"""Repositories on the Hub: made, or refused where they hold something else, and errors that say what to do."""
+"""Repositories on the Hub: how one is made, where a data set came from, and errors that say what to do.
+
+Imports no other module of this package. Uploads in the background: [`pushes`](gerne_hf.hub.pushes).
+"""
 
 import re
 from collections.abc import Iterator
@@ -10,12 +13,13 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 RIGHTS = "It needs a token with write access: set HF_TOKEN, or run `hf auth login`"
+"""What errors say where writing to the Hub was refused."""
 
 TYPES = {"model": "model", "dataset": "data set", "space": "Space"}
-"""What the Hub's types of repositories are called."""
+"""The Hub's types of repositories, and what messages call them."""
 
 _FROM_THE_HUB = (".gitattributes", "README.md")
-"""Files that a repository may have from the start."""
+"""Files that the Hub itself may put into a new repository."""
 
 
 def make_repository(
@@ -27,22 +31,23 @@ def make_repository(
     private: bool | None = None,
     space_sdk: str | None = None,
 ) -> str:
-    """Make a repository, unless there is one that is empty or holds the same sort of contents.
+    """Make a repository on the Hub, or take the one of this name if it is empty or already holds the same contents.
 
     Args:
-        repo_id (`str`): `NAME` or `OWNER/NAME`.
+        repo_id (`str`): `NAME`, for a repository of the token's owner, or `OWNER/NAME`.
         repo_type (`str`): `"dataset"` or `"space"`.
-        own_file (`str`): the file by which these contents are known.
-        contents (`str`): what they are called in messages.
-        token (`str`, *optional*), private (`bool`, *optional*), space_sdk (`str`, *optional*): as
-            [`~huggingface_hub.HfApi.create_repo`].
+        own_file (`str`): a file that every repository with these contents has.
+        contents (`str`): what messages call the contents.
+        token (`str`, *optional*): a token with write access; the one that is logged in if not given.
+        private (`bool`, *optional*): whether a new repository is private; the owner's default if not given.
+        space_sdk (`str`, *optional*): the kind of a Space, such as `"gradio"`.
 
     Returns:
         `str`: `OWNER/NAME`.
 
     Raises:
-        HfHubHTTPError: without a token or the rights; a note says what to do.
-        ValueError: if the repository holds something else, naming it; nothing is changed.
+        HfHubHTTPError: if there is no token, or it has not the rights; a note says what to do.
+        ValueError: if the repository holds something else; names what it holds. Nothing is changed then.
     """
     api = HfApi(token=token)
     with explained(
@@ -50,7 +55,7 @@ def make_repository(
     ):
         made = api.create_repo(repo_id, repo_type=repo_type, private=private, space_sdk=space_sdk, exist_ok=True)
         info = api.repo_info(made.repo_id, repo_type=repo_type)
-    files = [file.rfilename for file in info.siblings or []]
+    files = [file.rfilename for file in getattr(info, "siblings", None) or []]
     sdk = getattr(info, "sdk", None)
     other = [file for file in files if file not in _FROM_THE_HUB] if own_file not in files else []
     if other or sdk not in (None, space_sdk):
@@ -63,17 +68,41 @@ def make_repository(
 
 
 def other_types(repo_id: str, repo_type: str, token: str | None = None) -> list[str]:
-    """The types of other repositories under a name: each type has names of its own."""
+    """Return the types of the repositories that have this name but another type.
+
+    Args:
+        repo_id (`str`): `OWNER/NAME`.
+        repo_type (`str`): the type that is left out; a key of `TYPES`.
+        token (`str`, *optional*): a token with read access, for private repositories.
+
+    Returns:
+        `list[str]`: as messages call them ("data set"), in the order of `TYPES`.
+    """
     api = HfApi(token=token)
     return [name for kind, name in TYPES.items() if kind != repo_type and api.repo_exists(repo_id, repo_type=kind)]
 
 
-def found_by(option: str, name: str) -> AbstractContextManager:
-    """While data or a model is loaded: add to errors of the Hub, and of the network, which argument chose it.
+def found_by(option: str, name: str) -> AbstractContextManager[None]:
+    """Add to errors of the Hub and the network, while data or a model is loaded, which argument chose it.
 
     Args:
-        option (`str`): the argument of the recipes.
-        name (`str`): its value.
+        option (`str`): the argument of the recipes, without its dashes.
+        name (`str`): the value it has.
+
+    Returns:
+        `AbstractContextManager`: loading is done inside its `with` block.
+
+    Example:
+
+    ```python
+    >>> try:
+    ...     with found_by("model", "no/such-model"):
+    ...         raise OSError("no network")
+    ... except OSError as error:
+    ...     print(error.__notes__[0].split(".")[0])
+    --model 'no/such-model' is a folder or an id on the Hub
+
+    ```
     """
     return explained(
         f"--{option} {name!r} is a folder or an id on the Hub. Without a network give a folder that has it, or run "
@@ -83,7 +112,11 @@ def found_by(option: str, name: str) -> AbstractContextManager:
 
 @contextmanager
 def explained(note: str) -> Iterator[None]:
-    """Add a note to errors of the Hub."""
+    """Add a note to errors of the Hub, the network and the disk that leave the `with` block.
+
+    Args:
+        note (`str`): full sentences that say what to do; Python shows them below the error's message.
+    """
     try:
         yield
     except (HfHubHTTPError, OSError) as error:
@@ -94,14 +127,18 @@ def explained(note: str) -> Iterator[None]:
 _CACHED = re.compile(
     r"[/\\](?P<owner>[\w.-]+?)___(?P<name>[\w.-]+)[/\\][^/\\]+[/\\][\d.]+[/\\](?P<revision>[0-9a-f]{40})[/\\]"
 )
-"""Where `datasets` keeps what it has loaded from the Hub: OWNER___NAME/CONFIGURATION/VERSION/COMMIT/."""
+"""Where `datasets` keeps the files of a data set of the Hub: OWNER___NAME/CONFIGURATION/VERSION/COMMIT/."""
 
 
 def hub_origin(dataset: Any) -> tuple[str, str] | None:
-    """Hub id and commit of the data set that rows were loaded from; None where this cannot be known.
+    """Return the id on the Hub and the commit of the data set that rows were loaded from.
 
     Args:
-        dataset: a `datasets.Dataset`, or a data set whose loader has set its `origin`.
+        dataset: a `datasets.Dataset`, or a data set whose loader has set its attribute `origin` to such a pair.
+
+    Returns:
+        `tuple[str, str]`: `OWNER/NAME` and the commit, 40 hexadecimal digits; None where they cannot be known, as for
+        rows that were made in memory or come from several data sets.
     """
     if not isinstance(dataset, datasets.Dataset):
         return getattr(dataset, "origin", None)
