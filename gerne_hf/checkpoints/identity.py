@@ -1,5 +1,10 @@
-"""What a run depends on: a checkpoint of another run is refused."""
+"""What makes a run: the settings and the data in which a checkpoint and the run that resumes from it must agree.
 
+Imports nothing of this package. How a checkpoint records them: [`seals`](gerne_hf.checkpoints.seals); the trainer that
+compares them: [`ResumableTrainer`](gerne_hf.training.resumable_trainer.ResumableTrainer).
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _BATCH_FIELDS = ("plan", "c", "beta", "beta_schedule", "beta_ramp", "biased_share", "class_balanced")
@@ -7,21 +12,34 @@ _BATCH_FIELDS = ("plan", "c", "beta", "beta_schedule", "beta_ramp", "biased_shar
 _METHOD_FIELDS = (*_BATCH_FIELDS, "threshold", "method_settings")
 
 RUN_FIELDS = ("trainer", "data", *_METHOD_FIELDS, "seed", "batch_size", "gradient_accumulation_steps", "world_size")
-"""What a checkpoint and the run that resumes from it have in common, unless `resume_with_changes` names it."""
+"""The names of what is compared: it must be the same in a checkpoint and in the run that resumes from it, but for the
+names in `resume_with_changes`."""
 
 
-def check_same_run(saved: dict[str, Any], present: dict[str, Any], allowed: list[str], folder: str) -> None:
-    """Refuse a checkpoint of another run.
+def check_same_run(saved: Mapping[str, Any], present: Mapping[str, Any], allowed: Sequence[str], folder: str) -> None:
+    """Refuse to resume from a checkpoint of another run.
 
     Args:
-        saved, present (`dict`): [`RUN_FIELDS`] of the checkpoint and of the run.
-        allowed (`list[str]`): fields that may differ.
-        folder (`str`): the checkpoint.
+        saved (`Mapping[str, Any]`): what the checkpoint recorded of its run, by name.
+        present (`Mapping[str, Any]`): the same of the run that is to resume. Only those of its names that are in
+            [`RUN_FIELDS`] are compared; others, such as "beta_bounds", are ignored.
+        allowed (`Sequence[str]`): the names of values that may differ.
+        folder (`str`): the checkpoint's folder, for the message.
 
     Raises:
-        ValueError: names each field that differs, with both values.
+        ValueError: if values differ; names each, with its value in the checkpoint and in the run.
+
+    Example:
+
+    ```python
+    >>> saved = {"c": 0.5, "seed": [0, 0]}
+    >>> check_same_run(saved, {**saved, "beta_bounds": [-1.0, 2.0]}, [], "out/checkpoint-20")
+    >>> check_same_run(saved, {**saved, "c": 0.25}, ["c"], "out/checkpoint-20")
+
+    ```
     """
-    changed = [name for name in present if saved.get(name) != present[name] and name not in allowed]
+    compared = [name for name in RUN_FIELDS if name in present]
+    changed = [name for name in compared if saved.get(name) != present[name] and name not in allowed]
     if changed:
         differences = "; ".join(f"{name} was {saved.get(name)!r} and is {present[name]!r}" for name in changed)
         raise ValueError(

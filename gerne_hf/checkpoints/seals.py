@@ -1,4 +1,8 @@
-"""Checkpoints that are whole and belong to the run: how one is sealed, found again, and compared with the run."""
+"""Seals of checkpoints: the file that is written last and shows that a checkpoint is whole.
+
+Imports [`files`](gerne_hf.utils.files). Whether a whole checkpoint belongs to the present run is checked in
+[`identity`](gerne_hf.checkpoints.identity).
+"""
 
 import json
 import os
@@ -13,17 +17,31 @@ from ..utils.files import write_json
 logger = logging.get_logger(__name__)
 
 CHECKPOINT_FILE = "checkpoint.json"
-"""The seal of a checkpoint, written last: the run it belongs to, and its files with their sizes in bytes."""
+"""The file name of a seal. It holds the facts of the run that the checkpoint belongs to, and the checkpoint's files with
+their sizes in bytes."""
 
 
 def seal(folder: str, record: dict[str, Any], durable: bool = True) -> None:
-    """Declare a checkpoint whole, after all its files are written.
+    """Write the seal of a checkpoint; call it after all files of the checkpoint are written.
 
     Args:
-        folder (`str`): the checkpoint.
-        record (`dict`): what is kept beside the files' sizes.
-        durable (`bool`, defaults to `True`): whether the files are flushed to the disk first, so that the seal also
-            holds after a loss of power.
+        folder (`str`): the checkpoint's folder.
+        record (`dict[str, Any]`): the facts that the seal keeps beside the sizes of the files, such as "step" and
+            "run"; without a key "files".
+        durable (`bool`, *optional*, defaults to `True`): whether the files are flushed to the disk before the seal is
+            written, so that what a seal says is also true after a loss of power.
+
+    Example:
+
+    ```python
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = pathlib.Path(folder, "weights.bin").write_bytes(b"12345")
+    ...     seal(folder, {"step": 20})
+    ...     read_seal(folder)
+    {'step': 20, 'files': {'weights.bin': 5}}
+
+    ```
     """
     root = Path(folder)
     files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
@@ -39,11 +57,16 @@ def seal(folder: str, record: dict[str, Any], durable: bool = True) -> None:
 
 
 def unseal(folder: str) -> None:
-    """Break the seal of a checkpoint that is about to be written over, if there is one."""
+    """Delete the seal of a checkpoint that is about to be overwritten.
+
+    Args:
+        folder (`str`): the checkpoint's folder; it need not have a seal, nor exist.
+    """
     Path(folder, CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
+    """Wait until a file or a folder is on the disk; Windows cannot do so for folders."""
     if os.name == "nt" and path.is_dir():
         return
     handle = os.open(path, os.O_RDONLY)
@@ -54,10 +77,16 @@ def _flush(path: Path) -> None:
 
 
 def read_seal(folder: str) -> dict[str, Any]:
-    """The record of a whole checkpoint.
+    """Return what the seal of a checkpoint holds, if the checkpoint is whole.
+
+    Args:
+        folder (`str`): the checkpoint's folder.
+
+    Returns:
+        `dict[str, Any]`: the record given to [`seal`], and "files": the size of each file in bytes.
 
     Raises:
-        ValueError: for a checkpoint that is not whole; says what is missing.
+        ValueError: if the checkpoint is not whole; says what is missing, as a clause that begins with "it" or "its".
     """
     path = Path(folder, CHECKPOINT_FILE)
     if not path.is_file():
@@ -77,14 +106,14 @@ def read_seal(folder: str) -> dict[str, Any]:
 
 
 def newest_whole(directory: str) -> tuple[str | None, dict[str, str]]:
-    """The whole checkpoint with the most steps.
+    """Return the whole checkpoint of a run that has the most steps.
 
     Args:
-        directory (`str`): the output folder of a run; need not exist.
+        directory (`str`): the output folder of the run; need not exist.
 
     Returns:
-        `tuple[str | None, dict[str, str]]`: its folder, or None; and the newer ones that are not whole, with the
-        reasons.
+        `tuple[str | None, dict[str, str]]`: the checkpoint's folder, or None if no checkpoint is whole; and the folders
+        of the checkpoints with more steps, none of which is whole, each with the reason.
     """
     prefix, damaged = f"{PREFIX_CHECKPOINT_DIR}-", {}
     names = os.listdir(directory) if os.path.isdir(directory) else []
@@ -103,7 +132,14 @@ def newest_whole(directory: str) -> tuple[str | None, dict[str, str]]:
 
 
 def checkpoint_to_resume(directory: str) -> str | None:
-    """[`newest_whole`], with a warning that names the checkpoints passed over and the one used instead."""
+    """Return the whole checkpoint of a run that has the most steps, and warn of newer ones that are not whole.
+
+    Args:
+        directory (`str`): the output folder of the run; need not exist.
+
+    Returns:
+        `str`: the checkpoint's folder; None if there is none, so that training starts anew.
+    """
     folder, damaged = newest_whole(directory)
     for path, reason in damaged.items():
         instead = f"{folder} is used instead" if folder else "there is none before it, so training starts anew"

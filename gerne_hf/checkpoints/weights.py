@@ -1,4 +1,8 @@
-"""Weights as `save_pretrained` writes them, read back into the model that the Trainer holds."""
+"""Weights of a checkpoint, loaded into the model in memory under the names that `save_pretrained` gave them.
+
+Imports nothing of this package. The trainer that needs it:
+[`ResumableTrainer`](gerne_hf.training.resumable_trainer.ResumableTrainer).
+"""
 
 import contextlib
 import functools
@@ -12,16 +16,16 @@ from transformers.core_model_loading import revert_weight_conversion
 
 @contextlib.contextmanager
 def read_back(model: Any, folder: str) -> Iterator[None]:
-    """While it is open, `model.load_state_dict` takes the weights of a checkpoint under the names it was saved with.
+    """Let `model.load_state_dict` accept the weights of a checkpoint by their saved names, inside a `with` block.
 
-    `save_pretrained` writes the names and layouts of the Hub's checkpoints, which for some architectures (ViT among
-    them) are not those of the model in memory. The Trainer loads them without a conversion and with a mere warning
-    leaves the weights it does not find as they are, after a resume as for the best model
-    (huggingface/transformers#43701, #48805).
+    `save_pretrained` writes the names and layouts of the Hub's checkpoints. For some architectures (ViT is one) these
+    differ from the names and layouts of the model in memory. `Trainer` loads the weights without converting them:
+    those it does not find by name keep the values they have, and it only warns. This holds for a resume and for
+    `load_best_model_at_end` (huggingface/transformers#43701, #48805).
 
     Args:
-        model: the model to load into; any that is no [`~transformers.PreTrainedModel`] is left alone.
-        folder (`str`): the checkpoint.
+        model: the model to load into. Nothing is changed for one that is no [`~transformers.PreTrainedModel`].
+        folder (`str`): the checkpoint's folder.
     """
     if not isinstance(model, PreTrainedModel):
         yield
@@ -33,15 +37,23 @@ def read_back(model: Any, folder: str) -> Iterator[None]:
         handle.remove()
 
 
-def _use_own_names(folder: str, model: PreTrainedModel, state_dict: dict[str, torch.Tensor], prefix: str, *_) -> None:
+def _use_own_names(
+    folder: str, model: PreTrainedModel, state_dict: dict[str, torch.Tensor], prefix: str, *_: Any
+) -> None:
+    """Rename the weights in `state_dict`, in place, from the names of the checkpoint to those of the model.
+
+    It is called as a pre-hook of `load_state_dict`, for the model (an empty prefix) and for each of its modules.
+    """
     own = dict(model.state_dict())
     if prefix or state_dict.keys() <= own.keys():
         return
     names = {id(tensor): name for name, tensor in own.items()}
-    renamed = {saved: names.get(id(tensor)) for saved, tensor in revert_weight_conversion(model, own).items()}
-    if None not in renamed.values():
+    converted = revert_weight_conversion(model, own)
+    renamed = {saved: names[id(tensor)] for saved, tensor in converted.items() if id(tensor) in names}
+    loaded: dict[str, Any]
+    if len(renamed) == len(converted):
         loaded = {renamed.get(name, name): tensor for name, tensor in state_dict.items()}
-    else:  # tensors were split or merged, too
+    else:  # some tensors were split or merged as well, so that there is no one-to-one renaming
         loaded = type(model).from_pretrained(folder, dtype=model.dtype).state_dict()
     state_dict.clear()
     state_dict.update(loaded)
