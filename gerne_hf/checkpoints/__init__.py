@@ -1,7 +1,7 @@
 """Checkpoints that a killed run can go on from: sealed when whole, refused when they belong to another run.
 
-Imports `utils/` alone of this package. Next: `training/resumable_trainer.py`, the trainer that writes these checkpoints
-and resumes from them.
+Imports `utils/` alone of this package. Next: `training/resumable_trainer.py`, the trainer that writes these
+checkpoints and resumes from them.
 """
 
 import lazy_loader

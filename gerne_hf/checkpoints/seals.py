@@ -17,8 +17,8 @@ from ..utils.files import write_json
 logger = logging.get_logger(__name__)
 
 CHECKPOINT_FILE = "checkpoint.json"
-"""The file name of a seal. It holds the facts of the run that the checkpoint belongs to, and the checkpoint's files with
-their sizes in bytes."""
+"""The file name of a seal. It holds the facts of the run that the checkpoint belongs to, and the size of each of the
+checkpoint's files in bytes."""
 
 
 def seal(folder: str, record: dict[str, Any], durable: bool = True) -> None:
@@ -112,8 +112,8 @@ def newest_whole(directory: str) -> tuple[str | None, dict[str, str]]:
         directory (`str`): the output folder of the run; need not exist.
 
     Returns:
-        `tuple[str | None, dict[str, str]]`: the checkpoint's folder, or None if no checkpoint is whole; and the folders
-        of the checkpoints with more steps, none of which is whole, each with the reason.
+        `tuple[str | None, dict[str, str]]`: the checkpoint's folder, or None if no checkpoint is whole; and
+        the folders of the checkpoints with more steps, none of which is whole, each with the reason.
     """
     prefix, damaged = f"{PREFIX_CHECKPOINT_DIR}-", {}
     names = os.listdir(directory) if os.path.isdir(directory) else []
