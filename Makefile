@@ -41,9 +41,9 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 
-$(MIN_STAMP): pyproject.toml tests/lowest_versions.py
+$(MIN_STAMP): pyproject.toml tests/support/lowest_versions.py
 	$(PYTHON) -m venv $(MIN_VENV)
 	$(MIN_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(MIN_VENV)/bin/python tests/lowest_versions.py pyproject.toml $(MIN_EXCEPT) > $(MIN_VENV)/lowest.txt
+	$(MIN_VENV)/bin/python tests/support/lowest_versions.py pyproject.toml $(MIN_EXCEPT) > $(MIN_VENV)/lowest.txt
 	$(MIN_VENV)/bin/python -m pip install --quiet -c $(MIN_VENV)/lowest.txt -e ".[test]"
 	touch $@

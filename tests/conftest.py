@@ -1,7 +1,6 @@
 """Test set-up: no network, few threads, no state left from one test to the next."""
 
 import os
-import sys
 
 for _name in (
     "HF_HUB_OFFLINE",
@@ -13,7 +12,6 @@ for _name in (
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "guard"))
 
 # isort: off
 from loopback_plugin import pytest_runtest_makereport  # noqa: E402, F401  (the guard, from here on)

@@ -1,0 +1,106 @@
+"""The README and its kin say what the code does: options, first example, commands and links."""
+
+import dataclasses
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import mlp, table
+from places import ROOT
+from transformers import TrainingArguments
+
+from gerne_hf import GerneConfig
+
+DOCUMENTS = [ROOT / name for name in ("README.md", "benchmarks/README.md", "recipes/README.md")]
+DOCUMENT = pytest.mark.parametrize("path", DOCUMENTS, ids=[path.parent.name or "top" for path in DOCUMENTS])
+
+
+def test_the_options_table_names_every_option_and_its_default():
+    section = DOCUMENTS[0].read_text(encoding="utf-8").split("\n## Options\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    written = {}
+    for names, defaults in rows:
+        names, defaults = re.findall(r"`(\w+)`", names), [part.strip(" `") for part in defaults.split(", ")]
+        written |= dict(zip(names, defaults * len(names) if len(defaults) == 1 else defaults, strict=True))
+    inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
+    own = {f.name: str(f.default) for f in dataclasses.fields(GerneConfig) if f.name not in inherited}
+    written = {name: default.strip('"') for name, default in written.items()}
+    assert {name: written.get(name) for name in own} == own
+    assert set(written) - set(own) == {"metric_for_best_model"}
+
+
+def test_the_first_example_runs_as_written(tmp_path, monkeypatch):
+    section = DOCUMENTS[0].read_text(encoding="utf-8").split("```diff\n")[1].split("```")[0]
+    code = "\n".join(line[1:] for line in section.splitlines() if not line.startswith("-"))
+    monkeypatch.chdir(tmp_path)
+    scope = {"model": mlp(), "ds": {split: table() for split in ("train", "validation", "test")}}
+    exec(code, scope)  # the text is ours, and a reader's script
+    history = scope["trainer"].state.log_history
+    evaluations = [e["eval_worst_group_accuracy"] for e in history if "eval_worst_group_accuracy" in e]
+    assert len(evaluations) == 4  # three epochs, and the model that was selected
+    assert scope["trainer"].state.best_metric == max(evaluations[:3]) == evaluations[3]
+    assert sum("test_worst_group_accuracy" in entry for entry in history) == 1
+
+
+@DOCUMENT
+def test_links_lead_to_files_and_headings(path):
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert links
+    for link in links:
+        if link.startswith("https://"):
+            continue
+        name, _, heading = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.is_file(), link
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert heading in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles], link
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The words of every command for a recipe or a benchmark in the blocks of a document, placeholders included."""
+    blocks = re.findall(r"^```bash\n(.*?)^```$", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line for line in words if any(word.endswith(".py") for word in line)]
+
+
+def options_of(script: Path, monkeypatch, capsys) -> set[str]:
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    monkeypatch.syspath_prepend(str(script.parent))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert ended.value.code == 0
+    return set(re.findall(r"--\w+", capsys.readouterr().out))
+
+
+@DOCUMENT
+def test_commands_name_scripts_files_and_options_that_exist(path, monkeypatch, capsys):
+    found = commands(path)
+    assert found
+    known = {}
+    for words in found:
+        at = next(i for i, word in enumerate(words) if word.endswith(".py"))
+        script = ROOT / words[at]
+        if script.stem == "NAME":
+            continue
+        assert script.is_file(), words
+        if script not in known:
+            known[script] = options_of(script, monkeypatch, capsys)
+        own = words[at + 1 :]
+        files = [word for word in own if word.startswith("recipes/configs/")]
+        assert all((ROOT / name).is_file() for name in files), words
+        if "--" in own:  # what follows is for the recipe that comes first
+            recipe = ROOT / "recipes" / f"{own[0]}.py"
+            known[recipe] = known.get(recipe) or options_of(recipe, monkeypatch, capsys)
+            assert options(own[own.index("--") + 1 :]) <= known[recipe], words
+            own = own[: own.index("--")]
+        assert options(own) <= known[script], words
+
+
+def options(words: list[str]) -> set[str]:
+    return {word.split("=")[0] for word in words if word.startswith("--")}
