@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from baselines.dfr_subject import subject_for
+from dfr_subject import subject_for
 from figures_by_hand import HELD_OUT, assert_figures, expected_for
 from helpers import MLP, MLPConfig, mlp, table, trainer
 from refusals import refused
