@@ -1,26 +1,10 @@
-"""GERNE, gradient extrapolation for debiased representation learning, for Hugging Face Transformers."""
+"""GERNE, gradient extrapolation for debiased representation learning, for Hugging Face Transformers.
 
-from .config import GerneConfig
-from .evaluation.metrics import group_metrics
-from .groups.index import GroupIndex
-from .method.distributions import beta_bounds, biased_distribution, extrapolated_distribution, less_biased_distribution
-from .method.plans import BatchPlan
-from .method.sampling import GroupSampler
-from .pseudo_attributes.scores import PseudoAttributes
-from .trainer import GerneTrainer
+The names below are imported when they are used. The rooms of the house are described in CONTRIBUTING.md.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 __version__ = "0.1.0.dev0"
-
-__all__ = [
-    "BatchPlan",
-    "GerneConfig",
-    "GerneTrainer",
-    "GroupIndex",
-    "GroupSampler",
-    "PseudoAttributes",
-    "beta_bounds",
-    "biased_distribution",
-    "extrapolated_distribution",
-    "group_metrics",
-    "less_biased_distribution",
-]

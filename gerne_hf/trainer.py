@@ -1,48 +1,51 @@
-"""`GerneTrainer`: `transformers.Trainer` that trains on the extrapolated gradient of two batches (Algorithm 1)."""
+"""`GerneTrainer`: a drop-in for `transformers.Trainer` that trains on the extrapolated gradient of two batches.
 
-import inspect
+The top of the ladder. [`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer) knows how to train on a plan,
+[`SearchingTrainer`](gerne_hf.tuning.searching_trainer.SearchingTrainer) how to search; here come unknown attributes and
+what a run tells people. Baselines and comparisons stand on it.
+"""
+
+import copy
+import json
 import os
 from collections.abc import Callable
 from typing import Any
 
-from transformers import Trainer, TrainerCallback, set_seed
-from transformers.trainer_utils import has_length
+import numpy as np
+import torch
+from transformers import TrainerCallback, set_seed
+from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
 from .config import GerneConfig
 from .groups.index import GroupIndex
-from .groups.proportions import uniform_target
-from .groups.sharing import SHARED_ROWS
 from .groups.sources import column_names
-from .method.beta import check_beta
-from .method.distributions import beta_bounds
-from .method.plans import PLANS_WITH_BETA, BatchPlan
-from .method.pseudo_groups import provisional_index
-from .method.sampling import GroupSampler
-from .pseudo_attributes.scores import PseudoAttributes
-from .reports.model_card import build_card
-from .reports.record import evaluation_prefixes, report_training
-from .streaming.stream import GroupStream, TicketSampler, check_stream
-from .training.checks import check_classes, check_head, check_one_device, warn_of_added_batches
-from .training.group_trainer import GroupEvaluationMixin, GroupLoadersMixin
-from .training.plan_trainer import EpochOfSampler, PlanTrainingMixin
-from .training.publishing_trainer import PublishingMixin
-from .training.resumable_trainer import CheckpointMixin, SaveAfterEvaluation
-from .tuning.search import TuningMixin
+from .hub.repositories import hub_origin
+from .method.pseudo_groups import provisional_index, smallest_threshold
+from .pseudo_attributes.biased_model import check_same_labels, load_biased_model
+from .pseudo_attributes.scores import RECOVERY_THRESHOLDS, PseudoAttributes
+from .reports.examples import save_worst_examples
+from .reports.facts import model_facts
+from .reports.model_card import write_card
+from .reports.record import (
+    GROUP_METRICS_FILE,
+    RECOVERY_PICTURE_FILE,
+    SEARCH_FILE,
+    SEARCH_FOLDER,
+    TRAINING_PICTURE_FILE,
+    RunFacts,
+    RunRecord,
+)
+from .reports.reproduction import chosen_settings
+from .reports.tables import format_group_table, format_recovery
+from .streaming.reservoir import ReservoirStream
+from .tuning.searching_trainer import SearchingTrainer
 from .utils.distributed import tells_the_others
 
 logger = logging.get_logger(__name__)
 
 
-class GerneTrainer(
-    PublishingMixin,
-    PlanTrainingMixin,
-    GroupEvaluationMixin,
-    GroupLoadersMixin,
-    TuningMixin,
-    CheckpointMixin,
-    Trainer,
-):
+class GerneTrainer(SearchingTrainer):
     """A drop-in for [`~transformers.Trainer`] that debiases a classifier by gradient extrapolation.
 
     Each step computes the gradient of `L_ext = L_lb + beta (L_lb - L_b)` (Eq. 5, 7) over a batch laid out by
@@ -64,8 +67,6 @@ class GerneTrainer(
             training by one process on several GPUs.
     """
 
-    _plans_without_attributes: tuple[str, ...] = ("erm",)
-
     @tells_the_others
     def __init__(
         self,
@@ -83,18 +84,8 @@ class GerneTrainer(
         optimizer_cls_and_kwargs: tuple | None = None,
         preprocess_logits_for_metrics: Callable | None = None,
     ):
-        if not isinstance(args, GerneConfig):
-            raise TypeError(
-                f"GerneTrainer needs args=GerneConfig(...), which takes all of TrainingArguments; found "
-                f"{type(args).__name__}"
-            )
-        self.args = args
-        self.groups = self.reference_groups = None
         self.pseudo: PseudoAttributes | None = None
-        self._batch_plan: BatchPlan | None = None
         self._optimizer_given = optimizers[0] is not None
-        self._settle_selection(eval_dataset)
-        self._index_sets(train_dataset, eval_dataset)
         super().__init__(
             model=model,
             args=args,
@@ -103,155 +94,329 @@ class GerneTrainer(
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             model_init=model_init,
+            compute_loss_func=compute_loss_func,
             compute_metrics=compute_metrics,
             callbacks=callbacks,
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
-        # Kept from the parent, which would take it for a loss normalized over the accumulated batch. The same goes for
-        # models with **kwargs in forward: they still return a mean, whatever the parent believes.
-        self._loss_func = compute_loss_func
-        self.model_accepts_loss_kwargs = False
-        self.loss_is_scaled_for_ga = False
-        self._check_model()
-        self._setup_group_evaluation()
-        self.add_callback(EpochOfSampler(self))
-        self.add_callback(SaveAfterEvaluation())
 
-    # ---- data -----------------------------------------------------------------------------------------------------
+    # ---- unknown attributes -----------------------------------------------------------------------------------------
 
-    def _index_sets(self, train_dataset: Any, eval_dataset: Any) -> None:
-        self._indexed = train_dataset
-        if train_dataset is not None:
-            self.reference_groups, self.groups = self._index_training_set(train_dataset)
-        self._index_evaluation_sets(eval_dataset)
+    def expected_groups(self, reference: GroupIndex) -> GroupIndex:
+        """Return the groups to train on as far as they are known at construction.
 
-    def _check_model(self) -> None:
-        check_one_device(self.args.n_gpu, self.train_dataset is not None)
-        check_head(self.model, self.groups)
-        for index in (self.groups, *(index for _, index in self._known_sets)):
-            if index is not None:
-                check_classes(self.model, index)
-        if self.groups is not None:
-            self._build_plan()  # reports a bad beta or batch size now
+        Which rows are hard is not known before the biased model is; how many are follows from the threshold.
 
-    def _index_anew_if_replaced(self) -> None:
-        """Users may put another training set in place of the one that the groups were made of."""
-        if self.train_dataset is not None and self.train_dataset is not self._indexed:
-            self.pseudo = None
-            self._index_sets(self.train_dataset, self.eval_dataset)
-            self._check_model()
+        Args:
+            reference ([`GroupIndex`]): the training rows by the attribute that is evaluated, or by class alone.
+        """
+        if not self.args.pseudo_attributes:
+            return reference
+        return provisional_index(reference, self._threshold)
 
-    def _index_training_set(self, dataset: Any) -> tuple[GroupIndex, GroupIndex]:
-        """The training rows by evaluated attribute, for reports, and by the groups that are trained on."""
-        args = self.args
-        needed = args.plan not in self._plans_without_attributes and not args.pseudo_attributes
-        if needed and not args.attribute_columns:
-            others = " or ".join(map(repr, self._plans_without_attributes))
-            way_out = f"Without one only the plan {others} can be trained" if others else "Without one nothing can"
-            raise ValueError(
-                f"{type(self).__name__} with plan {args.plan!r} needs attribute_column, the column (or columns) that "
-                f"holds the attribute. {way_out}, or any plan with pseudo_attributes=True"
-            )
-        known = needed or all(name in column_names(dataset) for name in args.attribute_columns)
-        if isinstance(dataset, GroupStream):
-            check_stream(dataset, args)
-            reference = dataset.groups
-        else:
-            columns = args.attribute_columns if known else None
-            in_shards = args.world_size > 1 and len(dataset) >= SHARED_ROWS
-            reference = GroupIndex.from_dataset(dataset, args.label_column, columns, in_shards=in_shards)
-        if args.pseudo_attributes:
-            reference.check_trainable(needs_attributes=False)
-            # Which rows are hard is not known before the biased model is; how many are is.
-            return reference, provisional_index(reference, args.threshold)
-        reference.check_trainable(args.empty_groups, needed)
-        if needed and (reference.counts == 0).any():
-            logger.warning_once(
-                f"{int((reference.counts == 0).sum())} of {reference.counts.size} groups have no training rows; their "
-                "mass goes to the other groups of their class (empty_groups='ignore')."
-            )
-        return reference, reference
-
-    def _training_groups(self) -> GroupIndex | None:
-        """The groups to train on; the first call with pseudo-attributes fits the biased model."""
+    def training_groups(self) -> GroupIndex | None:
+        """Return the groups to train on; the first call with pseudo-attributes fits the biased model."""
         if self.args.pseudo_attributes and self.train_dataset is not None:
-            self._fit_biased_model()
-            self.groups = self.pseudo.index(self.args.threshold)
+            return self.fit_biased_model().index(self._threshold)
         return self.groups
 
-    def _fit_biased_model(self) -> None:
-        """Train f~ and score the training rows (Algorithm 2, step 1), unless that is done."""
-        if self.pseudo is None:
-            self.pseudo = PseudoAttributes.fit_for(self)
-            set_seed(self.args.seed)  # the run that follows is that of a trainer which found the scores ready
+    def fit_biased_model(self) -> PseudoAttributes:
+        """Train the biased model f~ and score the training rows (Algorithm 2, step 1), unless that is done.
 
-    @property
-    def plan(self) -> BatchPlan | None:
-        """The make-up of a training batch on each device; None without a training set."""
-        return self._batch_plan
+        f~ starts from this trainer's model before training and has its data and its settings; see
+        [`PseudoAttributes.fit`].
 
-    @property
-    def beta_bounds(self) -> tuple[float, float]:
-        """The interval of beta in which the extrapolated distribution is one (Eq. 9), for this data and this c."""
-        if self.groups is None:
-            raise ValueError("the bounds of beta follow from the training groups; give the trainer a train_dataset")
-        return beta_bounds(self.groups.alpha, self.args.c, uniform_target(self.groups.counts))
-
-    def _class_probabilities(self):
-        return None if self.args.class_balanced else self.groups.class_probabilities
-
-    def _build_plan(self) -> BatchPlan:
-        """(Re)build the plan for the current settings and batch size; the sampler and the loss read this object."""
-        args, groups = self.args, self.groups
-        if args.plan in PLANS_WITH_BETA:
-            check_beta(args.beta, self.beta_bounds, args.c, args.beta_out_of_bounds)
-        plan = BatchPlan.build(
-            args.plan,
-            self._train_batch_size,
-            groups.alpha,
-            args.c,
-            args.beta,
-            self._class_probabilities(),
-            uniform_target(groups.counts),
-            args.biased_share,
+        Raises:
+            ValueError: if the trainer was given an optimizer, which is of the main model, or for a `biased_model` of
+                another class or with other labels.
+        """
+        if self.pseudo is not None:
+            return self.pseudo
+        args = self.args
+        if self._optimizer_given:
+            raise ValueError(
+                "the biased model needs an optimizer of its own, and optimizers=(...) holds one for the main model. "
+                "Pass optimizer_cls_and_kwargs, or choose it by the config"
+            )
+        main = self.accelerator.unwrap_model(self.model)
+        if args.biased_model is not None:
+            model = load_biased_model(main, args.biased_model)
+            check_same_labels(main, model)
+        else:
+            set_seed(args.seed)
+            model = self.call_model_init() if self.model_init is not None else copy.deepcopy(main)
+        self.pseudo = PseudoAttributes.fit(
+            args=args,
+            train_dataset=self.train_dataset,
+            model=model,
+            eval_dataset=self.eval_dataset,
+            data_collator=self.data_collator,
+            processing_class=self.processing_class,
+            compute_loss_func=self.loss_func,
+            optimizer_cls_and_kwargs=self.optimizer_cls_and_kwargs,
         )
-        return self._use_plan(plan)
+        set_seed(args.seed)  # the run that follows is that of a trainer which found the scores ready
+        return self.pseudo
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> GroupSampler:
-        """The index stream of the plan, the same on every process; accelerate deals out its batches."""
-        plan = self._build_plan()
-        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        self._sampler = self._sampler_of(plan, seed)
-        if self.is_world_process_zero():
-            warn_of_added_batches(self._sampler.asked_batches, self._sampler.num_batches, self.args.world_size)
-        return self._sampler
+    @property
+    def _threshold(self) -> float:
+        assert self.args.threshold is not None  # GerneConfig sees to it
+        return self.args.threshold
 
-    def _sampler_of(self, plan: BatchPlan, seed: int) -> GroupSampler:
-        args, rows = self.args, None
-        if isinstance(self.train_dataset, GroupStream) and not has_length(self.train_dataset):
-            rows = args.max_steps * args.gradient_accumulation_steps * args.world_size * plan.rows
-        cls = TicketSampler if isinstance(self.train_dataset, GroupStream) else GroupSampler
-        return cls(self.groups, plan, rows, seed, batch_multiple=args.world_size)
+    def index_anew_if_replaced(self) -> bool:
+        """Index and check anew if the user has put another training set in place of the one at construction.
+
+        Returns:
+            `bool`: whether there is another training set.
+        """
+        replaced = super().index_anew_if_replaced()
+        if replaced:
+            self.pseudo = None
+        return replaced
+
+    def run_identity(self) -> dict[str, Any]:
+        """Return what this run depends on: besides what the rungs below say, the threshold of pseudo-attributes."""
+        threshold = float(self._threshold) if self.args.pseudo_attributes else None
+        return {**super().run_identity(), "threshold": threshold}
+
+    def recovery(self) -> list[dict[str, Any]]:
+        """Return how well pseudo-attributes recover the minority, by threshold (Figure 3).
+
+        Returns:
+            `list[dict]`: as [`PseudoAttributes.recovery`]; empty unless the biased model is fitted and the training
+            set has the true attributes, which are used for nothing else.
+        """
+        reference = self.reference_groups
+        if self.pseudo is None or not self.args.pseudo_attributes or reference is None:
+            return []
+        if reference.num_attributes < 2:
+            return []
+        counts = reference.counts.sum(axis=1)
+        thresholds = [t for t in RECOVERY_THRESHOLDS if t >= smallest_threshold(counts)]
+        attributes = (reference.codes % reference.num_attributes).astype(np.int64)
+        return self.pseudo.recovery(attributes, sorted({*thresholds, self._threshold}))
+
+    # ---- training and what it tells ---------------------------------------------------------------------------------
 
     @tells_the_others
-    def train(self, *args, **kwargs):
-        """The parent's; at the end the group table is printed and `group_metrics.json` and a picture are written."""
-        if self.args.world_size > 1 and self.model is not None and self.model_wrapped is self.model:
-            # evaluate() marks a model as prepared without wrapping it, so accelerate would leave it out of DDP here:
-            # the processes would train models that drift apart, silently.
-            vars(self.model).pop("_is_accelerate_prepared", None)
-        given = inspect.signature(Trainer.train).bind(self, *args, **kwargs).arguments
-        self._index_anew_if_replaced()
-        self._training_groups()
-        for prefix in evaluation_prefixes(self):  # of another model, even if it had as many steps
-            self.group_results.pop(prefix, None)
-        output = super().train(*args, **kwargs)
-        if given.get("trial") is None:
-            report_training(self, given.get("ignore_keys_for_eval"))
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train, then print the group table and write `group_metrics.json` and a picture to `output_dir`.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*): the checkpoint to go on from; True takes the newest
+                whole one in `output_dir`.
+            trial, ignore_keys_for_eval (*optional*): as for `Trainer.train`.
+
+        Raises:
+            ValueError: for a checkpoint that is not whole, belongs to another run, or holds the model only.
+            PublishingError: after everything local is saved, if the Hub lacks something that was to be pushed.
+        """
+        output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        if trial is None:
+            self._report_training(ignore_keys_for_eval)
             self.check_pushes()  # last, when everything local is saved
         return output
+
+    def _report_training(self, ignore_keys: list[str] | None) -> None:
+        """Print the group table of each evaluation set, and write `group_metrics.json` and the pictures."""
+        if self.eval_dataset is not None:
+            self.evaluate_if_stale(ignore_keys)
+        if not self.is_world_process_zero():
+            return
+        args, state = self.args, self.state
+        if args.load_best_model_at_end and state.best_metric is not None:
+            metric = str(args.metric_for_best_model).removeprefix("eval_")
+            print(
+                f"\nModel of step {state.best_global_step}, selected on {metric} ({state.best_metric:.4g})", flush=True
+            )
+        for prefix, result in self.group_results.items():
+            title = f"Groups of the evaluation set ({prefix}, step {result['step']})"
+            print(f"\n{title}\n{format_group_table(result)}\n", flush=True)
+        recovery = self.recovery()
+        if recovery:
+            title = "Minority rows among the hard ones of the training set"
+            print(f"\n{title}\n{format_recovery(recovery)}\n", flush=True)
+        if self.groups is not None:
+            logger.info(f"Group metrics saved to {self.save_group_metrics()}")
+        try:
+            from .reports.plots import plot_pseudo_attributes, plot_training
+        except ImportError:
+            logger.warning_once(
+                "No picture of the training was drawn: matplotlib is not installed. `pip install gerne_hf[plots]` "
+                "adds it."
+            )
+            return
+        if args.should_save:
+            plot_training(state.log_history, os.path.join(args.output_dir, TRAINING_PICTURE_FILE))
+            if recovery:
+                plot_pseudo_attributes(recovery, os.path.join(args.output_dir, RECOVERY_PICTURE_FILE))
+
+    def evaluate_training_rows(self) -> None:
+        """Evaluate the model on the rows it was trained on, as the evaluation "train", if their attributes are known.
+
+        The figures are for comparison on the model card.
+        """
+        needed = self.args.overlapping_columns or self.args.attribute_columns
+        if needed and set(needed) <= set(column_names(self.train_dataset)):
+            # evaluate() would log train_runtime, training's own figure
+            self.predict(self.train_dataset, metric_key_prefix="train")
+
+    def save_worst_examples(self, dataset: Any, prefix: str = "test") -> str | None:
+        """Write the rows that the last evaluation of a data set was most wrong about to `output_dir/_examples`.
+
+        The examples are data: mind who may see them. The Trainer does not push them, as the folder's name begins with
+        an underscore.
+
+        Args:
+            dataset: the data set that was evaluated.
+            prefix (`str`, defaults to `"test"`): the `metric_key_prefix` of that evaluation.
+
+        Returns:
+            `str`: the path of `examples.json`; None on the other processes, and where `worst_examples` is 0.
+
+        Raises:
+            ValueError: if there was no such evaluation.
+        """
+        if not self.args.worst_examples or not self.args.should_save:
+            return None
+        if prefix not in self.group_results:
+            raise ValueError(
+                f"there is no evaluation {prefix!r}, only {sorted(self.group_results) or 'none at all'}; call "
+                f"trainer.evaluate(dataset, metric_key_prefix={prefix!r}) first"
+            )
+        return save_worst_examples(
+            self.args.output_dir,
+            self.group_results[prefix],
+            self.worst_rows[prefix],
+            dataset,
+            prefix,
+            self.processing_class,
+            self.accelerator.unwrap_model(self.model),
+            {*self.args.attribute_columns, *([self.args.label_column] if self.args.label_column else [])},
+        )
+
+    def run_record(self) -> RunRecord:
+        """Return all that reports know of this run as it stands now: what `group_metrics.json` holds."""
+        args, groups, plan = self.args, self.groups, self.plan
+        method = train_groups = selection = pseudo = None
+        if groups is not None and plan is not None:
+            method = {
+                "plan": args.plan,
+                "c": args.c,
+                "beta": args.beta,
+                "beta_schedule": args.beta_schedule,
+                "beta_bounds": list(self.beta_bounds),
+                "biased_share": args.biased_share if args.plan == "independent" else None,
+                "class_balanced": args.class_balanced,
+                "empty_groups": args.empty_groups,
+                "rows_per_device": plan.rows,
+                "segments": [{"name": s.name, "rows": s.rows, "coefficient": s.coefficient} for s in plan.segments],
+            }
+            train_groups = {
+                "label_names": list(groups.label_names),
+                "attribute_names": list(groups.attribute_names),
+                "attribute_columns": list(args.attribute_columns) if groups is self.reference_groups else [],
+                "counts": groups.counts.tolist(),
+            }
+            best = bool(args.load_best_model_at_end)
+            selection = {
+                "metric": self.selection_metric(),
+                "best_model_loaded": best,
+                "step": self.state.best_global_step if best else self.state.global_step,
+                "search": self._search_of_these_settings(),
+            }
+        if self.pseudo is not None:
+            pseudo = {
+                "recovery": self.recovery(),
+                "threshold": args.threshold,
+                "biased_model_class_balanced_accuracy": self.pseudo.record.get("class_balanced_accuracy"),
+                "fingerprint": self.pseudo.fingerprint,
+            }
+        return RunRecord(
+            model=model_facts(self.accelerator.unwrap_model(self.model)),
+            run=self._run_facts(),
+            evaluations=dict(self.group_results),
+            settings={"seed": args.seed, **chosen_settings(args)},
+            method=method,
+            train_groups=train_groups,
+            selection=selection,
+            pseudo_attributes=pseudo,
+        )
+
+    def _run_facts(self) -> RunFacts:
+        args, named = self.args, self.eval_dataset
+        held_out = list(named.values()) if isinstance(named, dict) else [named]
+        origins = {hub_origin(data) for data in (*held_out, self.train_dataset)} - {None}
+        [origin] = origins if len(origins) == 1 else [None]
+        history = reversed(self.state.log_history)
+        kind = torch.cuda.get_device_name() if args.device.type == "cuda" else args.device.type
+        sets = None if named is None else [str(name) for name in named] if isinstance(named, dict) else []
+        return RunFacts(
+            trainer=type(self).__name__,
+            plan=args.plan,
+            steps=self.state.global_step,
+            seconds=next((entry["train_runtime"] for entry in history if "train_runtime" in entry), None),
+            devices=f"{args.world_size} x {kind}",
+            processes=args.world_size,
+            evaluation_sets=sets,
+            train_rows=None if self.groups is None else len(self.groups),
+            streamed=isinstance(self.train_dataset, ReservoirStream),
+            attribute_columns=list(args.attribute_columns),
+            overlapping_columns=list(args.overlapping_columns or ()),
+            data_origin=None if origin is None else list(origin),
+            hub_id=self.hub_model_id,
+        )
+
+    def _search_of_these_settings(self) -> dict[str, Any] | None:
+        """Return which settings a search in `output_dir` has chosen; None unless they are those of this run."""
+        path = os.path.join(self.args.output_dir, SEARCH_FOLDER, SEARCH_FILE)
+        if not os.path.isfile(path):
+            return None
+        with open(path, encoding="utf-8") as file:
+            search = json.load(file)
+        found = (search["best"] or {}).get("params", {})
+        if not found or any(getattr(self.args, name, None) != value for name, value in found.items()):
+            return None  # that search was for an earlier run in this folder
+        return {"names": list(found), "trials": len(search["trials"])}
+
+    def save_group_metrics(self, directory: str | None = None) -> str | None:
+        """Write `group_metrics.json` with the latest result of each evaluation; on the main process only.
+
+        Args:
+            directory (`str`, *optional*): the file's folder; `output_dir` if not given.
+
+        Returns:
+            `str`: the file's path, or None on the other processes.
+        """
+        if not self.args.should_save:
+            return None
+        return self.run_record().save(directory or self.args.output_dir)
+
+    def write_reports(self, directory: str | None = None) -> None:
+        """Bring group metrics and picture in `output_dir` up to date, or write the metrics into a checkpoint's folder.
+
+        Args:
+            directory (`str`, *optional*): a checkpoint's folder.
+        """
+        if directory is not None:
+            self.save_group_metrics(directory)
+            return
+        directory, news = self.args.output_dir, self.group_results or self.state.log_history
+        if news or not os.path.exists(os.path.join(directory, GROUP_METRICS_FILE)):
+            self.save_group_metrics()
+        try:
+            from .reports.plots import plot_training
+        except ImportError:
+            return
+        if self.args.should_save and self.state.log_history:
+            plot_training(self.state.log_history, os.path.join(directory, TRAINING_PICTURE_FILE))
 
     def create_model_card(
         self,
@@ -272,29 +437,13 @@ class GerneTrainer(
         """Write a card that tells who the model works for to `output_dir/README.md`.
 
         Args:
-            language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args: as in the
-                parent.
+            language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args: as for
+                `Trainer.create_model_card`.
             dataset_revision (`str`, *optional*): commit of the data set on the Hub; found where `datasets` knows it.
             dataset_license (`str`, *optional*): the data's licence in words.
             attribute_source (`str`, *optional*): who or what says which attribute a row has.
             other_settings (`dict`, *optional*): by name, settings of the training that are no fields of the config.
         """
-        if not self.is_world_process_zero():
-            return
-        card = build_card(
-            self,
-            language=language,
-            license=license,
-            tags=tags,
-            model_name=model_name,
-            finetuned_from=finetuned_from,
-            tasks=tasks,
-            dataset_tags=dataset_tags,
-            dataset=dataset,
-            dataset_args=dataset_args,
-            dataset_revision=dataset_revision,
-            dataset_license=dataset_license,
-            attribute_source=attribute_source,
-            other_settings=other_settings,
-        )
-        card.save(os.path.join(self.args.output_dir, "README.md"))
+        given = {name: value for name, value in locals().items() if name != "self"}
+        if self.is_world_process_zero():
+            write_card(self.run_record(), self.args.output_dir, **given)

@@ -1,9 +1,9 @@
-"""The methods that people compare with, on the same trainer: Group DRO, JTT, DFR, and sampling by class."""
+"""The methods that people compare with, on the same trainer: Group DRO, JTT, DFR, and sampling by class.
 
-from .config import BaselineConfig
-from .dfr import refit_last_layer
-from .group_dro import GroupDROTrainer
-from .jtt import JTTTrainer
-from .square_root import SquareRootTrainer
+Each overrides public hooks of the ladder and nothing private; `square_root.py` is the one to read first. Imports
+`trainer.py`; the table of methods that runs them is in `comparison/methods.py`.
+"""
 
-__all__ = ["BaselineConfig", "GroupDROTrainer", "JTTTrainer", "SquareRootTrainer", "refit_last_layer"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

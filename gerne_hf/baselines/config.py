@@ -1,4 +1,7 @@
-"""`BaselineConfig`: `GerneConfig` with the settings of the baselines."""
+"""`BaselineConfig`: `GerneConfig` with the settings of the baselines.
+
+Each setting is checked here, and read by the module of its baseline.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -23,7 +26,7 @@ class BaselineConfig(GerneConfig):
     group_dro_step_size: float = field(default=0.01, metadata={"help": "Step size of Group DRO's group weights."})
     jtt_upweight: float = field(default=20.0, metadata={"help": "How many times more often JTT draws error rows."})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.group_dro_step_size < math.inf:
             raise ValueError(f"group_dro_step_size must be positive; found {self.group_dro_step_size}")

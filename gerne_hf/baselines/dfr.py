@@ -1,4 +1,7 @@
-"""Deep feature reweighting (Kirichenko et al., ICLR 2023): the last layer, fitted anew on balanced held-out groups."""
+"""Deep feature reweighting (Kirichenko et al., ICLR 2023): the last layer, fitted anew on balanced held-out groups.
+
+Works on any [`GerneTrainer`] that has trained, through its public methods. Needs scikit-learn.
+"""
 
 from typing import Any
 
@@ -18,7 +21,16 @@ INVERSE_PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 
 def balanced_rows(groups: GroupIndex, rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
-    """As many of `rows` from each group as the smallest group among them has."""
+    """Draw as many rows from each group as the smallest group has.
+
+    Args:
+        groups ([`GroupIndex`]): the group of every row.
+        rng (`np.random.Generator`): draws the rows.
+        rows (int array of shape `(n,)`): row numbers to draw from.
+
+    Returns:
+        `np.ndarray`: row numbers, group by group.
+    """
     codes = groups.codes[rows]
     counts = np.bincount(codes, minlength=groups.counts.size)
     size = counts[counts > 0].min()
@@ -28,7 +40,7 @@ def balanced_rows(groups: GroupIndex, rng: np.random.Generator, rows: np.ndarray
 def fit_last_layer(
     features: np.ndarray, groups: GroupIndex, seed: int = 0, refits: int = 10
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Logistic regression on group-balanced subsets.
+    """Fit a linear layer by logistic regression on group-balanced subsets.
 
     The penalty is chosen by worst-group accuracy on one half of the rows, after a fit on the other half; the final
     weights are the mean of `refits` fits, each on a group-balanced subset of all rows.
@@ -69,7 +81,7 @@ def fit_last_layer(
     halves = _halves(groups, rng)
     chosen = [balanced_rows(groups, rng, halves[0]) for _ in range(3)]
     scores = {c: np.mean([accuracy(halves[1], fit(rows, c)) for rows in chosen]) for c in INVERSE_PENALTIES}
-    penalty = max(scores, key=scores.get)
+    penalty = max(scores, key=lambda c: scores[c])
     everything = np.arange(len(labels))
     fits = [fit(balanced_rows(groups, rng, everything), penalty) for _ in range(refits)]
     weight = np.mean([w for w, _ in fits], axis=0) / scale
@@ -78,7 +90,7 @@ def fit_last_layer(
 
 
 def _halves(groups: GroupIndex, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two halves of the rows, each group split evenly; a group of one row is in both."""
+    """Split the rows into two halves, each group evenly; a group of one row is in both."""
     first, second = [], []
     for group in np.flatnonzero(groups.counts.ravel()):
         rows = rng.permutation(np.flatnonzero(groups.codes == group))
@@ -89,7 +101,18 @@ def _halves(groups: GroupIndex, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 
 def collect_features(trainer: GerneTrainer, dataset: Any) -> np.ndarray:
-    """`(N, D)`, float32: the inputs of the model's last layer for each row, in order, over all processes."""
+    """Collect the inputs of the model's last layer for each row, over all processes.
+
+    Args:
+        trainer ([`GerneTrainer`]): has trained the model.
+        dataset: the rows, with labels and attributes.
+
+    Returns:
+        `np.ndarray` of shape `(N, D)`, float32, in the order of the data set.
+
+    Raises:
+        ValueError: with `prediction_loss_only`, and for a last layer that sees no vectors.
+    """
     if trainer.args.prediction_loss_only:
         raise ValueError("prediction_loss_only=True leaves no outputs to collect; DFR needs it to be False")
     layer = classification_head(trainer.accelerator.unwrap_model(trainer.model))
@@ -131,7 +154,7 @@ def refit_last_layer(trainer: GerneTrainer, dataset: Any = None, seed: int | Non
     layer = classification_head(trainer.accelerator.unwrap_model(trainer.model))
     if layer.bias is None:
         raise ValueError("the model's last layer has no bias, which DFR fits")
-    groups = trainer._groups_of(dataset, "evaluation")
+    groups = trainer.groups_of(dataset)
     features = collect_features(trainer, dataset)
     seed = trainer.args.seed if seed is None else seed
     weight, bias, penalty = fit_last_layer(features, groups, seed)

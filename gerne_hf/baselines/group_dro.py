@@ -1,7 +1,13 @@
-"""Group DRO (Sagawa et al., ICLR 2020): the loss of each group, weighted online towards the worst one."""
+"""Group DRO (Sagawa et al., ICLR 2020): the loss of each group, weighted online towards the worst one.
+
+Overrides the hooks `total_loss` and `uses_one_forward` of
+[`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer); the weights travel in checkpoints with a callback.
+"""
+
+from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from ..trainer import GerneTrainer
@@ -9,7 +15,7 @@ from .config import BaselineConfig
 
 
 def update_group_weights(weights: torch.Tensor, losses: torch.Tensor, step_size: float) -> torch.Tensor:
-    """`q_g <- q_g exp(eta L_g)`, normalized (Algorithm 1 of the paper).
+    """Return the new group weights, `q_g <- q_g exp(eta L_g)`, normalized (Algorithm 1 of the paper).
 
     Args:
         weights (`torch.Tensor` of shape `(G,)`): q; sums to one.
@@ -18,6 +24,16 @@ def update_group_weights(weights: torch.Tensor, losses: torch.Tensor, step_size:
 
     Returns:
         `torch.Tensor` of shape `(G,)`: the new q.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> weights = update_group_weights(torch.tensor([0.5, 0.5]), torch.tensor([0.0, 1.0]), step_size=1.0)
+    >>> [round(weight, 3) for weight in weights.tolist()]
+    [0.269, 0.731]
+
+    ```
     """
     return torch.softmax(weights.log() + step_size * losses, dim=0)
 
@@ -36,46 +52,61 @@ class GroupDROTrainer(GerneTrainer):
         ValueError: for a plan of several segments, or a `compute_loss_func`, whose means cannot be weighted by group.
     """
 
-    def __init__(self, *args, **kwargs):
+    plans_without_attributes = ()
+    """Weights need the groups, also where the plan that draws the rows does not."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         config = self.args
         if config.plan not in ("resampling", "erm"):
             raise ValueError(f"Group DRO weights rows; plan must be 'resampling' or 'erm', found {config.plan!r}")
-        if self._loss_func is not None:
+        if self.loss_func is not None:
             raise ValueError("Group DRO needs the loss of each row, and compute_loss_func returns a mean")
         self._step_size = getattr(config, "group_dro_step_size", BaselineConfig.group_dro_step_size)
         self.add_callback(GroupWeights())
 
-    _fields_of_method = ("group_dro_step_size",)
-    # Weights need the groups, also where the plan that draws the rows does not.
-    _plans_without_attributes = ()
+    def run_identity(self) -> dict[str, Any]:
+        """Return what this run depends on: besides what [`GerneTrainer`] says, the step size of the weights."""
+        step_size = getattr(self.args, "group_dro_step_size", None)
+        return {**super().run_identity(), "method_settings": {"group_dro_step_size": step_size}}
 
     @property
     def group_weights(self) -> torch.Tensor:
-        """`(K * A,)`, float32: q, by group id; sums to one."""
-        keeper = self._keeper()
+        """q, by group id, `(K * A,)`, float32; sums to one."""
+        keeper, counts = self._keeper(), self.known_groups.counts
         if keeper.weights is None:
-            filled = torch.from_numpy(self.groups.counts.ravel() > 0).float()
+            filled = torch.from_numpy(counts.ravel() > 0).float()
             keeper.weights = filled / filled.sum()
-        if len(keeper.weights) != self.groups.counts.size:
+        if len(keeper.weights) != counts.size:
             raise ValueError(
                 f"the checkpoint has weights of {len(keeper.weights)} groups, and the training set has "
-                f"{self.groups.counts.size}. Resume with the data it was trained on, or start anew"
+                f"{counts.size}. Resume with the data it was trained on, or start anew"
             )
-        keeper.weights = torch.as_tensor(keeper.weights, dtype=torch.float32).to(self.args.device)
-        return keeper.weights
+        weights = torch.as_tensor(keeper.weights, dtype=torch.float32).to(self.args.device)
+        keeper.weights = weights
+        return weights
 
     def _keeper(self) -> "GroupWeights":
         return next(c for c in self.callback_handler.callbacks if isinstance(c, GroupWeights))
 
-    def _separate(self, model) -> bool:
-        return False  # the batch is one segment
+    def uses_one_forward(self, model: torch.nn.Module) -> bool:
+        """Return True: the batch is one segment.
 
-    def _total_loss(self, losses: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-        """`sum_g q_g L_g` of the global batch: this process's part, of which DDP takes the mean."""
+        Args:
+            model ([`~torch.nn.Module`]): the model as it is trained.
+        """
+        return True
+
+    def total_loss(self, losses: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+        """Return this process's part of `sum_g q_g L_g` over the global batch; DDP takes the mean of the parts.
+
+        Args:
+            losses (`torch.Tensor` of shape `(B,)`): the loss of each row.
+            groups (`torch.Tensor` of shape `(B,)`): the rows' group ids.
+        """
         with torch.no_grad():
             both = torch.stack([losses.detach().float(), torch.ones_like(losses, dtype=torch.float32)])
-            local = both.new_zeros(2, self.groups.counts.size).index_add(1, groups, both)
+            local = both.new_zeros(2, self.known_groups.counts.size).index_add(1, groups, both)
             sums, counts = self.accelerator.reduce(local, reduction="sum")
             counts = counts.clamp(min=1)
             weights = update_group_weights(self.group_weights, sums / counts, self._step_size)
@@ -87,14 +118,22 @@ class GroupDROTrainer(GerneTrainer):
 class GroupWeights(TrainerCallback, ExportableState):
     """Carries Group DRO's weights through checkpoints, in `trainer_state.json`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.weights: torch.Tensor | list[float] | None = None  # on the device until a checkpoint is written
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
+        """Return the weights as `trainer_state.json` holds them."""
         weights = self.weights.tolist() if isinstance(self.weights, torch.Tensor) else self.weights
         return {"args": {}, "attributes": {"weights": weights}}
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin with equal weights, or on resume with those of the checkpoint.
+
+        Raises:
+            ValueError: for a checkpoint without weights.
+        """
         self.weights = None
         if state.global_step:  # resumed
             kept = state.stateful_callbacks.get(type(self).__name__)

@@ -1,4 +1,12 @@
-"""Just Train Twice (Liu et al., ICML 2021): rows that a first model gets wrong are drawn more often."""
+"""Just Train Twice (Liu et al., ICML 2021): rows that a first model gets wrong are drawn more often.
+
+Overrides the hooks `training_groups` and `make_plan`; the first model is the biased model of
+[`pseudo_attributes`](gerne_hf.pseudo_attributes).
+"""
+
+from typing import Any
+
+import numpy as np
 
 from ..groups.index import GroupIndex
 from ..method.plans import BatchPlan
@@ -7,8 +15,8 @@ from ..trainer import GerneTrainer
 from .config import BaselineConfig
 
 
-def error_distribution(errors: GroupIndex, upweight: float):
-    """Joint distribution of class and of right or wrong, wrong rows `upweight` times as likely as right ones.
+def error_distribution(errors: GroupIndex, upweight: float) -> np.ndarray:
+    """Return the joint distribution of class and right or wrong: wrong rows are `upweight` times as likely.
 
     Args:
         errors ([`GroupIndex`]): rows by class and by "wrong" and "right" (in this order).
@@ -35,9 +43,7 @@ class JTTTrainer(GerneTrainer):
         ValueError: for another plan.
     """
 
-    _fields_of_method = ("jtt_upweight",)
-
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.args.plan != "erm" or self.args.pseudo_attributes:
             raise ValueError("JTT draws rows by its own errors; use plan='erm' and pseudo_attributes=False")
@@ -47,15 +53,19 @@ class JTTTrainer(GerneTrainer):
                 "a map-style train_dataset"
             )
 
-    def _training_groups(self) -> GroupIndex | None:
-        if self.train_dataset is not None:
-            self._fit_biased_model()
-            self.groups = self.pseudo.errors()
-        return self.groups
+    def run_identity(self) -> dict[str, Any]:
+        """Return what this run depends on: besides what [`GerneTrainer`] says, the weight of the errors."""
+        upweight = getattr(self.args, "jtt_upweight", None)
+        return {**super().run_identity(), "method_settings": {"jtt_upweight": upweight}}
 
-    def _build_plan(self) -> BatchPlan:
+    def training_groups(self) -> GroupIndex | None:
+        """Return the rows by class and by whether the first model is wrong on them; the first call trains it."""
+        return self.groups if self.train_dataset is None else self.fit_biased_model().errors()
+
+    def make_plan(self) -> BatchPlan:
+        """Return the plan whose rows are drawn by the first model's errors."""
         if self.pseudo is None:  # at construction: errors are not known yet, the batch size is
-            return super()._build_plan()
+            return super().make_plan()
         upweight = getattr(self.args, "jtt_upweight", BaselineConfig.jtt_upweight)
-        distribution = error_distribution(self.groups, upweight)
-        return self._use_plan(BatchPlan.single("jtt", self._train_batch_size, distribution))
+        distribution = error_distribution(self.known_groups, upweight)
+        return BatchPlan.single("jtt", self._train_batch_size, distribution)

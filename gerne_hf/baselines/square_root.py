@@ -1,4 +1,8 @@
-"""Square-root sampling (Kang et al., ICLR 2020): classes drawn in proportion to the square root of their rows."""
+"""Square-root sampling (Kang et al., ICLR 2020): classes drawn in proportion to the square root of their rows.
+
+The smallest baseline, and the one to read first: it overrides a single hook of
+[`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer).
+"""
 
 import numpy as np
 
@@ -6,8 +10,13 @@ from ..trainer import GerneTrainer
 
 
 class SquareRootTrainer(GerneTrainer):
-    """Trains with `p(y)` proportional to `sqrt(n_y)`, between plain and class-balanced ERM; for the plan `erm`."""
+    """Trains with `p(y)` proportional to `sqrt(n_y)`, between plain and class-balanced ERM.
 
-    def _class_probabilities(self) -> np.ndarray:
-        roots = np.sqrt(self.groups.counts.sum(axis=1))
+    Args:
+        args ([`GerneConfig`]): `plan` is "erm". Other arguments as for [`GerneTrainer`].
+    """
+
+    def class_probabilities(self) -> np.ndarray:
+        """Return p(y), with which the classes are drawn, `(K,)`."""
+        roots = np.sqrt(self.known_groups.counts.sum(axis=1))
         return roots / roots.sum()

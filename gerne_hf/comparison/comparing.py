@@ -1,4 +1,8 @@
-"""Train several methods on the same data for several seeds, and lay their group metrics side by side."""
+"""Train several methods on the same data for several seeds, and lay their group metrics side by side.
+
+The methods stand in [`methods`](gerne_hf.comparison.methods); what an interrupted comparison has left is found by
+[`progress`](gerne_hf.comparison.progress). Trainers are used through their public methods only.
+"""
 
 import os
 import time
@@ -8,13 +12,14 @@ from typing import Any
 from accelerate import PartialState
 
 from ..config import GerneConfig
-from ..reports.examples import save_worst_examples
-from ..reports.record import COMPARISON_FILE, COMPARISON_PICTURE_FILE, evaluate_training_rows, save_group_metrics
-from ..reports.tables import _SUMMARIES, _seed_note, format_comparison
+from ..evaluation.names import COMPARED_METRICS
+from ..reports.model_card import write_card
+from ..reports.record import COMPARISON_FILE, COMPARISON_PICTURE_FILE, RunRecord
+from ..reports.tables import format_comparison, seed_note
 from ..trainer import GerneTrainer
 from ..utils.files import write_json
 from .methods import METHODS, check_methods, check_on_data, method_config
-from .progress import Progress, restore
+from .progress import Progress
 
 MakeTrainer = Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]
 
@@ -58,8 +63,9 @@ def compare(
         ValueError: for methods or fields that do not exist, and for a beta or a threshold that the data refuses;
             before anything is trained.
     """
-    runs = _configs(methods, config, seeds, settings or {})
-    main, main_trainer = methods[-1], None
+    runs = run_configs(methods, config, seeds, settings or {})
+    main = methods[-1], seeds[0]
+    main_record: RunRecord | None = None
     titles = {name: METHODS[name].title for name in methods}
     progress = Progress(config, runs, titles, test_dataset, made_with or {})
     results: dict[str, list[dict[str, Any]]] = {}
@@ -79,8 +85,8 @@ def compare(
     def train(run: GerneConfig, name: str) -> tuple[GerneTrainer, float]:
         nonlocal unchecked
         trainer = make_trainer(run, METHODS[name].trainer)
-        if unchecked:  # the first: what the data refuses is found before anything is trained
-            for other in runs.values():
+        if unchecked and trainer.reference_groups is not None:
+            for other in runs.values():  # what the data refuses is found before anything is trained
                 check_on_data(other, trainer.reference_groups)
             unchecked = False
         checkpoint = progress.checkpoint(run, name)
@@ -95,13 +101,12 @@ def compare(
         PartialState().print(f"\n=== {method.title}, seed {seed}{', ended before' if done else ''}", flush=True)
         if done:
             continue
-        start = (method.start, seed)
         if method.start is None:
             trainer, seconds = train(run, name)
-        elif start in trained:
-            trainer, seconds = trained.pop(start)
+        elif (method.start, seed) in trained:
+            trainer, seconds = trained.pop((method.start, seed))
         else:
-            folders = _folders(config, method.start, seed, main, seeds)
+            folders = _folders(config, method.start, seed, main)
             first = method_config(config, method.start, settings, seed=seed, **folders)
             trainer, seconds = train(first, method.start)
         if method.finish is not None:
@@ -110,59 +115,69 @@ def compare(
             trainer.evaluate()
             seconds += time.perf_counter() - begin
         trainer.evaluate(test_dataset, metric_key_prefix="test")
-        if name == main and seed == seeds[0]:
-            evaluate_training_rows(trainer)  # for the model card
-        save_group_metrics(trainer, run.output_dir)
+        if (name, seed) == main:
+            trainer.evaluate_training_rows()  # for the model card
+        trainer.save_group_metrics(run.output_dir)
         result = {**trainer.group_results["test"], "seed": seed, "train_seconds": round(seconds, 1)}
         validation = trainer.group_results.get("eval", {})
-        result["validation"] = {key: validation[key] for key in _SUMMARIES.values() if key in validation}
+        result["validation"] = {key: validation[key] for key in COMPARED_METRICS if key in validation}
         if method.start is not None:
             progress.begin(run, name)
-        if name == main and seed == seeds[0]:
+        if (name, seed) == main:
             trainer.save_model(run.output_dir)
             trainer.save_state()
-            save_worst_examples(trainer, test_dataset, "test")
-            main_trainer = trainer
+            trainer.save_worst_examples(test_dataset, "test")
+            main_record = trainer.run_record()  # another method may take the trainer over
         if name in kept:
             trained[name, seed] = trainer, seconds
         progress.done[name, seed] = result
         collect()
     if PartialState().is_main_process:
-        print(f"\nTest set, {_seed_note(seeds)}\n{format_comparison(results)}\n", flush=True)
+        print(f"\nTest set, {seed_note(seeds)}\n{format_comparison(results)}\n", flush=True)
         _save_picture(results, config.output_dir)
-    if main_trainer is None:  # that run had ended before
-        main_trainer = make_trainer(runs[main, seeds[0]], METHODS[main].trainer)
-        restore(main_trainer)
-    elif main in kept:  # another method took it over
-        restore(main_trainer)
-    main_trainer.create_model_card(**(card or {}))
+        folder = runs[main].output_dir
+        write_card(main_record or RunRecord.load(folder), folder, **(card or {}))
     return results
 
 
-def _configs(methods, config, seeds, settings) -> dict[tuple[str, int], GerneConfig]:
-    """The config of every run, in the order of training: those that take over another's model come last."""
+def run_configs(
+    methods: Sequence[str],
+    config: GerneConfig,
+    seeds: Sequence[int],
+    settings: dict[str, dict[str, Any]],
+) -> dict[tuple[str, int], GerneConfig]:
+    """Return the config of every run, by method and seed, in the order of training.
+
+    Methods that take over another's model come last.
+
+    Args:
+        methods, config, seeds, settings: as for [`compare`].
+
+    Raises:
+        ValueError: for methods or fields that do not exist, and for values that the config refuses.
+    """
     check_methods(list(methods), settings, config)
     order = sorted(methods, key=lambda name: METHODS[name].start is not None)
+    main = methods[-1], seeds[0]
     return {
-        (name, seed): method_config(
-            config, name, settings, seed=seed, **_folders(config, name, seed, methods[-1], seeds)
-        )
+        (name, seed): method_config(config, name, settings, seed=seed, **_folders(config, name, seed, main))
         for name in order
         for seed in seeds
     }
 
 
-def _folders(config: GerneConfig, name: str, seed: int, main: str, seeds: Sequence[int]) -> dict[str, str]:
-    """Where a run goes; biased models with equal settings are shared between the methods."""
+def _folders(config: GerneConfig, name: str, seed: int, main: tuple[str, int]) -> dict[str, str]:
+    """Say where a run goes; biased models with equal settings are shared between the methods."""
     own = os.path.join(config.output_dir, f"{name}-seed{seed}")
     shared = config.pseudo_attributes_dir or os.path.join(config.output_dir, "pseudo_attributes")
     return {
-        "output_dir": config.output_dir if name == main and seed == seeds[0] else own,
+        "output_dir": config.output_dir if (name, seed) == main else own,
         "pseudo_attributes_dir": shared,
     }
 
 
 def _save_picture(results: dict[str, list[dict[str, Any]]], directory: str) -> None:
+    """Draw each group's accuracy of each method's first run, where matplotlib is installed."""
     try:
         from ..reports.plots import plot_comparison
     except ImportError:  # report_training has said so

@@ -1,13 +1,13 @@
-"""The methods that a comparison trains, by name: plans, GERNE with unknown attributes, and the baselines."""
+"""The table of methods that a comparison trains, by name: plans, GERNE with unknown attributes, and the baselines.
 
+A new method is one line of [`METHODS`]; CONTRIBUTING.md shows it. Next: [`comparing`](gerne_hf.comparison.comparing).
+"""
+
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from ..baselines.dfr import refit_last_layer
-from ..baselines.group_dro import GroupDROTrainer
-from ..baselines.jtt import JTTTrainer
-from ..baselines.square_root import SquareRootTrainer
 from ..config import GerneConfig
 from ..groups.index import GroupIndex
 from ..groups.proportions import uniform_target
@@ -25,16 +25,34 @@ class Method:
     Args:
         title (`str`): what tables call it.
         settings (`dict`): fields of the config that make the method.
-        trainer (`type`, defaults to [`GerneTrainer`]): the class that trains it.
+        trained_by (`str`, defaults to `"trainer.GerneTrainer"`): the class that trains it, as `module.Class` of
+            gerne_hf; it is imported when the method is used.
         start (`str`, *optional*): name of a method whose trained model this one takes over, instead of training.
-        finish (`Callable`, *optional*): called with the trainer after training.
+        finished_by (`str`, *optional*): a function that is called with the trainer after training, as
+            `module.function` of gerne_hf.
     """
 
     title: str
     settings: dict[str, Any] = field(default_factory=dict)
-    trainer: type[GerneTrainer] = GerneTrainer
+    trained_by: str = "trainer.GerneTrainer"
     start: str | None = None
-    finish: Callable[[GerneTrainer], Any] | None = None
+    finished_by: str | None = None
+
+    @property
+    def trainer(self) -> type[GerneTrainer]:
+        """The class that trains the method."""
+        return _imported(self.trained_by)
+
+    @property
+    def finish(self) -> Callable[[GerneTrainer], Any] | None:
+        """What is called with the trainer after training, or None."""
+        return None if self.finished_by is None else _imported(self.finished_by)
+
+
+def _imported(name: str) -> Any:
+    """Import `module.name` of gerne_hf."""
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(f"gerne_hf.{module}"), attribute)
 
 
 _KNOWN = {"pseudo_attributes": False}
@@ -46,12 +64,14 @@ _OWN_ROWS = {"biased_share": 0.5, **_KNOWN}  # the plan decides on the rows of i
 METHODS = {
     "erm": Method("ERM", {**_PLAIN, "class_balanced": False}),
     "class_balanced": Method("class-balanced", {**_PLAIN, "class_balanced": True}),
-    "square_root": Method("square-root", _PLAIN, SquareRootTrainer),
+    "square_root": Method("square-root", _PLAIN, "baselines.square_root.SquareRootTrainer"),
     "resampling": Method("resampling", {"plan": "resampling", **_KNOWN}),
     "reweighting": Method("reweighting", {"plan": "reweighting", "beta_schedule": "constant", **_OWN_ROWS}),
-    "group_dro": Method("Group DRO", {"plan": "resampling", **_KNOWN}, GroupDROTrainer),
-    "dfr": Method("DFR", {**_PLAIN, "class_balanced": False}, start="erm", finish=refit_last_layer),
-    "jtt": Method("JTT", {**_PLAIN, "class_balanced": False}, JTTTrainer),
+    "group_dro": Method("Group DRO", {"plan": "resampling", **_KNOWN}, "baselines.group_dro.GroupDROTrainer"),
+    "dfr": Method(
+        "DFR", {**_PLAIN, "class_balanced": False}, start="erm", finished_by="baselines.dfr.refit_last_layer"
+    ),
+    "jtt": Method("JTT", {**_PLAIN, "class_balanced": False}, "baselines.jtt.JTTTrainer"),
     "shared": Method("GERNE (shared rows)", {"plan": "shared", **_OWN_ROWS}),
     "collapsed": Method("GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_OWN_ROWS}),
     "independent": Method("GERNE", {"plan": "independent", **_KNOWN}),
@@ -65,7 +85,9 @@ def main_method(config: GerneConfig) -> str:
     return "pseudo" if config.pseudo_attributes else config.plan
 
 
-def method_config(config: GerneConfig, name: str, settings: dict[str, dict[str, Any]] | None = None, **more: Any):
+def method_config(
+    config: GerneConfig, name: str, settings: dict[str, dict[str, Any]] | None = None, **more: Any
+) -> GerneConfig:
     """The config of one method: the common settings, those that make the method, and its own.
 
     Args:
@@ -106,6 +128,7 @@ def check_on_data(config: GerneConfig, groups: GroupIndex) -> None:
         groups ([`GroupIndex`]): the training rows by the attribute that is evaluated.
     """
     if config.pseudo_attributes:
+        assert config.threshold is not None  # GerneConfig sees to it
         groups = provisional_index(groups, config.threshold)
     if config.plan in PLANS_WITH_BETA:
         bounds = beta_bounds(groups.alpha, config.c, uniform_target(groups.counts))

@@ -1,4 +1,7 @@
-"""A comparison that was interrupted: which of its runs are done, and from where the others go on."""
+"""A comparison that was interrupted: which of its runs are done, and from where the others go on.
+
+Reads `comparison.json` and the `run.json` of each run's folder; [`comparing`](gerne_hf.comparison.comparing) asks it.
+"""
 
 import json
 import os
@@ -6,8 +9,6 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
 from ..checkpoints.seals import checkpoint_to_resume
@@ -15,7 +16,7 @@ from ..config import GerneConfig
 from ..groups.fingerprints import group_fingerprint
 from ..groups.index import GroupIndex
 from ..groups.sources import column_names
-from ..reports.record import GROUP_METRICS_FILE
+from ..reports.record import COMPARISON_FILE
 from ..utils.files import write_json
 
 logger = logging.get_logger(__name__)
@@ -69,7 +70,7 @@ class Progress:
         self._common = {"test_set": group_fingerprint(index), **made_with}
         self.done: dict[Key, dict[str, Any]] = {}
         if self.resumes and PartialState().is_main_process:
-            results = _read_json(os.path.join(config.output_dir, "comparison.json")) or {}
+            results = _read_json(os.path.join(config.output_dir, COMPARISON_FILE)) or {}
             for (name, seed), run in runs.items():
                 found = [entry for entry in results.get(titles[name], []) if entry.get("seed") == seed]
                 if found and not self._changes(run, name):
@@ -108,21 +109,6 @@ class Progress:
             return None
         names = [key for key in {**saved, **present} if saved.get(key) != present.get(key)]
         return "; ".join(f"{key} was {saved.get(key)!r} and is {present.get(key)!r}" for key in names)
-
-
-def restore(trainer: Any) -> None:
-    """Give a new trainer the model, the state and the figures that a finished run left in its `output_dir`."""
-    folder = trainer.args.output_dir
-    trainer._training_groups()
-    # Under FSDP the parent looks for a checkpoint. This is a saved model, and that of a new trainer is whole still.
-    under_fsdp, trainer.is_fsdp_enabled = trainer.is_fsdp_enabled, False
-    try:
-        trainer._load_from_checkpoint(folder)
-    finally:
-        trainer.is_fsdp_enabled = under_fsdp
-    trainer.state = TrainerState.load_from_json(os.path.join(folder, TRAINER_STATE_NAME))
-    report = _read_json(os.path.join(folder, GROUP_METRICS_FILE)) or {}
-    trainer.group_results.update(report.get("evaluations", {}))
 
 
 def _read_json(path: str) -> Any:

@@ -1,34 +1,156 @@
-"""Fitting the biased model f~ of the unknown-attribute case (Algorithm 2, step 1), and scoring the training rows."""
+"""Training the biased model f~ of the unknown-attribute case (Algorithm 2, step 1), and scoring the training rows.
+
+The biased model is trained by a [`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer), and what comes out are
+arrays. Keeping and finding them is the work of [`PseudoAttributes`](gerne_hf.pseudo_attributes.PseudoAttributes).
+"""
 
 import copy
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
-from transformers.utils import logging
 
 from ..checkpoints.seals import checkpoint_to_resume
 from ..config import GerneConfig
 from ..groups.fingerprints import fingerprint
 from ..method.outputs import logits_of
-from ..trainer import GerneTrainer
-from ..training.checks import check_same_labels
-from .hub import RECORD_FILE
-from .scores import PseudoAttributes
+from ..training.plan_trainer import PlanTrainer
 
-logger = logging.get_logger(__name__)
+WEIGHT_DECAY_FACTOR, LEARNING_RATE_FACTOR = 2.0, 0.1
+"""Factors of the main run's weight decay and learning rate, as in the paper's section on unknown attributes."""
 
-WEIGHT_DECAY_FACTOR, LEARNING_RATE_FACTOR = 2.0, 0.1  # the paper's, section on unknown attributes
+
+@dataclass(frozen=True)
+class BiasedScores:
+    """What a biased model says of the training rows.
+
+    Args:
+        scores (`np.ndarray` of shape `(N,)`, float32): softmax probability of each row's true class.
+        predictions (`np.ndarray` of shape `(N,)`, int64): predicted class ids.
+        labels (`np.ndarray` of shape `(N,)`, int64): true class ids.
+        label_names (`tuple[str, ...]`): the K classes.
+        class_balanced_accuracy (`float`, *optional*): on the evaluation set; None without one.
+    """
+
+    scores: np.ndarray
+    predictions: np.ndarray
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    class_balanced_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class BiasedFit:
+    """A fit of the biased model that is ready to run: model, settings and data, and what tells it from other fits.
+
+    Make it with [`prepare_fit`].
+
+    Args:
+        model: f~ before training, or a trained one that only scores.
+        config ([`GerneConfig`]): settings of the fit; `output_dir` is the fit's own folder.
+        train_dataset, eval_dataset: the rows to score, and one set to select on (None for none).
+        optimizer (`tuple`, *optional*): class and arguments of the optimizer.
+        record (`dict`): what the fit depends on; fits with equal records are the same fit.
+        hidden_columns (`tuple[str, ...]`): columns that no batch has.
+        arguments (`dict`): more arguments of the trainer.
+    """
+
+    model: Any
+    config: GerneConfig
+    train_dataset: Any
+    eval_dataset: Any
+    optimizer: tuple[Any, dict[str, Any]] | None
+    record: dict[str, Any]
+    hidden_columns: tuple[str, ...]
+    arguments: dict[str, Any]
+
+    @property
+    def directory(self) -> str:
+        """The fit's folder, whose name follows from the record."""
+        return self.config.output_dir
+
+    def run(self) -> BiasedScores:
+        """Train the model, unless it is a trained one, save it to `model/` of the folder, and score the training rows.
+
+        A training that was interrupted goes on from its last checkpoint. On several processes all call this, and all
+        get the scores of all rows.
+        """
+        trainer = PlanTrainer(
+            model=self.model,
+            args=self.config,
+            train_dataset=self.train_dataset,
+            eval_dataset=self.eval_dataset,
+            optimizer_cls_and_kwargs=self.optimizer,
+            preprocess_logits_for_metrics=true_class_scores,
+            **self.arguments,
+        )
+        trainer.hidden_columns = self.hidden_columns
+        if self.config.biased_model is None:
+            trainer.train(resume_from_checkpoint=checkpoint_to_resume(self.directory))
+            if self.eval_dataset is not None:
+                trainer.evaluate_if_stale()
+        output = trainer.predict(self.train_dataset, metric_key_prefix="train")
+        scores, predictions = np.ascontiguousarray(output.predictions.T)
+        index = trainer.reference_groups
+        assert index is not None
+        labels = (index.codes // index.num_attributes).astype(np.int64)
+        accuracy = trainer.group_results.get("eval", {}).get("class_balanced_accuracy")
+        trainer.save_model(os.path.join(self.directory, "model"))
+        return BiasedScores(scores, predictions.astype(np.int64), labels, index.label_names, accuracy)
+
+
+def prepare_fit(
+    *,
+    args: GerneConfig,
+    train_dataset: Any,
+    model: Any = None,
+    model_init: Callable[[], Any] | None = None,
+    eval_dataset: Any = None,
+    optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+    **arguments: Any,
+) -> BiasedFit:
+    """Make a fit of the biased model ready.
+
+    Args:
+        args, train_dataset, model, model_init, eval_dataset, optimizer_cls_and_kwargs, arguments: as for
+            [`PseudoAttributes.fit`](gerne_hf.pseudo_attributes.PseudoAttributes.fit).
+
+    Raises:
+        ValueError: without a model, or if `biased_model` names one of another class.
+    """
+    if model is None:
+        if model_init is None:
+            raise ValueError("the biased model is missing: pass model= or model_init=")
+        model = model_init()
+    if args.biased_model is not None:
+        model = load_biased_model(model, args.biased_model)
+    if isinstance(eval_dataset, dict):
+        eval_dataset = next(iter(eval_dataset.values()), None)
+    config = biased_config(args, args.output_dir, eval_dataset is not None and args.biased_model is None)
+    optimizer = None
+    if optimizer_cls_and_kwargs is not None:
+        # The optimizer's own rate and decay win over those of the config, as in the main run.
+        cls, kwargs = optimizer_cls_and_kwargs
+        rate = kwargs.get("lr", args.learning_rate)
+        config.learning_rate = _first(args.biased_learning_rate, LEARNING_RATE_FACTOR * rate)
+        optimizer = cls, {**kwargs, "lr": config.learning_rate, "weight_decay": config.weight_decay}
+    record = fit_record(config, train_dataset, model, optimizer, eval_dataset)
+    key = hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    parent = args.pseudo_attributes_dir or os.path.join(args.output_dir, "pseudo_attributes")
+    config.output_dir = os.path.join(parent, key)
+    hidden = args.attribute_columns
+    return BiasedFit(model, config, train_dataset, eval_dataset, optimizer, record, hidden, arguments)
 
 
 def biased_config(args: GerneConfig, directory: str, evaluates: bool) -> GerneConfig:
-    """The settings of f~: those of the main run with the plan `erm`, twice the weight decay and a tenth of the rate.
+    """Return the settings of f~: those of the main run, with the plan `erm`, twice the decay and a tenth of the rate.
 
     Args:
         args ([`GerneConfig`]): settings of the main run.
@@ -39,14 +161,16 @@ def biased_config(args: GerneConfig, directory: str, evaluates: bool) -> GerneCo
     config.output_dir = directory
     config.plan, config.beta_schedule, config.class_balanced = "erm", "constant", True
     config.pseudo_attributes, config.attribute_column, config.threshold = False, None, None
+    config.overlapping_columns = None
     config.learning_rate = _first(args.biased_learning_rate, LEARNING_RATE_FACTOR * args.learning_rate)
     config.weight_decay = _first(args.biased_weight_decay, WEIGHT_DECAY_FACTOR * args.weight_decay)
     if args.biased_epochs is not None:
         config.num_train_epochs, config.max_steps = args.biased_epochs, -1
     if config.eval_strategy == IntervalStrategy.NO:
         config.eval_strategy = IntervalStrategy.EPOCH
-    config.save_strategy, config.save_total_limit = SaveStrategy(config.eval_strategy.value), 1
-    config.save_steps = config.eval_steps if config.eval_strategy == IntervalStrategy.STEPS else config.save_steps
+    config.save_strategy, config.save_total_limit = SaveStrategy(IntervalStrategy(config.eval_strategy).value), 1
+    if config.eval_strategy == IntervalStrategy.STEPS and config.eval_steps is not None:
+        config.save_steps = config.eval_steps
     config.load_best_model_at_end, config.greater_is_better = evaluates, True
     config.metric_for_best_model = "class_balanced_accuracy" if evaluates else None
     if not evaluates:
@@ -61,8 +185,21 @@ def _first(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def fit_record(args, train_dataset: Any, model: Any, optimizer: tuple | None, eval_dataset: Any = None) -> dict:
-    """What a fit depends on; fits with equal records are the same fit."""
+def fit_record(
+    args: GerneConfig,
+    train_dataset: Any,
+    model: Any,
+    optimizer: tuple[Any, dict[str, Any]] | None,
+    eval_dataset: Any = None,
+) -> dict[str, Any]:
+    """Return what a fit depends on, as JSON; fits with equal records are the same fit.
+
+    Args:
+        args ([`GerneConfig`]): settings of the fit.
+        train_dataset, eval_dataset: the rows to score, and the rows to select on.
+        model: f~ before training, or the trained one.
+        optimizer (`tuple`, *optional*): class and arguments of the optimizer.
+    """
     columns = sorted(train_dataset.column_names) if isinstance(train_dataset, datasets.Dataset) else None
     settings = {
         name: getattr(args, name)
@@ -99,86 +236,8 @@ def _plain(value: Any) -> bool:
     return isinstance(value, (int, float, str, bool, tuple, list, type(None)))
 
 
-def fit_for_trainer(trainer: Any) -> PseudoAttributes:
-    """Fit f~ for a [`GerneTrainer`]: with its model before training, its data and its settings."""
-    args = trainer.args
-    if trainer._optimizer_given:
-        raise ValueError(
-            "the biased model needs an optimizer of its own, and optimizers=(...) holds one for the main model. Pass "
-            "optimizer_cls_and_kwargs, or choose it by the config"
-        )
-    main = trainer.accelerator.unwrap_model(trainer.model)
-    if args.biased_model is not None:
-        model = load_biased_model(main, args.biased_model)
-        check_same_labels(main, model)
-    else:
-        set_seed(args.seed)
-        model = trainer.call_model_init() if trainer.model_init is not None else copy.deepcopy(main)
-    return fit_biased_model(
-        args=args,
-        train_dataset=trainer.train_dataset,
-        model=model,
-        eval_dataset=trainer.eval_dataset,
-        data_collator=trainer.data_collator,
-        processing_class=trainer.processing_class,
-        compute_loss_func=trainer._loss_func,
-        optimizer_cls_and_kwargs=trainer.optimizer_cls_and_kwargs,
-    )
-
-
-def fit_biased_model(
-    *,
-    args: GerneConfig,
-    train_dataset: Any,
-    model: Any = None,
-    model_init: Any = None,
-    eval_dataset: Any = None,
-    optimizer_cls_and_kwargs: tuple | None = None,
-    **arguments: Any,
-) -> PseudoAttributes:
-    """See [`PseudoAttributes.fit`]."""
-
-    if model is None:
-        if model_init is None:
-            raise ValueError("the biased model is missing: pass model= or model_init=")
-        model = model_init()
-    if args.biased_model is not None:
-        model = load_biased_model(model, args.biased_model)
-    if isinstance(eval_dataset, dict):
-        eval_dataset = next(iter(eval_dataset.values()), None)
-    config = biased_config(args, args.output_dir, eval_dataset is not None and args.biased_model is None)
-    optimizer = None
-    if optimizer_cls_and_kwargs is not None:
-        # The optimizer's own rate and decay win over those of the config, as in the main run.
-        cls, kwargs = optimizer_cls_and_kwargs
-        rate = kwargs.get("lr", args.learning_rate)
-        config.learning_rate = _first(args.biased_learning_rate, LEARNING_RATE_FACTOR * rate)
-        optimizer = cls, {**kwargs, "lr": config.learning_rate, "weight_decay": config.weight_decay}
-    record = fit_record(config, train_dataset, model, optimizer, eval_dataset)
-    key = hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    parent = args.pseudo_attributes_dir or os.path.join(args.output_dir, "pseudo_attributes")
-    config.output_dir = directory = os.path.join(parent, key)
-    if os.path.isfile(os.path.join(directory, RECORD_FILE)):
-        logger.info(f"Scores of the biased model found in {directory}")
-        return PseudoAttributes.load(directory, train_dataset)
-
-    trainer = GerneTrainer(
-        model=model,
-        args=config,
-        train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
-        optimizer_cls_and_kwargs=optimizer,
-        preprocess_logits_for_metrics=true_class_scores,
-        **arguments,
-    )
-    trainer._hidden_columns = args.attribute_columns
-    if args.biased_model is None:
-        trainer.train(resume_from_checkpoint=checkpoint_to_resume(directory))
-    return _score(trainer, train_dataset, record, directory)
-
-
 def _digest(model: Any) -> str:
-    """A hash of all weights: a folder may get another model under the same name."""
+    """Return a hash of all weights: a folder may get another model under the same name."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -187,7 +246,7 @@ def _digest(model: Any) -> str:
 
 
 def load_biased_model(like: Any, folder: str) -> Any:
-    """A trained biased model from a folder or the Hub.
+    """Load a trained biased model from a folder or the Hub.
 
     Args:
         like ([`~transformers.PreTrainedModel`]): a model of the class to load.
@@ -205,27 +264,31 @@ def load_biased_model(like: Any, folder: str) -> Any:
     return type(like).from_pretrained(folder)
 
 
+def check_same_labels(model: Any, biased_model: Any) -> None:
+    """Refuse a biased model whose classes are not those of the main model.
+
+    Args:
+        model, biased_model: models with a config.
+
+    Raises:
+        ValueError: for another number of classes, or other names where both models have names.
+    """
+    ours, theirs = (dict(getattr(getattr(m, "config", None), "id2label", None) or {}) for m in (model, biased_model))
+    named = [names for names in (ours, theirs) if any(text != f"LABEL_{i}" for i, text in names.items())]
+    if ours and theirs and (len(ours) != len(theirs) or (len(named) == 2 and ours != theirs)):
+        raise ValueError(
+            f"the biased model's classes are {list(theirs.values())}, and the main model's are {list(ours.values())}. "
+            "Scores of one label space say nothing about another: choose a biased model with the same labels"
+        )
+
+
 def true_class_scores(logits: Any, labels: torch.Tensor) -> torch.Tensor:
-    """`(B, 2)`: softmax probability of the true class, in float32, and the predicted class."""
+    """Return the softmax probability of the true class, in float32, and the predicted class, `(B, 2)`.
+
+    Args:
+        logits: the model's outputs, or the logits of shape `(B, K)`.
+        labels (`torch.Tensor` of shape `(B,)`): true class ids.
+    """
     logits = logits_of(logits if isinstance(logits, (tuple, list, dict)) else (logits,)).float()
     probability = logits.softmax(dim=-1).gather(1, labels[:, None].long())
     return torch.cat([probability, logits.argmax(dim=-1, keepdim=True).float()], dim=1)
-
-
-def _score(trainer: Any, train_dataset: Any, record: dict[str, Any], directory: str) -> PseudoAttributes:
-    """Score the training rows once, over all processes; the main one saves scores and model."""
-    output = trainer.predict(train_dataset, metric_key_prefix="train")
-    scores, predictions = np.ascontiguousarray(output.predictions.T)
-    index = trainer.reference_groups
-    labels = (index.codes // index.num_attributes).astype(np.int64)
-    record = dict(record)
-    mark = record.pop("fingerprint")
-    accuracy = trainer.group_results.get("eval", {}).get("class_balanced_accuracy")
-    record["class_balanced_accuracy"] = accuracy
-    pseudo = PseudoAttributes(scores, predictions.astype(np.int64), labels, index.label_names, mark, directory, record)
-    trainer.save_model(os.path.join(directory, "model"))
-    if trainer.args.should_save:
-        pseudo.save(directory)
-    trainer.accelerator.wait_for_everyone()
-    pseudo._dataset = train_dataset
-    return pseudo

@@ -1,9 +1,12 @@
-"""Pseudo-attributes as a data set on the Hub: scores, attributes at some thresholds, and a card that explains them."""
+"""Pseudo-attributes as a data set on the Hub: scores, attributes at some thresholds, and a card that explains them.
+
+Imports `hub/` and `method/`; [`PseudoAttributes`](gerne_hf.pseudo_attributes.PseudoAttributes) calls it.
+"""
 
 import os
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -22,89 +25,84 @@ RECORD_FILE = "pseudo_attributes.json"
 TAGS = ("gerne", "group-robustness", "pseudo-attributes")
 
 
-class PseudoAttributesHubMixin:
-    """The Hub half of [`PseudoAttributes`]."""
+class Scores(Protocol):
+    """What is pushed: the parts of [`PseudoAttributes`](gerne_hf.pseudo_attributes.PseudoAttributes) used here."""
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        thresholds: float | Sequence[float] = (),
-        *,
-        token: str | None = None,
-        private: bool | None = None,
-        commit_message: str = "Pseudo-attributes",
-    ) -> CommitInfo:
-        """Push scores, pseudo-attributes and a card as a data set; on several processes, call it on the main one.
+    scores: np.ndarray
+    predictions: np.ndarray
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    fingerprint: str
+    directory: str | None
+    record: dict[str, Any]
 
-        Everything goes in one commit, so that the Hub holds all of it or nothing. The rows are those of the training
-        set, in its order; its inputs are not pushed.
+    def attributes(self, threshold: float) -> np.ndarray:
+        """Return each row's pseudo-attribute at a threshold, `(N,)`."""
 
-        Args:
-            repo_id (`str`): `OWNER/NAME` of the data set, made if there is none.
-            thresholds (`float` or `Sequence[float]`, *optional*): values of t that get a column each,
-                `pseudo_attribute_T`; any other follows from the scores.
-            token (`str`, *optional*): with write access; that of the log-in if not given.
-            private (`bool`, *optional*): whether a data set that is made is private.
-            commit_message (`str`, defaults to `"Pseudo-attributes"`): what the commit is called.
 
-        Returns:
-            `huggingface_hub.CommitInfo`
+def push_scores(
+    pseudo: Scores,
+    repo_id: str,
+    thresholds: Sequence[float],
+    token: str | None = None,
+    private: bool | None = None,
+    commit_message: str = "Pseudo-attributes",
+) -> CommitInfo:
+    """Push scores, pseudo-attributes and a card as a data set, in one commit.
 
-        Raises:
-            ValueError: for a threshold that leaves a part of a class empty, or a data set that holds something else;
-                nothing is pushed.
-            HfHubHTTPError: without a token or the rights, or for a failed upload; notes say what to do.
-        """
-        thresholds = [thresholds] if isinstance(thresholds, (int, float)) else list(thresholds)
-        table = scores_table(self, thresholds)
-        repo_id = make_repository(repo_id, "dataset", RECORD_FILE, "pseudo-attributes", token, private)
-        kept = f"are kept in {self.directory}" if self.directory else "are in memory; save(FOLDER) keeps them"
-        with TemporaryDirectory() as folder:
-            write_repository(self, folder, table, repo_id, thresholds)
-            with explained(f"The push to {repo_id} failed; the scores {kept}. Push again by the same call. {RIGHTS}."):
-                return HfApi(token=token).upload_folder(
-                    repo_id=repo_id, repo_type="dataset", folder_path=folder, commit_message=commit_message
-                )
+    Args:
+        pseudo ([`PseudoAttributes`]): what is pushed.
+        repo_id, thresholds, token, private, commit_message: as for
+            [`PseudoAttributes.push_to_hub`](gerne_hf.pseudo_attributes.PseudoAttributes.push_to_hub).
 
-    @classmethod
-    def from_hub(cls, repo_id: str, dataset: Any = None, *, revision: str | None = None, token: str | None = None):
-        """Read scores that [`PseudoAttributes.push_to_hub`] pushed; `label` works with any threshold.
-
-        Args:
-            repo_id (`str`): `OWNER/NAME` of the data set.
-            dataset (*optional*): the training set, checked against the fingerprint.
-            revision (`str`, *optional*): branch, tag or commit.
-            token (`str`, *optional*): for private data sets; that of the log-in if not given.
-
-        Returns:
-            [`PseudoAttributes`]
-
-        Raises:
-            RepositoryNotFoundError: if there is no such data set; a note names what has that name instead.
-            ValueError: if it holds no pseudo-attributes, naming what it holds, or if they belong to another data set.
-        """
-        try:
-            folder = snapshot_download(
-                repo_id,
-                repo_type="dataset",
-                revision=revision,
-                token=token,
-                allow_patterns=[SCORES_FILE, RECORD_FILE],
+    Raises:
+        ValueError, HfHubHTTPError: as there.
+    """
+    table = scores_table(pseudo, thresholds)
+    repo_id = make_repository(repo_id, "dataset", RECORD_FILE, "pseudo-attributes", token, private)
+    kept = f"are kept in {pseudo.directory}" if pseudo.directory else "are in memory; save(FOLDER) keeps them"
+    with TemporaryDirectory() as folder:
+        write_repository(pseudo, folder, table, repo_id, thresholds)
+        with explained(f"The push to {repo_id} failed; the scores {kept}. Push again by the same call. {RIGHTS}."):
+            return HfApi(token=token).upload_folder(
+                repo_id=repo_id, repo_type="dataset", folder_path=folder, commit_message=commit_message
             )
-        except RepositoryNotFoundError as error:
-            others = other_types(repo_id, "dataset", token)
-            there = f"; {repo_id} is a {' and a '.join(others)}" if others else ", or the token may not read it"
-            error.add_note(f"There is no data set {repo_id}{there}. Pass the id that push_to_hub was given.")
-            raise
-        if not all(os.path.isfile(os.path.join(folder, name)) for name in (SCORES_FILE, RECORD_FILE)):
-            found = HfApi(token=token).list_repo_files(repo_id, repo_type="dataset", revision=revision)
-            raise ValueError(
-                f"the data set {repo_id} holds no pseudo-attributes: there are {', '.join(found[:8])}, and "
-                f"{SCORES_FILE} and {RECORD_FILE} are needed. Pass an id that push_to_hub was given"
-            )
-        pseudo = cls.load(folder, dataset)
-        pseudo.directory = None  # the cache is no folder of a fit
-        return pseudo
+
+
+def download_scores(repo_id: str, revision: str | None = None, token: str | None = None) -> str:
+    """Download scores that were pushed, and return their folder.
+
+    Args:
+        repo_id, revision, token: as for
+            [`PseudoAttributes.from_hub`](gerne_hf.pseudo_attributes.PseudoAttributes.from_hub).
+
+    Raises:
+        RepositoryNotFoundError: if there is no such data set; a note names what has that name instead.
+        ValueError: if it holds no pseudo-attributes, naming what it holds.
+    """
+    try:
+        folder = snapshot_download(
+            repo_id,
+            repo_type="dataset",
+            revision=revision,
+            token=token,
+            allow_patterns=[SCORES_FILE, RECORD_FILE],
+        )
+    except RepositoryNotFoundError as error:
+        others = other_types(repo_id, "dataset", token)
+        there = f"; {repo_id} is a {' and a '.join(others)}" if others else ", or the token may not read it"
+        error.add_note(f"There is no data set {repo_id}{there}. Pass the id that push_to_hub was given.")
+        raise
+    if not all(os.path.isfile(os.path.join(folder, name)) for name in (SCORES_FILE, RECORD_FILE)):
+        found = HfApi(token=token).list_repo_files(repo_id, repo_type="dataset", revision=revision)
+        raise ValueError(
+            f"the data set {repo_id} holds no pseudo-attributes: there are {', '.join(found[:8])}, and "
+            f"{SCORES_FILE} and {RECORD_FILE} are needed. Pass an id that push_to_hub was given"
+        )
+    return folder
+
+
+# ---- what is pushed -------------------------------------------------------------------------------------------------
 
 
 def column_name(threshold: float) -> str:
@@ -112,7 +110,7 @@ def column_name(threshold: float) -> str:
     return f"pseudo_attribute_{float(threshold)!r}"
 
 
-def scores_table(pseudo: Any, thresholds: Sequence[float]) -> datasets.Dataset:
+def scores_table(pseudo: Scores, thresholds: Sequence[float]) -> datasets.Dataset:
     """A row for each training row: `label`, `prediction`, `score`, and the attributes at each threshold.
 
     Raises:
@@ -128,7 +126,7 @@ def scores_table(pseudo: Any, thresholds: Sequence[float]) -> datasets.Dataset:
 
 
 def write_repository(
-    pseudo: Any, folder: str, table: datasets.Dataset, repo_id: str, thresholds: Sequence[float]
+    pseudo: Scores, folder: str, table: datasets.Dataset, repo_id: str, thresholds: Sequence[float]
 ) -> None:
     """Write the files of the repository; [`PseudoAttributes.load`] reads them, too."""
     table.to_parquet(os.path.join(folder, SCORES_FILE))
@@ -145,7 +143,7 @@ def _without_folders(value: Any) -> Any:
     return None if isinstance(value, str) and os.path.isabs(value) else value
 
 
-def card(pseudo: Any, repo_id: str, thresholds: Sequence[float]) -> str:
+def card(pseudo: Scores, repo_id: str, thresholds: Sequence[float]) -> str:
     """The data set's card."""
     data = DatasetCardData(
         pretty_name=f"Pseudo-attributes: {repo_id.split('/')[-1]}",
@@ -212,7 +210,7 @@ def _model_lines(record: dict[str, Any]) -> str:
     return "\n".join([*lines, f"- How it was trained: `{RECORD_FILE}`."])
 
 
-def _counts(pseudo: Any, thresholds: Sequence[float]) -> str:
+def _counts(pseudo: Scores, thresholds: Sequence[float]) -> str:
     """Rows of each class, and how many of them are hard."""
     table = []
     hard = [pseudo.attributes(threshold) == HARD for threshold in thresholds]

@@ -1,4 +1,9 @@
-"""Pseudo-attributes for unknown attributes (Algorithm 2): the rows that a biased model is least sure of are "hard"."""
+"""`PseudoAttributes`: the rows that a biased model is least sure of are "hard" (Algorithm 2, unknown attributes).
+
+Fits by [`biased_model`](gerne_hf.pseudo_attributes.biased_model), keeps scores in a folder, and brings them to the Hub
+by [`hub`](gerne_hf.pseudo_attributes.hub). What follows from scores is pure and lies in
+[`pseudo_groups`](gerne_hf.method.pseudo_groups).
+"""
 
 import json
 import os
@@ -9,18 +14,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from accelerate import PartialState
+from huggingface_hub import CommitInfo
+from transformers.utils import logging
 
+from ..config import GerneConfig
 from ..groups.fingerprints import fingerprint
 from ..groups.index import GroupIndex
 from ..groups.sources import add_column
-from ..method.pseudo_groups import HARD, PSEUDO_NAMES, _index, check_threshold, pseudo_attributes
+from ..method.pseudo_groups import HARD, PSEUDO_NAMES, check_threshold, pseudo_attributes, pseudo_index
 from ..utils.files import write_json
-from .biased_model import fit_biased_model, fit_for_trainer
-from .hub import RECORD_FILE, SCORES_FILE, PseudoAttributesHubMixin
+from .biased_model import prepare_fit
+from .hub import RECORD_FILE, SCORES_FILE, download_scores, push_scores
+
+logger = logging.get_logger(__name__)
+
+RECOVERY_THRESHOLDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Thresholds for which reports say how much of the minority is found."""
 
 
 @dataclass(eq=False)
-class PseudoAttributes(PseudoAttributesHubMixin):
+class PseudoAttributes:
     """Scores of the training rows under a biased model; pseudo-attributes for any threshold follow at no cost.
 
     Make it with [`PseudoAttributes.fit`], or read it with [`PseudoAttributes.load`] or [`PseudoAttributes.from_hub`].
@@ -46,7 +60,7 @@ class PseudoAttributes(PseudoAttributesHubMixin):
     directory: str | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         bad = np.flatnonzero(~np.isfinite(self.scores))
         if len(bad):
             raise ValueError(
@@ -59,7 +73,9 @@ class PseudoAttributes(PseudoAttributesHubMixin):
     # ---- fitting --------------------------------------------------------------------------------------------------
 
     @classmethod
-    def fit(cls, *, args: Any, train_dataset: Any, model: Any = None, model_init: Any = None, **arguments: Any):
+    def fit(
+        cls, *, args: GerneConfig, train_dataset: Any, model: Any = None, model_init: Any = None, **arguments: Any
+    ) -> "PseudoAttributes":
         """Train the biased model f~ and score the training rows.
 
         f~ is trained like the main run, with the plan `erm` (class-balanced batches), twice the weight decay and a
@@ -79,16 +95,21 @@ class PseudoAttributes(PseudoAttributesHubMixin):
         Returns:
             [`PseudoAttributes`]
         """
-
-        return fit_biased_model(
-            args=args, train_dataset=train_dataset, model=model, model_init=model_init, **arguments
-        )
-
-    @classmethod
-    def fit_for(cls, trainer: Any) -> "PseudoAttributes":
-        """Fit for the model, the data and the settings of a [`GerneTrainer`]."""
-
-        return fit_for_trainer(trainer)
+        fit = prepare_fit(args=args, train_dataset=train_dataset, model=model, model_init=model_init, **arguments)
+        if os.path.isfile(os.path.join(fit.directory, RECORD_FILE)):
+            logger.info(f"Scores of the biased model found in {fit.directory}")
+            return cls.load(fit.directory, train_dataset)
+        found = fit.run()
+        record = dict(fit.record)
+        mark = record.pop("fingerprint")
+        record["class_balanced_accuracy"] = found.class_balanced_accuracy
+        arrays = found.scores, found.predictions, found.labels, found.label_names
+        pseudo = cls(*arrays, mark, fit.directory, record)
+        if fit.config.should_save:
+            pseudo.save(fit.directory)
+        PartialState().wait_for_everyone()
+        pseudo._dataset = train_dataset
+        return pseudo
 
     # ---- pseudo-attributes ----------------------------------------------------------------------------------------
 
@@ -105,13 +126,13 @@ class PseudoAttributes(PseudoAttributesHubMixin):
         """The pseudo-groups at a threshold as a [`GroupIndex`]."""
         if self._last is None or self._last[0] != threshold:
             check_threshold(np.bincount(self.labels, minlength=len(self.label_names)), threshold, self.label_names)
-            self._last = threshold, _index(self.scores, self.labels, self.label_names, threshold)
+            self._last = threshold, pseudo_index(self.scores, self.labels, self.label_names, threshold)
         return self._last[1]
 
     def errors(self) -> GroupIndex:
         """The rows by class and by whether the biased model is wrong on them (attribute "wrong" or "right")."""
         right = (self.predictions == self.labels).astype(np.uint8)
-        return GroupIndex._from_codes(self.labels.astype(np.uint32), self.label_names, [(right, ("wrong", "right"))])
+        return GroupIndex.from_codes(self.labels.astype(np.uint32), self.label_names, [(right, ("wrong", "right"))])
 
     def label(self, threshold: float, dataset: Any = None, column: str = "pseudo_attribute") -> Any:
         """The data set with the pseudo-attributes as a column, to be trained on as `attribute_column`.
@@ -217,4 +238,62 @@ class PseudoAttributes(PseudoAttributesHubMixin):
         if dataset is not None:
             pseudo.check_dataset(dataset)
             pseudo._dataset = dataset
+        return pseudo
+
+    # ---- the Hub --------------------------------------------------------------------------------------------------
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        thresholds: float | Sequence[float] = (),
+        *,
+        token: str | None = None,
+        private: bool | None = None,
+        commit_message: str = "Pseudo-attributes",
+    ) -> CommitInfo:
+        """Push scores, pseudo-attributes and a card as a data set; on several processes, call it on the main one.
+
+        Everything goes in one commit, so that the Hub holds all of it or nothing. The rows are those of the training
+        set, in its order; its inputs are not pushed.
+
+        Args:
+            repo_id (`str`): `OWNER/NAME` of the data set, made if there is none.
+            thresholds (`float` or `Sequence[float]`, *optional*): values of t that get a column each,
+                `pseudo_attribute_T`; any other follows from the scores.
+            token (`str`, *optional*): with write access; that of the log-in if not given.
+            private (`bool`, *optional*): whether a data set that is made is private.
+            commit_message (`str`, defaults to `"Pseudo-attributes"`): what the commit is called.
+
+        Returns:
+            `huggingface_hub.CommitInfo`
+
+        Raises:
+            ValueError: for a threshold that leaves a part of a class empty, or a data set that holds something else;
+                nothing is pushed.
+            HfHubHTTPError: without a token or the rights, or for a failed upload; notes say what to do.
+        """
+        chosen = [float(thresholds)] if isinstance(thresholds, (int, float)) else list(thresholds)
+        return push_scores(self, repo_id, chosen, token, private, commit_message)
+
+    @classmethod
+    def from_hub(
+        cls, repo_id: str, dataset: Any = None, *, revision: str | None = None, token: str | None = None
+    ) -> "PseudoAttributes":
+        """Read scores that [`PseudoAttributes.push_to_hub`] pushed; `label` works with any threshold.
+
+        Args:
+            repo_id (`str`): `OWNER/NAME` of the data set.
+            dataset (*optional*): the training set, checked against the fingerprint.
+            revision (`str`, *optional*): branch, tag or commit.
+            token (`str`, *optional*): for private data sets; that of the log-in if not given.
+
+        Returns:
+            [`PseudoAttributes`]
+
+        Raises:
+            RepositoryNotFoundError: if there is no such data set; a note names what has that name instead.
+            ValueError: if it holds no pseudo-attributes, naming what it holds, or if they belong to another data set.
+        """
+        pseudo = cls.load(download_scores(repo_id, revision, token), dataset)
+        pseudo.directory = None  # the cache is no folder of a fit
         return pseudo

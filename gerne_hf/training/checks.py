@@ -105,21 +105,6 @@ def warn_of_added_batches(asked: int, batches: int, processes: int) -> None:
         )
 
 
-def check_same_labels(model: Any, biased_model: Any) -> None:
-    """Refuse a biased model whose classes are not those of the main model.
-
-    Raises:
-        ValueError: for another number of classes, or other names where both models have names.
-    """
-    ours, theirs = (dict(getattr(getattr(m, "config", None), "id2label", None) or {}) for m in (model, biased_model))
-    named = [names for names in (ours, theirs) if any(text != f"LABEL_{i}" for i, text in names.items())]
-    if ours and theirs and (len(ours) != len(theirs) or (len(named) == 2 and ours != theirs)):
-        raise ValueError(
-            f"the biased model's classes are {list(theirs.values())}, and the main model's are {list(ours.values())}. "
-            "Scores of one label space say nothing about another: choose a biased model with the same labels"
-        )
-
-
 def index_training_set(
     dataset: Any, args: GerneConfig, plans_without_attributes: Sequence[str], trainer: str
 ) -> GroupIndex:

@@ -35,6 +35,7 @@ from .resumable_trainer import ResumableTrainer
 
 logger = logging.get_logger(__name__)
 
+
 class GroupTrainer(ResumableTrainer):
     """A trainer that knows the group of every row: its evaluations report every group.
 

@@ -5,6 +5,7 @@ Stands on [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer) and imp
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,7 @@ class PlanTrainer(GroupTrainer):
         arguments: the other arguments of [`~transformers.Trainer`], by keyword.
 
     Raises:
-        TypeError, ValueError: as [`GroupTrainer`], and for a beta, a batch size or a model head that the plan cannot be
+        TypeError, ValueError: as [`GroupTrainer`], for a beta, a batch size or a model head that the plan cannot be
             trained with, and for training by one process on several GPUs.
     """
 
@@ -281,7 +282,7 @@ class PlanTrainer(GroupTrainer):
             self._segment = None
         together = torch.stack(means)
         self._meter.add(together, self._plan_loss.total(together, self._beta_shift))
-        return torch.stack(losses).sum()
+        return functools.reduce(torch.add, losses)
 
     def _planned_step(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         """Take a training step as `Trainer` does; refuse a `compute_loss` of a subclass that ignores the plan."""
@@ -354,9 +355,7 @@ class PlanTrainer(GroupTrainer):
         """
         if GROUP_KEY not in inputs:
             loss, outputs = self._plain_loss(model, inputs, num_items_in_batch)
-            self.keep_scored_outputs(
-                outputs if isinstance(outputs, dict) or self._withholds_labels() else outputs[1:]
-            )
+            self.keep_scored_outputs(outputs if isinstance(outputs, dict) or self._withholds_labels() else outputs[1:])
             return (loss, outputs) if return_outputs else loss
         self._planned = True
         inputs = dict(inputs)

@@ -241,8 +241,8 @@ class ResumableTrainer(PublishingTrainer):
 class SaveAfterEvaluation(TrainerCallback):
     """Puts off a checkpoint at the end of an epoch until that epoch's evaluation is done.
 
-    If checkpoints come by steps and evaluations by epochs, `Trainer` saves first and evaluates then. A run that resumes
-    from such a checkpoint would lack the evaluation and the random numbers that it drew.
+    If checkpoints come by steps and evaluations by epochs, `Trainer` saves first and evaluates then. A run that
+    resumes from such a checkpoint would lack the evaluation and the random numbers that it drew.
     """
 
     _waits = False

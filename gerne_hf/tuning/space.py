@@ -1,11 +1,18 @@
-"""The default space of a search: c, beta inside its bounds for this c, and t for pseudo-attributes."""
+"""The default space of a search: c, beta inside its bounds for this c, and t for pseudo-attributes.
+
+Pure functions over group counts; imports `groups/` and `method/`. Next: [`studies`](gerne_hf.tuning.studies).
+"""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
-import optuna
 
 from ..groups.proportions import group_proportions, uniform_target
 from ..method.distributions import beta_bounds
 from ..method.pseudo_groups import hard_counts, smallest_threshold
+
+if TYPE_CHECKING:
+    import optuna
 
 C_CHOICES = (0.25, 0.5, 0.75, 1.0)
 

@@ -1,13 +1,19 @@
-"""Optuna studies that outlive the process: opening and checking them, trials that were killed, trials as a table."""
+"""Optuna studies that outlive the process: opening and checking them, and trials that were killed.
+
+Optuna is an extra and slow to import, so it is imported where it is used. Next:
+[`search`](gerne_hf.tuning.search).
+"""
 
 import contextlib
 import math
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import optuna
+
+if TYPE_CHECKING:
+    import optuna
 
 STUDY_FILE = "study.db"
 

@@ -1,0 +1,4 @@
+from .group_trainer import GroupTrainer as GroupTrainer
+from .plan_trainer import PlanTrainer as PlanTrainer
+from .publishing_trainer import PublishingTrainer as PublishingTrainer
+from .resumable_trainer import ResumableTrainer as ResumableTrainer

@@ -1,0 +1,192 @@
+"""`SearchingTrainer`: the rung that searches for settings with Optuna, in a space of its own, and resumably.
+
+Stands on [`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer). What a search refuses, how trials are compared
+and what is left behind are functions of values in [`search`](gerne_hf.tuning.search).
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from transformers.trainer_utils import BestRun, TrainOutput
+from transformers.utils import logging
+
+from ..training.plan_trainer import PlanTrainer
+from .search import check_optuna, check_search, open_search, report_search, training_steps, trial_folder, trial_value
+from .space import draw_settings
+from .studies import finished_trials, trials_of
+
+logger = logging.get_logger(__name__)
+
+
+class SearchingTrainer(PlanTrainer):
+    """A trainer whose [`SearchingTrainer.hyperparameter_search`] outlives the process.
+
+    Args:
+        arguments: those of [`~transformers.Trainer`], by keyword; a search needs a `model_init`.
+    """
+
+    _ends_of_trials: tuple[type[BaseException], ...] = ()
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] = "maximize",
+        backend: str | None = None,
+        hp_name: Callable | None = None,
+        **kwargs: Any,
+    ) -> BestRun | list[BestRun] | None:
+        """Search for settings as `Trainer` does, in a space of its own and with a study that outlives the process.
+
+        The study lies in `output_dir/search/study.db`. A search that was killed goes on when it is started again:
+        trials that ended are kept, and the one that was killed runs again. Of two processes at a time only one may
+        search in an `output_dir`. At the end the main process prints a table of the trials and writes `search.json`
+        and, with matplotlib, `search.png`.
+
+        Args:
+            hp_space (`Callable`, *optional*): as for `Trainer`;
+                [`draw_settings`](gerne_hf.tuning.draw_settings) if not given.
+            compute_objective (`Callable`, *optional*): as for `Trainer`; if not given, the metric that models are
+                selected on. With `load_best_model_at_end` the best evaluation of the trial counts, else the last.
+            n_trials (`int`, defaults to `20`): trials of the study in total, those of earlier runs included.
+            direction (`str` or `list[str]`, defaults to `"maximize"`): as for `Trainer`, which minimizes by default.
+            backend (`str`, *optional*): as for `Trainer`; Optuna if not given. The rest of this page holds for
+                Optuna with one objective; any other search is that of `Trainer`.
+            hp_name (`Callable`, *optional*): names a trial's folder in `output_dir/search`; `run-<number>` if not
+                given.
+            kwargs: `storage` (None for a study in memory), `study_name`, `sampler`, `pruner`, `catch` (errors that
+                end a trial and not the search; ValueError and FloatingPointError by default) and all else that
+                `Trainer` takes. Trials that run elsewhere in a `storage` of your own are left alone.
+
+        Returns:
+            [`~transformers.trainer_utils.BestRun`]: the best trial of the study, on every process.
+
+        Raises:
+            ImportError: without Optuna.
+            ValueError: for a plan without beta and no `hp_space`, a direction that the metric does not have, no
+                evaluation set, or a study made with other data or settings.
+            RuntimeError: without a `model_init`, or if no trial completed.
+        """
+        args = self.args
+        stock = backend not in (None, "optuna") or not isinstance(direction, str)
+        if not stock:
+            check_optuna()
+        check_search(
+            args,
+            has_model_init=self.model_init is not None,
+            has_both_sets=self.train_dataset is not None and self.eval_dataset is not None,
+            own_space=hp_space is not None,
+            own_objective=compute_objective is not None,
+            direction=direction,
+            stock=stock,
+            metric=self.selection_metric(),
+        )
+        objective = "objective" if compute_objective is not None else self._objective_name()
+        counts = self.known_groups.counts
+        space = hp_space or (lambda trial: draw_settings(trial, counts, args.pseudo_attributes))
+        compute = compute_objective or (
+            lambda metrics: trial_value(metrics, objective, str(direction), self._best_value_kept())
+        )
+        search = super().hyperparameter_search
+        if stock or not isinstance(direction, str):
+            with self._settings_of_trials():
+                return search(space, compute, n_trials, direction, backend, hp_name, **kwargs)
+
+        study, best, missing = None, None, 0
+        if self.is_world_process_zero():
+            steps = training_steps(args, len(self.train_dataset), self._train_batch_size)
+            own = hp_space is not None
+            study, kwargs = open_search(args, counts, steps, self._train_batch_size, objective, direction, own, kwargs)
+            ended = len(finished_trials(study))
+            missing = max(0, n_trials - ended)
+            logger.info(f"{ended} trials of the study {study.study_name!r} have ended, {missing} are to run.")
+        (missing,) = broadcast_object_list([missing])
+        if missing:
+            errors = kwargs.get("catch", (ValueError, FloatingPointError))
+            kwargs["catch"] = caught = errors if isinstance(errors, tuple) else (errors,)
+            keep = not getattr(kwargs.get("sampler"), "draws_again", False)
+            with self._settings_of_trials(caught), trials_of(study, caught, keep):
+                search(
+                    *(space, compute, missing, direction, "optuna"),
+                    lambda trial: trial_folder(hp_name, trial),
+                    **kwargs,
+                )
+        if study is not None:
+            best = report_search(study, objective, args.output_dir)
+        (best,) = broadcast_object_list([best])
+        if best is None:
+            raise RuntimeError(
+                "no trial of the search completed. Optuna's warnings above say why each ended; search.json has their "
+                "parameters"
+            )
+        return best
+
+    def _objective_name(self) -> str:
+        """Return the metric that trials are compared by, without the prefix `eval_`."""
+        name = self.selection_metric()
+        several = isinstance(self.eval_dataset, dict) and self.args.metric_for_best_model is None
+        return f"{next(iter(self.eval_dataset))}_{name}" if several else name
+
+    def _best_value_kept(self) -> float | None:
+        return self.state.best_metric if self.args.load_best_model_at_end else None
+
+    @contextlib.contextmanager
+    def _settings_of_trials(self, caught: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+        """Let trials set fields of `args`; afterwards, whatever happened, all are as before."""
+        self.settle_training_groups()  # not within the first trial: its errors are no trial's
+        before, results = dict(vars(self.args)), dict(self.group_results)
+        for name in ("c", "beta"):  # Trainer casts drawn values to the type it finds, and an int would cut them off
+            setattr(self.args, name, float(getattr(self.args, name)))
+        self._ends_of_trials = caught
+        try:
+            yield
+        finally:
+            vars(self.args).clear()
+            vars(self.args).update(before)
+            self._ends_of_trials, self.group_results = (), results
+            self.hp_search_backend = self.hp_name = self._trial = None
+            self.is_in_train = False
+            self._train_batch_size = self.args.train_batch_size
+            self.create_accelerator_and_postprocess()
+            self.settle_training_groups()
+            self.settle_plan()
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train, alone or as a trial of a search. Arguments and result are those of `Trainer.train`.
+
+        Optuna's loop goes on after a trial that failed or was pruned, but it runs on the main process only. This does
+        the same for the others.
+        """
+        run = super().train
+        if trial is None or not self._ends_of_trials or self.is_world_process_zero():
+            return run(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        import optuna
+
+        try:
+            return run(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        except (optuna.TrialPruned, *self._ends_of_trials):
+            self.objective = math.nan  # else Trainer would evaluate, on this process alone
+            return TrainOutput(self.state.global_step, math.nan, {})
+
+    def _report_to_hp_search(self, trial: Any, step: int, metrics: dict[str, float]) -> None:
+        """Report a trial's metrics as `Trainer` does, which prunes on the main process; the others follow it."""
+        if self.args.world_size == 1 or trial is None or not self._ends_of_trials:
+            return super()._report_to_hp_search(trial, step, metrics)
+        import optuna
+
+        pruned = False
+        try:
+            super()._report_to_hp_search(trial, step, metrics)
+        except optuna.TrialPruned:
+            pruned = True
+        if broadcast_object_list([pruned])[0]:
+            raise optuna.TrialPruned
