@@ -1,4 +1,8 @@
-"""A data set and a collator that carry each row's group id into the batch, whatever the user's rows and collator."""
+"""A data set and a collator that carry the group id of each row into the batch, for any rows and any collator.
+
+Imports [`random`](gerne_hf.utils.random), and [`index`](gerne_hf.groups.index) of this room. The loaders made of them
+are in [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer).
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,11 +18,17 @@ from ..utils.random import batch_seed, seeded
 from .index import GroupIndex
 
 GROUP_KEY = "gerne_group_ids"
-"""The batch's entry that holds the group ids; the trainer takes it out before the model's forward."""
+"""The key under which a batch holds its group ids; the trainer takes it out before it calls the model."""
 
 
 class GroupedRows(NamedTuple):
-    """Rows of the underlying data set with their group ids, as the loader hands them to the collator."""
+    """The rows of one batch, as the loader hands them to the collator.
+
+    Args:
+        rows (`list`): rows of the underlying data set.
+        groups (`np.ndarray` of shape `(B,)`, int64): their group ids.
+        seed (`int`, *optional*): what the collator's random transforms start at; None if they are left alone.
+    """
 
     rows: list[Any]
     groups: np.ndarray
@@ -26,13 +36,13 @@ class GroupedRows(NamedTuple):
 
 
 class GroupedDataset(Dataset):
-    """A map-style data set whose batches come with group ids; single rows are those of the data set.
+    """A map-style data set whose batches come with group ids. Single rows are those of the underlying data set.
 
     Args:
         dataset: any map-style data set.
         groups ([`GroupIndex`]): the index made from this very data set.
-        seed (`int`, *optional*): what random transforms draw for a batch is made a function of this and of its rows;
-            left alone if not given.
+        seed (`int`, *optional*): if given, what random transforms draw for a batch depends on this seed and on the
+            rows of the batch alone, so that a resumed run draws the same; if not given, they draw as they always do.
     """
 
     def __init__(self, dataset: Any, groups: GroupIndex, seed: int | None = None):
@@ -56,17 +66,28 @@ class GroupedDataset(Dataset):
                 rows = self.dataset.__getitems__(indices)
             else:
                 rows = [self.dataset[index] for index in indices]
-        return GroupedRows(rows, self._group_ids(numbers), seed)
+        return GroupedRows(rows, self.group_ids(numbers), seed)
 
-    def _group_ids(self, numbers: np.ndarray) -> np.ndarray:
+    def group_ids(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the group ids of rows. Override this where rows are asked for by something other than their numbers.
+
+        Args:
+            numbers (`np.ndarray`, int64): what the sampler asked for: row numbers, of shape `(B,)`.
+
+        Returns:
+            `np.ndarray` of shape `(B,)`, int64
+        """
         return self.groups.codes[numbers].astype(np.int64)
 
 
 class UniformRowsCollator(RemoveColumnsCollator):
-    """The parent, which goes over every row key by key, but faster where all have the same keys.
+    """Removes the columns that the model does not take, as `RemoveColumnsCollator` does, in less time.
+
+    `RemoveColumnsCollator` looks at every key of every row. If all rows of a batch have the same keys, it is enough to
+    look at those of the first row.
 
     Args:
-        collator (`RemoveColumnsCollator`): whose work this does.
+        collator (`RemoveColumnsCollator`): the collator in whose place this one is used; its settings are taken over.
     """
 
     def __init__(self, collator: RemoveColumnsCollator):
@@ -75,7 +96,7 @@ class UniformRowsCollator(RemoveColumnsCollator):
     def __call__(self, features: list[Any]) -> dict[str, Any]:
         if not _same_keys(features):
             return super().__call__(features)
-        kept = self._remove_columns(features[0])  # tells what is left out, once
+        kept = self._remove_columns(features[0])  # logs once what is left out
         unused = [key for key in features[0] if key not in kept]
         if unused:
             features = [row.copy() for row in features]
@@ -86,11 +107,11 @@ class UniformRowsCollator(RemoveColumnsCollator):
 
 
 def _same_keys(rows: list[Any]) -> bool:
-    """Whether rows are plain dictionaries with the same keys."""
+    """Return whether all rows are plain dictionaries with the same keys."""
     if type(rows[0]) is not dict:
         return False
     keys = rows[0].keys()
-    for row in rows:  # faster than all(...)
+    for row in rows:  # this loop is faster than all(...)
         if type(row) is not dict or row.keys() != keys:
             return False
     return True
@@ -99,14 +120,14 @@ def _same_keys(rows: list[Any]) -> bool:
 class GroupCollator:
     """Collates the rows with the user's collator and adds their group ids as `batch[GROUP_KEY]`.
 
-    The batch plan is laid out by position, so a collator must return the rows it was given, in their order. This is
-    checked on every batch through the labels, before the batch can reach a training step.
+    A batch plan says by position which rows of a batch belong to which segment, so the collator must return the rows
+    it was given in their order. Every batch is checked for this by its labels, before the model sees it.
 
     Args:
-        collator (`Callable`): what the data loader would use otherwise.
-        num_attributes (`int`): A, to get a row's label from its group id `y * A + a`.
-        attribute_columns (`Sequence[str]`, *optional*): taken out of the batch if the collator left them there: some
-            models refuse what they do not know, others swallow it silently.
+        collator (`Callable`): the collator that the loader would use otherwise.
+        num_attributes (`int`): A, the number of attribute values; the class of group id `g` is `g // A`.
+        attribute_columns (`Sequence[str]`, *optional*): columns that are taken out of the batch if the collator left
+            them there: some models refuse inputs they do not know, others ignore them silently.
     """
 
     def __init__(
@@ -118,12 +139,13 @@ class GroupCollator:
         self.collator = collator
         self.num_attributes = num_attributes
         self.attribute_columns = attribute_columns
-        inner = getattr(collator, "data_collator", collator)  # the parent's wrapper that removes columns
+        inner = getattr(collator, "data_collator", collator)  # inside the wrapper that removes columns
         plain = isinstance(inner, (DefaultDataCollator, DataCollatorWithPadding))
         self._draws = not plain and inner is not default_data_collator
 
     def __call__(self, features: GroupedRows) -> dict[str, Any]:
         rows, groups, seed = features
+        # Another seed than that of the data set's transforms, so that both do not draw the same numbers.
         with seeded(seed ^ 1 if self._draws and seed is not None else None):
             batch = self.collator(rows)
         self._check(batch, groups // self.num_attributes)
@@ -133,6 +155,7 @@ class GroupCollator:
         return batch
 
     def _check(self, batch: dict[str, Any], expected: np.ndarray) -> None:
+        """Refuse a batch whose labels are not the expected ones, row by row; each message says what is wrong."""
         labels = batch.get("labels")
         if isinstance(labels, torch.Tensor):
             labels = labels.detach().cpu()  # a collator may put its batches on the device

@@ -1,6 +1,10 @@
-"""Columns of a data set as small integer codes, read without decoding a row."""
+"""Columns of a data set as small integer codes, read without decoding a row.
 
-from collections.abc import Iterator, Sequence
+Imports [`sources`](gerne_hf.groups.sources) and [`sharing`](gerne_hf.groups.sharing) of this room. Columns of labels
+and attributes become groups in [`index`](gerne_hf.groups.index).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import datasets
@@ -12,9 +16,10 @@ from .sharing import Shards
 from .sources import ColumnAdded, ParquetColumns, column_names
 
 _CHUNK_ROWS = 1 << 20
+"""Rows that are read at a time, so that no wide array of all rows is made."""
 
 MAX_CLASSES = 1 << 20
-"""Class ids at or above this are taken for something else, such as hashes."""
+"""Class ids must be smaller than this. Larger ones are refused, as they are hashes or the like, not classes."""
 
 
 def encode_column(
@@ -28,19 +33,31 @@ def encode_column(
     """Read one column as codes into a list of names.
 
     Args:
-        dataset: a `datasets.Dataset`, or any map-style data set with columns.
+        dataset: a `datasets.Dataset`, any map-style data set with columns, or an array that is the column itself.
         name (`str`): the column.
         role (`str`): "label" or "attribute", for messages.
-        known (`Sequence[str]`, *optional*): names that get the first codes, in this order.
-        sequential (`bool`, defaults to `False`): integers stand for themselves (class ids): code 2 is the value 2,
-            whether 0 and 1 occur or not.
-        shards ([`Shards`], *optional*): lets each process read a part of a `datasets.Dataset` or of parquet files.
+        known (`Sequence[str]`, *optional*): names that get the first codes, in this order, whether they occur or not.
+        sequential (`bool`, *optional*, defaults to `False`): whether integers stand for themselves, as class ids do:
+            the value 2 gets code 2, whether 0 and 1 occur or not.
+        shards ([`Shards`], *optional*): if given, each process of the run reads a part of a `datasets.Dataset` or of
+            parquet files. All processes must make the call, and all get the codes of all rows.
 
     Returns:
-        `tuple[np.ndarray, list[str]]`: `(N,)` codes in the smallest unsigned type, and the names they stand for.
+        `tuple[np.ndarray, list[str]]`: codes of shape `(N,)` in the smallest unsigned type, and the names they stand
+        for. Values that are not in `known` are sorted, those of a `ClassLabel` stay in its order.
 
     Raises:
-        TypeError, ValueError: for values that are null, floating-point or otherwise no category.
+        TypeError: for values that are no categories: floating-point numbers, lists, or values of several kinds.
+        ValueError: for a column that is not there, null values, and class ids that are negative or too large.
+
+    Example:
+
+    ```python
+    >>> codes, names = encode_column({"place": ["sea", "land", "sea"]}, "place", "attribute")
+    >>> codes.tolist(), names
+    ([1, 0, 1], ['land', 'sea'])
+
+    ```
     """
     if isinstance(dataset, np.ndarray):
         return _encode(_chunks(dataset, name, role), len(dataset), name, role, None, known, sequential)
@@ -56,7 +73,7 @@ def encode_column(
         plain = dataset.select_columns([name]).with_format("arrow")
         if shards is not None:
             plain = plain.select(shards.rows(len(dataset)))
-        chunks = (table.column(0) for table in plain.iter(_CHUNK_ROWS))
+        chunks: Iterable[Any] = (table.column(0) for table in plain.iter(_CHUNK_ROWS))
         return _encode(chunks, len(dataset), name, role, class_names, known, sequential, shards)
     if isinstance(dataset, ParquetColumns):
         class_names = getattr(dataset.features[name], "names", None)
@@ -70,6 +87,7 @@ def encode_column(
 
 
 def _chunks(values: Any, name: str, role: str) -> Iterator[pa.Array]:
+    """Yield the values of a column that is held in memory as arrow arrays, at most about a million rows at a time."""
     if getattr(values, "ndim", 1) != 1:
         raise TypeError(
             f"{role} column {name!r} has the shape {tuple(values.shape)}, and one value a row is needed. Multi-label "
@@ -79,7 +97,7 @@ def _chunks(values: Any, name: str, role: str) -> Iterator[pa.Array]:
         part = values[start : start + _CHUNK_ROWS]
         if hasattr(part, "numpy"):  # a torch tensor
             part = part.numpy()
-        # from_pandas: NaN and NA are nulls, and must not become a group of their own.
+        # With from_pandas NaN and NA become nulls, which are refused; they must not become a group of their own.
         try:
             yield pa.array(part if hasattr(part, "dtype") else list(part), from_pandas=True)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -89,16 +107,31 @@ def _chunks(values: Any, name: str, role: str) -> Iterator[pa.Array]:
             ) from error
 
 
-def _encode(chunks, length, name, role, class_names, known, sequential, shards=None):
-    """Dictionary-encode chunk by chunk, then renumber so that the codes follow the sorted values."""
-    first_seen, values, failure = {}, [], None
+def _encode(
+    chunks: Iterable[Any],
+    length: int,
+    name: str,
+    role: str,
+    class_names: Sequence[str] | None,
+    known: Sequence[str],
+    sequential: bool,
+    shards: Shards | None = None,
+) -> tuple[np.ndarray, list[str]]:
+    """Encode a column chunk by chunk by its values as they occur, then renumber the codes by the order of the names.
+
+    `chunks` are the arrow arrays of the rows that this process reads, `length` is the number of rows of the whole
+    column, `class_names` those of a `ClassLabel`. Arguments and result are otherwise those of [`encode_column`].
+    """
+    first_seen: dict[Any, int] = {}
+    values: list[Any] = []
+    failure: Exception | None = None
     rows = range(length) if shards is None else shards.rows(length)
     try:
         codes, first_seen = _as_first_seen(chunks, rows, name, role)
         values = list(first_seen)
     except Exception as error:
         if shards is None:
-            raise
+            raise  # else all processes raise it, in union
         failure = error
     if shards is not None:
         values = shards.union(values, length, failure)
@@ -122,8 +155,8 @@ def _encode(chunks, length, name, role, class_names, known, sequential, shards=N
     return result if shards is None else shards.join(result, length), names
 
 
-def _as_first_seen(chunks, rows: range, name: str, role: str) -> tuple[np.ndarray, dict[Any, int]]:
-    """Codes of the rows in the order in which their values occur, and the values with their codes."""
+def _as_first_seen(chunks: Iterable[Any], rows: range, name: str, role: str) -> tuple[np.ndarray, dict[Any, int]]:
+    """Return the codes of `rows`, numbered as their values first occur, and the code of each value."""
     first_seen: dict[Any, int] = {}
     kinds: set[str] = set()
     codes = np.empty(len(rows), dtype=np.uint8)
@@ -131,7 +164,7 @@ def _as_first_seen(chunks, rows: range, name: str, role: str) -> tuple[np.ndarra
     for chunk in chunks:
         check_categories(chunk, name, role, rows.start + start)
         if isinstance(chunk, pa.ChunkedArray):
-            chunk = chunk.combine_chunks()  # files have batches of 1,000 rows, too few to look up at a time
+            chunk = chunk.combine_chunks()  # its chunks may have 1,000 rows, too few to look up at a time
         encoded = pc.dictionary_encode(chunk)
         values = encoded.dictionary.to_pylist()
         kinds.update(type(value).__name__ for value in values)
@@ -148,7 +181,18 @@ def _as_first_seen(chunks, rows: range, name: str, role: str) -> tuple[np.ndarra
 
 
 def check_categories(chunk: Any, name: str, role: str, start: int) -> None:
-    """Refuse an arrow array, row `start` and following of a column, whose values are null or no categories."""
+    """Refuse a part of a column whose values are null or are no categories.
+
+    Args:
+        chunk (`pyarrow.Array` or `pyarrow.ChunkedArray`): the values.
+        name (`str`): the column.
+        role (`str`): "label" or "attribute", for messages.
+        start (`int`): the row number of the first value.
+
+    Raises:
+        TypeError: for floating-point and decimal numbers, lists, and other types that are no categories.
+        ValueError: for null values; names the first row that has one.
+    """
     kind = chunk.type.value_type if pa.types.is_dictionary(chunk.type) else chunk.type
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         raise TypeError(
@@ -173,11 +217,14 @@ def check_categories(chunk: Any, name: str, role: str, start: int) -> None:
 
 
 def _is_text(kind: pa.DataType) -> bool:
+    """Return whether an arrow type is one of texts."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _ordered_names(values, name, role, class_names, sequential) -> list[tuple[str, Any]]:
-    """Pairs of name and value in the order of their codes."""
+def _ordered_names(
+    values: list[Any], name: str, role: str, class_names: Sequence[str] | None, sequential: bool
+) -> list[tuple[str, Any]]:
+    """Return the pairs of name and value in the order of their codes; class ids are checked and get no gaps."""
     if class_names is not None or (sequential and values and all(type(value) is int for value in values)):
         top = len(class_names) if class_names is not None else max(values) + 1
         if top > MAX_CLASSES:
@@ -196,7 +243,11 @@ def _ordered_names(values, name, role, class_names, sequential) -> list[tuple[st
 
 
 def _merged_class_names(ordered: list[tuple[str, int]], known: Sequence[str], name: str) -> list[str]:
-    """Class ids keep their meaning in every data set: names are merged by id, and must not contradict each other."""
+    """Return the names of the classes by id, as known from another data set and as found in this one.
+
+    A class id has the same meaning in every data set, so a name may stand in for a mere number ("2"), and two
+    different names for one id are refused.
+    """
     merged = list(known)
     for text, i in ordered:
         if i >= len(merged):
@@ -212,5 +263,20 @@ def _merged_class_names(ordered: list[tuple[str, int]], known: Sequence[str], na
 
 
 def smallest_unsigned(count: int) -> np.dtype:
-    """The smallest unsigned integer type that holds `0 .. count - 1`."""
+    """Return the smallest unsigned integer type that holds the numbers `0 .. count - 1`.
+
+    Args:
+        count (`int`): how many numbers there are; 0 is taken as 1.
+
+    Returns:
+        `np.dtype`
+
+    Example:
+
+    ```python
+    >>> smallest_unsigned(256), smallest_unsigned(257)
+    (dtype('uint8'), dtype('uint16'))
+
+    ```
+    """
     return np.min_scalar_type(max(count - 1, 0))

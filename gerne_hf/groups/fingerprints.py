@@ -1,4 +1,8 @@
-"""Hashes that tell one data set, or one set of groups, from another."""
+"""Hashes that tell one data set, or the groups of one data set, from another.
+
+Imports [`index`](gerne_hf.groups.index) of this room. They are used to recognize a run's data on resume, and the data
+that scores belong to.
+"""
 
 import hashlib
 import json
@@ -10,27 +14,60 @@ import numpy as np
 
 from .index import GroupIndex
 
+_HASHED_ROWS = 1 << 24
+"""Rows whose codes are hashed at a time, so that no copy of all of them is made."""
+
+_CONTENT_ROWS = 64
+"""Rows whose content is part of a data set's hash."""
+
 
 def group_fingerprint(groups: GroupIndex) -> str:
-    """A hash of the labels and attributes of all rows, in their order, and of the names of both."""
+    """Return a hash of the group of each row, in the order of the rows, and of the names of classes and attributes.
+
+    Args:
+        groups ([`GroupIndex`]): an index; for that of a stream, whose rows have no numbers, its `source` is hashed.
+
+    Returns:
+        `str`: 32 hexadecimal digits.
+
+    Example:
+
+    ```python
+    >>> one, other = GroupIndex.from_arrays([0, 1], [0, 1]), GroupIndex.from_arrays([1, 0], [1, 0])
+    >>> group_fingerprint(one) == group_fingerprint(one), group_fingerprint(one) == group_fingerprint(other)
+    (True, False)
+
+    ```
+    """
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([len(groups), groups.label_names, groups.attribute_names]).encode())
-    digest.update(getattr(groups, "source", "").encode())  # a stream's rows have no codes here
-    for start in range(0, len(groups), 1 << 24):
-        digest.update(groups.codes[start : start + (1 << 24)].tobytes())
+    digest.update(getattr(groups, "source", "").encode())
+    for start in range(0, len(groups), _HASHED_ROWS):
+        digest.update(groups.codes[start : start + _HASHED_ROWS].tobytes())
     return digest.hexdigest()
 
 
-_CONTENT_ROWS = 64  # rows whose content is part of a fingerprint
-
-
 def fingerprint(dataset: Any, label_column: str | None = None, columns: Sequence[str] | None = None) -> str:
-    """A hash of the labels in their order and, of a `datasets.Dataset`, of the content of some rows, spread evenly.
+    """Return a hash of the labels of a data set in their order and, where rows can be read, of some rows' content.
+
+    The content is that of 64 rows, spread evenly, of a `datasets.Dataset`; of other data sets labels alone count.
+    No transform runs.
 
     Args:
-        dataset: the data set; no transform runs.
-        label_column (`str`, *optional*): as in [`GroupIndex.from_dataset`].
-        columns (`Sequence[str]`, *optional*): columns whose content counts; all if not given.
+        dataset: a `datasets.Dataset`, or any map-style data set with columns.
+        label_column (`str`, *optional*): as for [`GroupIndex.from_dataset`].
+        columns (`Sequence[str]`, *optional*): the columns whose content counts; all if not given.
+
+    Returns:
+        `str`: 64 hexadecimal digits.
+
+    Example:
+
+    ```python
+    >>> fingerprint({"label": [0, 1, 1]}) == fingerprint({"label": [0, 1, 1]})
+    True
+
+    ```
     """
     index = GroupIndex.from_dataset(dataset, label_column)
     digest = hashlib.sha256(json.dumps([len(index), *index.label_names]).encode())

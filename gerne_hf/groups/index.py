@@ -1,4 +1,8 @@
-"""`GroupIndex`: the rows of a data set by group, a group being a class label together with an attribute value."""
+"""`GroupIndex`: the rows of a data set by group, a group being a class label together with an attribute value.
+
+Imports [`columns`](gerne_hf.groups.columns), which reads the labels and attributes, and other modules of this room.
+Next: [`sets`](gerne_hf.groups.sets) for the sets of a run, [`batches`](gerne_hf.groups.batches) for groups in a batch.
+"""
 
 import os
 from collections.abc import Sequence
@@ -9,33 +13,45 @@ from typing import Any
 import numpy as np
 
 from .columns import encode_column, smallest_unsigned
+from .names import group_in_brackets
 from .proportions import group_proportions
 from .sharing import Shards
 from .sources import ParquetColumns, column_names
 
 _SORT_CHUNK = 1 << 20
+"""Rows that are counted and sorted at a time."""
 
 MAX_GROUPS = 1 << 22
-"""More groups than these are taken for something else, such as identifiers of rows."""
+"""More groups than these are refused, as the columns hold identifiers of rows or the like, not categories."""
 
 LABEL_COLUMNS = ("label", "labels", "label_ids")
-"""Names under which the Trainer's collators find the labels; the first that exists is used by default."""
+"""Names under which the collators of `Trainer` find the labels; the first that exists is used by default."""
 
 
 @dataclass(frozen=True, eq=False)
 class GroupIndex:
-    """Rows by group `g = (y, a)`; group id `y * A + a`.
+    """The rows of a data set by group. The group of class `y` and attribute value `a` has the id `y * A + a`.
 
     Build it with [`GroupIndex.from_dataset`], [`GroupIndex.from_parquet`] or [`GroupIndex.from_arrays`].
 
     Args:
-        label_names (`tuple[str, ...]`): the K classes, in the order of their ids.
-        attribute_names (`tuple[str, ...]`): the A attribute values.
-        attribute_values (`tuple[tuple[str, ...], ...]`): the values of each attribute column; with several columns
-            `attribute_names` is their product.
-        counts (`np.ndarray` of shape `(K, A)`, int64): rows of each group.
-        codes (`np.ndarray` of shape `(N,)`): group id of each row, in the smallest unsigned type.
-        order (`np.ndarray` of shape `(N,)`): row numbers sorted by group, in the smallest unsigned type.
+        label_names (`tuple[str, ...]`): the names of the K classes, in the order of their ids.
+        attribute_names (`tuple[str, ...]`): the A attribute values, in the order of their ids; `("all",)` without an
+            attribute.
+        attribute_values (`tuple[tuple[str, ...], ...]`): the values of each attribute column. With several columns
+            `attribute_names` is their product; without any this is empty.
+        counts (`np.ndarray` of shape `(K, A)`, int64): the number of rows of each group.
+        codes (`np.ndarray` of shape `(N,)`): the group id of each row, in the smallest unsigned type.
+        order (`np.ndarray` of shape `(N,)`): the row numbers sorted by group, in the smallest unsigned type.
+
+    Example:
+
+    ```python
+    >>> index = GroupIndex.from_arrays(labels=[0, 0, 0, 1], attributes=["land", "sea", "land", "sea"])
+    >>> index.counts.tolist(), index.rows(0, "land").tolist()
+    ([[2, 1], [0, 1]], [0, 2])
+
+    ```
     """
 
     label_names: tuple[str, ...]
@@ -59,18 +75,31 @@ class GroupIndex:
         Args:
             dataset: a `datasets.Dataset`, or any map-style data set with `column_names` (or `columns`, or keys) whose
                 `dataset[name]` returns a column.
-            label_column (`str`, *optional*): the class label: integers (class ids), booleans, strings or a ClassLabel.
-                The first of `label`, `labels`, `label_ids` that exists if not given.
-            attribute_column (`str` or `Sequence[str]`, *optional*): the attribute, of any of these types; of several
-                columns the product is taken. Without one all rows share a single attribute value.
-            reference ([`GroupIndex`], *optional*): names known from another data set (training): they keep their ids,
-                values that are new here follow. It has as many attribute columns, or none.
-            in_shards (`bool`, defaults to `False`): each process of the run reads its part of a `datasets.Dataset`,
-                and they exchange the codes: all of them must call this, and all get the whole index.
+            label_column (`str`, *optional*): the column of the class label: integers (class ids), booleans, strings or
+                a `ClassLabel`. The first of `label`, `labels`, `label_ids` that exists if not given.
+            attribute_column (`str` or `Sequence[str]`, *optional*): the column of the attribute, of any of these
+                types; of several columns the product is taken. Without one all rows share a single attribute value.
+            reference ([`GroupIndex`], *optional*): the index of another data set, the training set as a rule, with as
+                many attribute columns or none. Its names keep their ids here, and values that are new here follow.
+            in_shards (`bool`, *optional*, defaults to `False`): whether each process of the run reads only its part of
+                a `datasets.Dataset`, and the processes exchange the codes. All of them must call this then, and all
+                get the whole index.
+
+        Returns:
+            [`GroupIndex`]
 
         Raises:
             TypeError: for a data set without columns, and for floating-point or list columns.
             ValueError: for a missing column (naming the columns there are) and for null values.
+
+        Example:
+
+        ```python
+        >>> data = {"label": [0, 0, 1], "place": ["land", "sea", "sea"]}
+        >>> GroupIndex.from_dataset(data, attribute_column="place")
+        GroupIndex(3 rows, 2 classes x 2 attributes, smallest group 0)
+
+        ```
         """
         label_column = label_column or default_label_column(dataset)
         known_labels = reference.label_names if reference is not None else ()
@@ -78,14 +107,14 @@ class GroupIndex:
         labels, label_names = encode_column(dataset, label_column, "label", known_labels, True, shards)
         columns = [attribute_column] if isinstance(attribute_column, str) else list(attribute_column or ())
         known = reference.attribute_values if reference is not None else ()
-        known = known or ((),) * len(columns)  # a reference without attributes knows the classes only
+        known = known or ((),) * len(columns)  # a reference may know the classes only
         if len(known) != len(columns):
             raise ValueError(f"the reference index has {len(known)} attribute columns, this one {len(columns)}")
         encoded = [
             encode_column(dataset, name, "attribute", names, shards=shards)
             for name, names in zip(columns, known, strict=True)
         ]
-        return cls._from_codes(labels, label_names, encoded)
+        return cls.from_codes(labels, label_names, encoded)
 
     @classmethod
     def from_parquet(
@@ -99,11 +128,16 @@ class GroupIndex:
         """Read the group columns of parquet files, and no other column of them.
 
         Args:
-            files (`str` or `Sequence[str]`): the files, in the order of the rows.
+            files (`str` or `Sequence[str]`): the paths of the files, in the order of the rows.
             label_column, attribute_column, reference, in_shards: as for [`GroupIndex.from_dataset`].
 
+        Returns:
+            [`GroupIndex`]
+
         Raises:
-            FileNotFoundError, TypeError, ValueError: for files that cannot be read or differ in their columns, and as
+            FileNotFoundError: for a file that does not exist.
+            TypeError: as for [`GroupIndex.from_dataset`].
+            ValueError: for a file that cannot be read, files whose columns differ, and as for
                 [`GroupIndex.from_dataset`].
         """
         return cls.from_dataset(ParquetColumns(files), label_column, attribute_column, reference, in_shards)
@@ -112,14 +146,19 @@ class GroupIndex:
     def from_arrays(
         cls, labels: np.ndarray | Sequence, attributes: np.ndarray | Sequence | None = None
     ) -> "GroupIndex":
-        """Build the index from one label and one attribute per row.
+        """Build the index from the label and the attribute value of each row.
 
         Args:
             labels (array of shape `(N,)`): class ids, booleans or strings.
-            attributes (array of shape `(N,)`, *optional*): integers, booleans or strings.
+            attributes (array of shape `(N,)`, *optional*): integers, booleans or strings. Without them all rows share
+                a single attribute value.
+
+        Returns:
+            [`GroupIndex`]
 
         Raises:
-            TypeError, ValueError: for values that are null or floating-point, and for arrays of different length.
+            TypeError: for floating-point values, and values of several kinds.
+            ValueError: for null values, and arrays of different length.
         """
         labels = _as_array(labels)
         coded_labels, label_names = encode_column(labels, "labels", "label", sequential=True)
@@ -129,11 +168,41 @@ class GroupIndex:
             if len(attributes) != len(labels):
                 raise ValueError(f"labels and attributes differ in length: {len(labels)} and {len(attributes)}")
             encoded.append(encode_column(attributes, "attributes", "attribute"))
-        return cls._from_codes(coded_labels, label_names, encoded)
+        return cls.from_codes(coded_labels, label_names, encoded)
 
     @classmethod
-    def _from_codes(cls, labels, label_names, encoded):
-        attribute_names, values = ("all",), ()
+    def from_codes(
+        cls,
+        labels: np.ndarray,
+        label_names: Sequence[str],
+        encoded: Sequence[tuple[np.ndarray, Sequence[str]]] = (),
+    ) -> "GroupIndex":
+        """Build the index from columns that are codes already. The codes are not checked.
+
+        Args:
+            labels (`np.ndarray` of shape `(N,)`, unsigned): the class id of each row.
+            label_names (`Sequence[str]`): the names of the classes.
+            encoded (`Sequence[tuple[np.ndarray, Sequence[str]]]`, *optional*): of each attribute column the codes of
+                shape `(N,)`, unsigned, and the names they stand for. Without any all rows share a single value.
+
+        Returns:
+            [`GroupIndex`]
+
+        Raises:
+            ValueError: for more than `MAX_GROUPS` groups.
+
+        Example:
+
+        ```python
+        >>> import numpy as np
+        >>> labels, places = np.array([0, 0, 1], dtype=np.uint8), np.array([1, 0, 1], dtype=np.uint8)
+        >>> GroupIndex.from_codes(labels, ["bird", "fish"], [(places, ["land", "sea"])]).counts.tolist()
+        [[1, 1], [0, 1]]
+
+        ```
+        """
+        attribute_names: tuple[str, ...] = ("all",)
+        values: tuple[tuple[str, ...], ...] = ()
         num_attributes = 1
         codes = labels
         num_groups = max(len(label_names), 1)
@@ -145,7 +214,7 @@ class GroupIndex:
                     f"taken; the attributes have {', '.join(f'{len(values):,}' for _, values in encoded)} values. "
                     "Choose columns of categories, not of identifiers"
                 )
-            # In place where the type allows: 10^8 rows must not hold several wide copies.
+            # Computed in place, in the smallest type, so that 10^8 rows don't take several wide copies.
             codes = codes.astype(smallest_unsigned(num_groups), copy=True)
             if num_groups > len(names):  # else every code is 0, and the factor may not fit the type
                 codes *= codes.dtype.type(len(names))
@@ -182,21 +251,28 @@ class GroupIndex:
 
     @cached_property
     def starts(self) -> np.ndarray:
-        """`(K * A,)`, int64: where each group's rows begin in `order`."""
+        """Where the rows of each group begin in `order`: shape `(K * A,)`, int64."""
         return np.concatenate([[0], np.cumsum(self.counts.ravel())[:-1]]).astype(np.int64)
 
     @cached_property
     def alpha(self) -> np.ndarray:
-        """`(K, A)`, float64: share of each attribute within its class (Eq. 2)."""
+        """The share of each attribute value within its class (Eq. 2): shape `(K, A)`, float64."""
         return group_proportions(self.counts)
 
     @property
     def class_probabilities(self) -> np.ndarray:
-        """`(K,)`, float64: share of each class in the data set."""
+        """The share of each class in the data set: shape `(K,)`, float64."""
         return self.counts.sum(axis=1) / max(len(self), 1)
 
     def rows(self, label: int | str, attribute: int | str) -> np.ndarray:
-        """The row numbers of one group, ascending; label and attribute by name or by id.
+        """Return the row numbers of one group.
+
+        Args:
+            label (`int` or `str`): the class, by id or by name.
+            attribute (`int` or `str`): the attribute value, by id or by name.
+
+        Returns:
+            `np.ndarray`: ascending, in the type of `order`.
 
         Raises:
             KeyError: for a name that does not exist.
@@ -207,20 +283,30 @@ class GroupIndex:
         start = self.starts[group]
         return self.order[start : start + self.counts.ravel()[group]]
 
-    def group_name(self, group: int) -> str:
-        """`(label, attribute)` of a group id, for people."""
-        label, attribute = divmod(int(group), self.num_attributes)
-        return f"({self.label_names[label]}, {self.attribute_names[attribute]})"
-
-    def check_trainable(self, empty_groups: str = "error", needs_attributes: bool = True) -> None:
-        """Refuse data that no batch can be drawn from.
+    def group_name(self, group: int | np.integer) -> str:
+        """Return the name of a group as sentences have it: `(label, attribute)`.
 
         Args:
-            empty_groups (`str`, defaults to `"error"`): "error" refuses empty groups, "ignore" allows them.
-            needs_attributes (`bool`, defaults to `True`): whether fewer than two attribute values are refused.
+            group (`int`): the group id.
+
+        Returns:
+            `str`
+        """
+        label, attribute = divmod(int(group), self.num_attributes)
+        return group_in_brackets(self.label_names[label], self.attribute_names[attribute])
+
+    def check_trainable(self, empty_groups: str = "error", needs_attributes: bool = True) -> None:
+        """Refuse a training set that batches of the method cannot be drawn from.
+
+        Args:
+            empty_groups (`str`, *optional*, defaults to `"error"`): "error" refuses groups without rows, "ignore"
+                allows them.
+            needs_attributes (`bool`, *optional*, defaults to `True`): whether groups matter, so that a single
+                attribute value and empty groups are refused; False for plans that look at classes only.
 
         Raises:
-            ValueError: for a class without rows, a single attribute value, or an empty group; names them.
+            ValueError: if there are no rows, for classes without rows, a single attribute value, and groups without
+                rows; names them.
         """
         if len(self) == 0:
             raise ValueError("the training set has no rows")
@@ -249,14 +335,33 @@ class GroupIndex:
 
 
 def _as_array(values: np.ndarray | Sequence) -> np.ndarray:
-    """An array that keeps missing values recognizable: NumPy would turn a NaN among strings into the text "nan"."""
+    """Return an array that keeps missing values as they are: NumPy would make a NaN among strings the text "nan"."""
     if hasattr(values, "dtype"):
         return np.asarray(values)
     return np.array(values, dtype=object)
 
 
 def default_label_column(dataset: Any) -> str:
-    """The first of [`LABEL_COLUMNS`] that a data set has; a `ValueError` if it has none."""
+    """Return the column that holds a data set's labels if none is named: the first of [`LABEL_COLUMNS`] that it has.
+
+    Args:
+        dataset: a map-style data set with columns.
+
+    Returns:
+        `str`
+
+    Raises:
+        TypeError: for a data set without columns.
+        ValueError: if it has none of these columns.
+
+    Example:
+
+    ```python
+    >>> default_label_column({"text": ["a", "b"], "labels": [0, 1]})
+    'labels'
+
+    ```
+    """
     names = column_names(dataset)
     for name in LABEL_COLUMNS:
         if name in names:
@@ -268,6 +373,7 @@ def default_label_column(dataset: Any) -> str:
 
 
 def _position(key: int | str, names: tuple[str, ...], role: str) -> int:
+    """Return the id that a name or an id stands for, after a check that it exists."""
     if isinstance(key, str):
         if key not in names:
             raise KeyError(f"no {role} {key!r}; there are {', '.join(names)}")
@@ -278,7 +384,10 @@ def _position(key: int | str, names: tuple[str, ...], role: str) -> int:
 
 
 def _counting_sort(codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Row numbers sorted by code, stable, chunk by chunk so that no wide array of all rows is made."""
+    """Return the row numbers sorted by code, those of equal codes in ascending order.
+
+    It sorts chunk by chunk, so that no wide array of all rows is made; `counts` holds the rows of each code.
+    """
     order = np.empty(len(codes), dtype=smallest_unsigned(len(codes)))
     free = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
     for start in range(0, len(codes), _SORT_CHUNK):

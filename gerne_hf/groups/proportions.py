@@ -1,19 +1,33 @@
-"""Proportions of groups within their classes, and the unbiased distribution (pure NumPy)."""
+"""Shares of groups within their classes, and the distribution in which no attribute value is favoured.
+
+Pure NumPy: imports nothing of this package and no torch. The distributions of batches, which build on these, are in
+[`distributions`](gerne_hf.method.distributions).
+"""
 
 import numpy as np
 
 
 def group_proportions(counts: np.ndarray) -> np.ndarray:
-    """Share of each attribute within its class, `alpha_ya = |X_ya| / |X_y|` (Eq. 2).
+    """Return the share of each attribute value within its class, `alpha_ya = |X_ya| / |X_y|` (Eq. 2).
 
     Args:
-        counts (`np.ndarray` of shape `(K, A)`): number of training rows of each group.
+        counts (`np.ndarray` of shape `(K, A)`): number of training rows of each group: K classes, A attribute values.
 
     Returns:
-        `np.ndarray` of shape `(K, A)`, float64: rows sum to one.
+        `np.ndarray` of shape `(K, A)`, float64: each class (row of the array) sums to one.
 
     Raises:
-        ValueError: if a class has no rows, or a count is negative.
+        ValueError: if a class has no rows, a count is negative, or the array has another shape.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> group_proportions(np.array([[3, 1], [0, 2]]))
+    array([[0.75, 0.25],
+           [0.  , 1.  ]])
+
+    ```
     """
     counts = np.asarray(counts)
     if counts.ndim != 2 or counts.size == 0:
@@ -28,16 +42,30 @@ def group_proportions(counts: np.ndarray) -> np.ndarray:
 
 
 def uniform_target(counts: np.ndarray) -> np.ndarray:
-    """The unbiased distribution: uniform over the groups of a class that have rows.
+    """Return the unbiased distribution: uniform over those groups of a class that have rows.
 
-    With no empty group this is the paper's `1 / A`. An empty group cannot be drawn from; its mass goes in equal parts
-    to the other groups of its class.
+    If no group is empty, this is the paper's `1 / A`. An empty group cannot be drawn from, so its share is divided
+    equally among the other groups of its class.
 
     Args:
-        counts (`np.ndarray` of shape `(K, A)`): number of training rows of each group.
+        counts (`np.ndarray` of shape `(K, A)`): number of training rows of each group: K classes, A attribute values.
 
     Returns:
-        `np.ndarray` of shape `(K, A)`, float64: rows sum to one, zero where a group is empty.
+        `np.ndarray` of shape `(K, A)`, float64: each class (row of the array) sums to one; zero where a group is
+        empty.
+
+    Raises:
+        ValueError: if a class has no rows, or the array has another shape.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> uniform_target(np.array([[3, 1], [0, 2]]))
+    array([[0.5, 0.5],
+           [0. , 1. ]])
+
+    ```
     """
     present = (np.asarray(counts) > 0).astype(np.float64)
     return group_proportions(present)

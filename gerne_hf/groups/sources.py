@@ -1,4 +1,7 @@
-"""The names of a data set's columns."""
+"""Where group columns come from: the columns of any data set, of parquet files, or added to a data set.
+
+Imports nothing of this package. How a column is read: [`encode_column`](gerne_hf.groups.columns.encode_column).
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,12 +13,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch.utils.data import IterableDataset
 
+_CHUNK_ROWS = 1 << 20
+"""Rows of a parquet file that are read at a time."""
+
 
 def column_names(dataset: Any) -> list[str]:
-    """The names of a map-style data set's columns: its `column_names`, `columns` or keys.
+    """Return the names of a data set's columns.
+
+    Args:
+        dataset: a map-style data set with an attribute `column_names` or `columns`, or a dictionary of columns.
+
+    Returns:
+        `list[str]`
 
     Raises:
-        TypeError: if the data set has no columns, or is iterable only.
+        TypeError: if the data set has no columns, or can only be iterated.
+
+    Example:
+
+    ```python
+    >>> column_names({"label": [0, 1], "place": ["land", "sea"]})
+    ['label', 'place']
+
+    ```
     """
     if isinstance(dataset, (IterableDataset, datasets.IterableDataset)):
         raise TypeError(
@@ -36,18 +56,15 @@ def column_names(dataset: Any) -> list[str]:
     )
 
 
-_CHUNK_ROWS = 1 << 20
-
-
 class ParquetColumns:
-    """The columns of parquet files as if they were one table; nothing is held but the files' footers.
+    """The columns of parquet files as if the files were one table. Only the files' footers are held in memory.
 
     Args:
-        files (`str` or `Sequence[str]`): the files, in the order of the rows.
+        files (`str` or `Sequence[str]`): the paths of the files, in the order of the rows.
 
     Raises:
         FileNotFoundError: for a file that does not exist.
-        ValueError: without files, for a file that is no parquet file, and for files of different columns.
+        ValueError: if no file is given, for a file that is no parquet file, and for files whose columns differ.
     """
 
     def __init__(self, files: str | os.PathLike | Sequence[str | os.PathLike]):
@@ -77,11 +94,19 @@ class ParquetColumns:
         return self._length
 
     def chunks(self, name: str, rows: range | None = None) -> Iterator[pa.Array]:
-        """The values of one column, row group by row group and at most about a million rows at a time; no other column
-        is read, and of the row groups only those that hold some of `rows`."""
+        """Yield the values of one column, at most about a million rows at a time, and read no other column.
+
+        Args:
+            name (`str`): the column.
+            rows (`range`, *optional*): the row numbers that are wanted, without gaps; all if not given. Row groups of
+                the files without any of them are not read.
+
+        Returns:
+            `Iterator[pyarrow.Array]`: the values in the order of the rows.
+        """
         rows, position = range(len(self)) if rows is None else rows, 0
         kind = self.schema.field(name).type
-        # A text that occurs often is decoded once a row group, not once a row.
+        # As a dictionary, so that a text that occurs often is decoded once a row group and not once a row.
         texts = [name] if pa.types.is_string(kind) or pa.types.is_large_string(kind) else None
         for path in self.files:
             with _open(path, texts) as file:
@@ -98,6 +123,7 @@ class ParquetColumns:
 
 
 def _open(path: str, read_dictionary: list[str] | None = None) -> pq.ParquetFile:
+    """Open a parquet file, and name it in errors; the columns in `read_dictionary` are read as dictionaries."""
     try:
         return pq.ParquetFile(path, read_dictionary=read_dictionary)
     except FileNotFoundError as error:
@@ -107,17 +133,21 @@ def _open(path: str, read_dictionary: list[str] | None = None) -> pq.ParquetFile
 
 
 def _describe(schema: pa.Schema) -> str:
+    """Return the names and types of a file's columns, for messages."""
     return ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
 class ColumnAdded:
-    """A map-style data set with one more column; rows that are dictionaries get its value.
+    """A map-style data set with one more column of categories.
+
+    The column as a whole holds the names of the categories. Rows that are dictionaries get the category's number, as
+    they would from a `datasets.ClassLabel`; other rows stay as they are.
 
     Args:
         dataset: a map-style data set with columns.
         name (`str`): the new column.
-        codes (`np.ndarray` of shape `(N,)`): index of each row's value in `names`.
-        names (`Sequence[str]`): the values.
+        codes (`np.ndarray` of shape `(N,)`): the index of each row's category in `names`.
+        names (`Sequence[str]`): the names of the categories.
     """
 
     def __init__(self, dataset: Any, name: str, codes: np.ndarray, names: Sequence[str]):
@@ -126,6 +156,7 @@ class ColumnAdded:
 
     @property
     def column_names(self) -> list[str]:
+        """The names of the columns, the new one last."""
         return [*column_names(self.dataset), self.name]
 
     def __len__(self) -> int:
@@ -142,20 +173,35 @@ class ColumnAdded:
         return [self._with_value(row, i) for row, i in zip(rows, indices, strict=True)]
 
     def _with_value(self, row: Any, index: int) -> Any:
+        """Return a row together with its value of the new column, if the row is a dictionary."""
         return {**row, self.name: int(self.codes[index])} if isinstance(row, dict) else row
 
 
 def add_column(dataset: Any, name: str, codes: np.ndarray, names: Sequence[str]) -> Any:
-    """The data set with a column of categories; its format or transform stays.
+    """Return a data set with one more column of categories; its format or transform stays as it is.
 
     Args:
-        dataset: a `datasets.Dataset`, or any map-style data set with columns.
+        dataset: a `datasets.Dataset`, or any map-style data set with columns. It is not changed.
         name (`str`): the new column.
-        codes (`np.ndarray` of shape `(N,)`): index of each row's value in `names`.
-        names (`Sequence[str]`): the values.
+        codes (`np.ndarray` of shape `(N,)`): the index of each row's category in `names`.
+        names (`Sequence[str]`): the names of the categories.
+
+    Returns:
+        A `datasets.Dataset` whose new column is a `ClassLabel`, or a [`ColumnAdded`] for other data sets.
 
     Raises:
-        ValueError: if there is a column of this name, or the lengths differ.
+        ValueError: if there is a column of this name already, or the number of codes is not that of the rows.
+
+    Example:
+
+    ```python
+    >>> import datasets
+    >>> import numpy as np
+    >>> data = datasets.Dataset.from_dict({"label": [0, 1]})
+    >>> add_column(data, "place", np.array([1, 0]), ["land", "sea"])[0]
+    {'label': 0, 'place': 1}
+
+    ```
     """
     if name in column_names(dataset):
         raise ValueError(f"the data set has a column {name!r} already; choose another name, or remove it")
@@ -169,7 +215,7 @@ def add_column(dataset: Any, name: str, codes: np.ndarray, names: Sequence[str])
     )
     columns = style["columns"]
     if columns == dataset.column_names:
-        columns = None  # all of them, the new one included
+        columns = None  # the format holds for all columns, the new one included
     return added.with_format(
         style["type"], columns=columns, output_all_columns=style["output_all_columns"], **style["format_kwargs"]
     )

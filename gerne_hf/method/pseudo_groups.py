@@ -91,4 +91,4 @@ def provisional_index(classes: GroupIndex, threshold: float) -> GroupIndex:
 
 def _index(scores: np.ndarray, labels: np.ndarray, label_names: Sequence[str], threshold: float) -> GroupIndex:
     attributes = pseudo_attributes(scores, labels, threshold, len(label_names))
-    return GroupIndex._from_codes(labels.astype(np.uint32), tuple(label_names), [(attributes, PSEUDO_NAMES)])
+    return GroupIndex.from_codes(labels.astype(np.uint32), tuple(label_names), [(attributes, PSEUDO_NAMES)])

@@ -115,7 +115,7 @@ class GroupStream(Dataset, ABC):
 class GroupedStream(GroupedDataset):
     """A stream whose batches come with group ids, as [`GroupedDataset`] has it for rows by number."""
 
-    def _group_ids(self, numbers: np.ndarray) -> np.ndarray:
+    def group_ids(self, numbers: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(numbers[:, Ticket._fields.index("group")])
 
 

@@ -1,0 +1,12 @@
+from .fingerprints import fingerprint as fingerprint
+from .fingerprints import group_fingerprint as group_fingerprint
+from .index import GroupIndex as GroupIndex
+from .names import group_in_brackets as group_in_brackets
+from .names import group_key as group_key
+from .names import group_title as group_title
+from .proportions import group_proportions as group_proportions
+from .proportions import uniform_target as uniform_target
+from .sets import GroupSets as GroupSets
+from .sources import ParquetColumns as ParquetColumns
+from .sources import add_column as add_column
+from .sources import column_names as column_names
