@@ -1,4 +1,8 @@
-"""bFFHQ: y = age, a = gender; in training the young are women and the old are men but for 0.5 %. A local folder."""
+"""bFFHQ: photographs of faces, read from a local folder. The class is the age, the attribute is the gender.
+
+In training nearly all young people are women and nearly all old people are men; only 0.5 % of the rows are different.
+Imports the modules of this room and no other room. The recipe is `recipes/bffhq.py`.
+"""
 
 import os
 import re
@@ -19,7 +23,7 @@ FOLDER/0.5pct/conflict/1/ID_AGE_GENDER.png  training, old women (folder 1) and y
 FOLDER/valid/ID_AGE_GENDER.png
 FOLDER/test/ID_AGE_GENDER.png
 with AGE 0 (10 to 29) or 1 (40 to 59), and GENDER 0 (female) or 1 (male)"""
-"""Where the images lie, as they were published with the benchmark."""
+"""Where the image files lie below the folder: the layout in which the benchmark's authors published them."""
 
 _NAME = re.compile(r"([01])_([01])\.(?:png|jpe?g)$", re.IGNORECASE)
 _ENDINGS = (".png", ".jpg", ".jpeg")
@@ -34,35 +38,50 @@ def load_bffhq(
     augment: bool = False,
     skip_undecodable: bool = False,
 ) -> datasets.DatasetDict:
-    """The three splits of a local folder, decoded as they are read; labels `label`, genders `gender`.
+    """Load the three splits from a local folder. Images are decoded each time a row is read.
+
+    The columns for the groups are `label` (the age) and `gender`.
 
     Args:
-        folder (`str`): laid out as [`LAYOUT`].
-        share (`str`, defaults to `"0.5pct"`): folder of the training images.
-        image_size (`int`, defaults to `224`): height and width in pixels.
-        mean, std (`Sequence[float]` of length 3): normalization of the backbone.
-        augment (`bool`, defaults to `False`): augment the training images.
-        skip_undecodable (`bool`, defaults to `False`): drop rows whose image cannot be decoded.
+        folder (`str`): the folder, laid out as [`LAYOUT`] shows.
+        share (`str`, *optional*, defaults to `"0.5pct"`): name of the sub-folder with the training images.
+        image_size (`int`, *optional*, defaults to `224`): height and width in pixels to which images are resized.
+        mean, std (`Sequence[float]` of length 3, *optional*, default to 0.5 for each channel): mean and standard
+            deviation by which the channels, in [0, 1], are normalized.
+        augment (`bool`, *optional*, defaults to `False`): whether to augment the training images.
+        skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
 
     Returns:
-        `datasets.DatasetDict`: train, validation, test, of `pixel_values` and `label`.
+        `datasets.DatasetDict`: `train`, `validation` and `test`, whose rows are `pixel_values` and `label`.
 
     Raises:
-        FileNotFoundError: for a folder or part of it that is missing; shows the expected layout.
-        ValueError: for file names without age and gender, and images that can't be decoded (naming the row).
+        FileNotFoundError: if the folder or a part of it is missing; the message shows the expected layout.
+        ValueError: if a file name does not tell age and gender, or an image cannot be decoded; names the file or row.
     """
     splits = list_bffhq(folder, share)
     return transformed(splits, folder, "image", "label", image_size, mean, std, augment, skip_undecodable)
 
 
 def list_bffhq(folder: str, share: str = "0.5pct") -> datasets.DatasetDict:
-    """The image files of the three splits with label and gender, none of them opened; raises as [`load_bffhq`]."""
+    """List the image files of the three splits with their label and gender, without opening any image.
+
+    Args:
+        folder (`str`): the folder, laid out as [`LAYOUT`] shows.
+        share (`str`, *optional*, defaults to `"0.5pct"`): name of the sub-folder with the training images.
+
+    Returns:
+        `datasets.DatasetDict`: `train`, `validation` and `test` with the columns `image`, `label` and `gender`.
+
+    Raises:
+        FileNotFoundError: if the folder or a part of it is missing; the message shows the expected layout.
+        ValueError: if a file name does not tell age and gender.
+    """
     parts = {"train": share, "validation": "valid", "test": "test"}
     return datasets.DatasetDict({key: _listed(folder, part) for key, part in parts.items()})
 
 
 def _listed(folder: str, part: str) -> datasets.Dataset:
-    """Paths, ages and genders of the images below a folder, in the order of their paths."""
+    """Return paths, ages and genders of the images below one part of the folder, in the order of their paths."""
     root = os.path.join(folder, part)
     paths = sorted(
         os.path.join(directory, file)
@@ -77,10 +96,12 @@ def _listed(folder: str, part: str) -> datasets.Dataset:
             f"no images in {root}: {folder} {found}. No copy of bFFHQ on the Hub is known; download it from the "
             f"benchmark's authors and pass its folder as --dataset_name. The expected layout:\n{LAYOUT}"
         )
-    matches = [_NAME.search(os.path.basename(path)) for path in paths]
-    for path, match in zip(paths, matches, strict=True):
+    matches = []
+    for path in paths:
+        match = _NAME.search(os.path.basename(path))
         if match is None:
             raise ValueError(f"the name of {path} tells no age and gender. The expected layout:\n{LAYOUT}")
+        matches.append(match)
     table: dict[str, Any] = {
         "image": paths,
         "label": [int(match[1]) for match in matches],
@@ -97,13 +118,26 @@ def _listed(folder: str, part: str) -> datasets.Dataset:
 
 
 def minority_accuracy(result: dict[str, Any]) -> float:
-    """Accuracy over the rows whose age and gender training hardly knows together: young men and old women.
+    """Return the accuracy over the rows of the two groups that are rare in training: young men and old women.
 
     Args:
-        result (`dict`): of [`group_metrics`].
+        result (`dict`): the result of [`group_metrics`] with the names in [`LABELS`] and [`GENDERS`].
+
+    Returns:
+        `float`: the share of correct rows, in [0, 1].
 
     Raises:
         ValueError: if there are no such rows.
+
+    Example:
+
+    ```python
+    >>> young_men = {"label": "young", "attribute": "male", "count": 3, "accuracy": 1.0}
+    >>> old_women = {"label": "old", "attribute": "female", "count": 1, "accuracy": 0.0}
+    >>> minority_accuracy({"groups": [young_men, old_women]})
+    0.75
+
+    ```
     """
     rare = {("young", "male"), ("old", "female")}
     groups = [g for g in result["groups"] if (g["label"], g["attribute"]) in rare and g["count"]]
@@ -115,20 +149,24 @@ def minority_accuracy(result: dict[str, Any]) -> float:
 # ---- the demo: drawn faces ------------------------------------------------------------------------------------------
 
 DEMO_MINORITY_ROWS = 60
-"""Of the demo's training faces: 5 %."""
+"""Training faces of the demo that are young men or old women: 5 %."""
 DEMO_SIDE = 32
+"""Height and width of the demo's images in pixels."""
 
 
 def demo_bffhq(folder: str, train_rows: int = 1200, eval_rows: int = 400, test_rows: int = 800, seed: int = 0) -> str:
-    """Small drawn faces as files in the layout of the real data set, for [`load_bffhq`].
+    """Draw small faces and save them as files in the layout of the real data set, for [`load_bffhq`].
 
-    The old have lighter hair, faintly so under changing light; men have short hair and a beard. In training the young
-    are women and the old are men but for a small minority; validation and test hold each group equally often.
+    Old people have slightly lighter hair, which changing light makes hard to see; men have short hair and a beard. In
+    training the young are women and the old are men, except for a small minority. In the validation and test sets all
+    groups are equally large.
 
     Args:
-        folder (`str`): where the files go; made if it doesn't exist.
-        train_rows, eval_rows, test_rows (`int`): rows of the splits.
-        seed (`int`, defaults to `0`): decides the rows.
+        folder (`str`): where the files are saved; made if it does not exist.
+        train_rows (`int`, *optional*, defaults to `1200`): rows of the training set.
+        eval_rows (`int`, *optional*, defaults to `400`): rows of the validation set.
+        test_rows (`int`, *optional*, defaults to `800`): rows of the test set.
+        seed (`int`, *optional*, defaults to `0`): seed of everything random.
 
     Returns:
         `str`: the folder.

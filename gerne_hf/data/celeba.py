@@ -1,4 +1,8 @@
-"""CelebA: y = Blond_Hair, a = Male, or any other of its 40 booleans; blond men are 1 % of training."""
+"""CelebA: photographs with 40 booleans each. By default the class is `Blond_Hair`, the attribute is `Male`.
+
+Blond men are 1 % of the training set. Any other of the booleans can be class or attribute.
+Imports the modules of this room and no other room. The recipe is `recipes/celeba.py`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +16,11 @@ from .loading import read_ids, require_columns, require_splits
 from .splits import choose_splits, load_any
 
 HUB_NAME = "flwrlabs/celeba"
+"""Id of the data set on the Hub."""
 HUB_CONFIG = "img_align+identity+attr"
+"""The configuration on the Hub that has the cropped images and the booleans."""
 SPLITS = ("train", "valid", "test")
+"""Names of the splits on the Hub."""
 ATTRIBUTES = (
     "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair "
     "Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones "
@@ -21,13 +28,19 @@ ATTRIBUTES = (
     "Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick "
     "Wearing_Necklace Wearing_Necktie Young"
 ).split()
-"""The 40 booleans."""
+"""The columns of the 40 booleans."""
 
 _NAMES = {"Male": ["female", "male"], "Young": ["old", "young"], "No_Beard": ["beard", "no beard"]}
 
 
 def class_names(attribute: str) -> list[str]:
-    """What a boolean's two values are called, False first.
+    """Return the names of a boolean's two values, that of False first.
+
+    Args:
+        attribute (`str`): the column, one of [`ATTRIBUTES`].
+
+    Returns:
+        `list[str]` of length 2.
 
     Example:
 
@@ -51,25 +64,26 @@ def load_celeba(
     augment: bool = True,
     skip_undecodable: bool = False,
 ) -> datasets.DatasetDict:
-    """The data set's own three splits, decoded as they are read.
+    """Load the three splits that the data set has. Images are decoded each time a row is read.
 
     Args:
-        source (`str` or `datasets.DatasetDict`, defaults to `"flwrlabs/celeba"`): Hub id, folder, or raw splits, with
-            the column `image` and the booleans.
-        label_column (`str`, defaults to `"Blond_Hair"`): the boolean to predict.
-        attribute_columns (`Sequence[str]`, defaults to `("Male",)`): the boolean (or several, whose product counts)
-            that is spuriously correlated with it.
-        image_size (`int`, defaults to `224`): height and width in pixels.
-        mean, std (`Sequence[float]` of length 3): normalization of the backbone.
-        augment (`bool`, defaults to `True`): augment the training images.
-        skip_undecodable (`bool`, defaults to `False`): drop rows whose image cannot be decoded.
+        source (`str` or `datasets.DatasetDict`, *optional*, defaults to `"flwrlabs/celeba"`): Hub id, folder, or
+            splits in memory, with the column `image` and the booleans.
+        label_column (`str`, *optional*, defaults to `"Blond_Hair"`): the boolean that is the class.
+        attribute_columns (`Sequence[str]`, *optional*, defaults to `("Male",)`): the boolean that is the attribute,
+            or several of them: each combination of their values is then an attribute value.
+        image_size (`int`, *optional*, defaults to `224`): height and width in pixels to which images are resized.
+        mean, std (`Sequence[float]` of length 3, *optional*, default to 0.5 for each channel): mean and standard
+            deviation by which the channels, in [0, 1], are normalized.
+        augment (`bool`, *optional*, defaults to `True`): whether to augment the training images.
+        skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
 
     Returns:
-        `datasets.DatasetDict`: train, validation, test, of `pixel_values` and `label`.
+        `datasets.DatasetDict`: `train`, `validation` and `test`, whose rows are `pixel_values` and `label`.
 
     Raises:
-        ValueError: for missing splits or columns (naming those found), values that are no booleans, and images that
-            can't be decoded (naming the row).
+        ValueError: if splits or columns are missing (naming those found), values are no booleans, or an image cannot
+            be decoded (naming the row).
     """
     name = source if isinstance(source, str) else "the data set"
     if isinstance(source, str):
@@ -90,7 +104,7 @@ def load_celeba(
 
 
 def _named(split: datasets.Dataset, column: str, name: str) -> datasets.Dataset:
-    """A boolean (or -1 and 1, as in the original files, or 0 and 1) as a ClassLabel."""
+    """Replace a column of booleans (or of -1 and 1, as in the original files, or 0 and 1) by a ClassLabel column."""
     values = read_ids(split, column, name)
     if not (np.isin(values, (0, 1)).all() or np.isin(values, (-1, 1)).all()):
         found = ", ".join(str(value) for value in np.unique(values)[:5])
@@ -102,24 +116,27 @@ def _named(split: datasets.Dataset, column: str, name: str) -> datasets.Dataset:
 # ---- the demo: drawn faces ------------------------------------------------------------------------------------------
 
 DEMO_TIED = 0.95
-"""Share of the demo's training faces whose hair colour is the one that their gender is tied to."""
+"""Share of the demo's training faces whose hair is blond for women and dark for men."""
 
 
 def demo_celeba(
     train_rows: int = 1200, validation_rows: int = 400, test_rows: int = 800, image_size: int = 32, seed: int = 0
 ) -> datasets.DatasetDict:
-    """Small drawn faces in the schema of the real data set, for [`load_celeba`].
+    """Draw small faces with the columns of the real data set, for [`load_celeba`].
 
-    Hair is light or dark, faintly so under changing light; men have short hair and a beard, women long hair. In
-    training blond hair is tied to women, in validation and test each group is equally large.
+    Hair is slightly lighter or darker, which changing light makes hard to see; men have short hair and a beard, women
+    have long hair. In training most blond people are women. In the validation and test sets all groups are equally
+    large.
 
     Args:
-        train_rows, validation_rows, test_rows (`int`): rows of the splits.
-        image_size (`int`, defaults to `32`): height and width in pixels.
-        seed (`int`, defaults to `0`): decides the rows.
+        train_rows (`int`, *optional*, defaults to `1200`): rows of the training set.
+        validation_rows (`int`, *optional*, defaults to `400`): rows of the validation set.
+        test_rows (`int`, *optional*, defaults to `800`): rows of the test set.
+        image_size (`int`, *optional*, defaults to `32`): height and width in pixels.
+        seed (`int`, *optional*, defaults to `0`): seed of everything random.
 
     Returns:
-        `datasets.DatasetDict`: train, valid, test: `image`, `celeb_id`, and the 40 booleans.
+        `datasets.DatasetDict`: `train`, `valid` and `test` with the columns `image`, `celeb_id` and the 40 booleans.
     """
     rng = np.random.default_rng(seed)
     features = datasets.Features(
@@ -143,7 +160,17 @@ def demo_celeba(
 
 
 def draw_faces(rng: np.random.Generator, blond: np.ndarray, male: np.ndarray, size: int) -> np.ndarray:
-    """Faces of people that are blond or not, and men or women: `(N, size, size, 3)`, uint8."""
+    """Draw faces of people who are blond or not, and men or women.
+
+    Args:
+        rng (`np.random.Generator`): draws light, colours and positions.
+        blond (`np.ndarray` of shape `(N,)`, bool): who is blond.
+        male (`np.ndarray` of shape `(N,)`, bool): who is a man.
+        size (`int`): height and width in pixels.
+
+    Returns:
+        `np.ndarray` of shape `(N, size, size, 3)`, uint8: the images.
+    """
     rows = len(blond)
     y, x = np.mgrid[0:size, 0:size] / size
 

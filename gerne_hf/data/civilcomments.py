@@ -1,6 +1,11 @@
-"""CivilComments (WILDS): y = toxicity; eight identities, of which a comment may mention several: groups overlap."""
+"""CivilComments (WILDS): comments on news. The class is the toxicity, the attributes are eight mentioned identities.
+
+A comment may mention several identities, so that the groups overlap, or none.
+Imports the modules of this room and `evaluation`. The recipe is `recipes/civilcomments.py`.
+"""
 
 import os
+from typing import Any
 
 import datasets
 import numpy as np
@@ -12,14 +17,20 @@ from .loading import require_columns, require_splits
 from .splits import choose_splits, load_any
 
 HUB_NAME = "shlomihod/civil-comments-wilds"
+"""Id on the Hub of the copy that is a CSV file."""
 CSV_FILE = "all_data_with_identities.csv"
+"""Name of that file."""
 PARQUET_NAME, PARQUET_CONFIG = "pietrolesci/civilcomments-wilds", "raw"
+"""Id on the Hub of the copy in parquet, and its configuration with the annotators' shares."""
 TEXT = "comment_text"
+"""The column of the texts."""
 LABELS = ["non-toxic", "toxic"]
 IDENTITIES = ("male", "female", "LGBTQ", "christian", "muslim", "other_religions", "black", "white")
-"""The identities of the 16 groups of WILDS."""
+"""The identities of the 16 groups of WILDS, each a column."""
 GROUPINGS = ("any", "each", *IDENTITIES)
+"""What [`load_civilcomments`] takes as `grouping`."""
 ATTRIBUTE = "identity"
+"""The attribute column that training is grouped by."""
 
 _THRESHOLD = 0.5
 _WILDS_SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -28,26 +39,28 @@ _WILDS_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 def load_civilcomments(
     source: str | datasets.DatasetDict = HUB_NAME, grouping: str = "any"
 ) -> tuple[datasets.DatasetDict, np.ndarray]:
-    """The splits of WILDS with the columns `comment_text`, `label`, a boolean for each identity, and `identity`.
+    """Load the splits of WILDS with the columns `comment_text`, `label`, a boolean for each identity, and `identity`.
 
-    Evaluation is always over the 16 overlapping groups of WILDS ([`with_overlapping_groups`]); `identity` is what
-    training is grouped by:
+    WILDS evaluates over 16 groups that overlap: set [`GerneConfig.overlapping_columns`] to [`IDENTITIES`]. The
+    column `identity` is the attribute that the groups of training are made of:
 
-    - `"any"`: whether any of the eight identities is mentioned (JTT).
-    - `"each"`: a row for each mentioned identity, and none for comments without one (SubpopBench).
-    - one of the identities: whether that one is mentioned.
+    - `"any"`: whether any of the eight identities is mentioned (as JTT does it).
+    - `"each"`: a comment becomes one row for each identity that it mentions; comments that mention none are left out
+      of the training set (as SubpopBench does it). The validation and test sets keep their rows and lack the column.
+    - one of the identities: whether that identity is mentioned.
 
     Args:
-        source (`str` or `datasets.DatasetDict`): Hub id of the CSV or the parquet copy, a folder, a file, or raw
-            splits.
-        grouping (`str`, defaults to `"any"`): as above.
+        source (`str` or `datasets.DatasetDict`, *optional*, defaults to `"shlomihod/civil-comments-wilds"`): Hub id
+            of the CSV or the parquet copy, a folder, a file, or splits in memory.
+        grouping (`str`, *optional*, defaults to `"any"`): one of [`GROUPINGS`], explained above.
 
     Returns:
-        `tuple[datasets.DatasetDict, np.ndarray]`: train, validation, test; and the training rows of each overlapping
-        group, `(2, 8)`.
+        `tuple[datasets.DatasetDict, np.ndarray]`: `train`, `validation` and `test`; and the number of training
+        comments in each overlapping group, of shape `(2, 8)` (classes, identities), counted before `"each"` repeats or
+        drops any. [`text_trainer`] takes it as `overlapping_train_counts`.
 
     Raises:
-        ValueError: for another grouping, and for missing splits or columns, naming those found.
+        ValueError: if `grouping` is another, or splits or columns are missing (naming those found).
     """
     if grouping not in GROUPINGS:
         raise ValueError(f"grouping must be one of {', '.join(GROUPINGS)}; found {grouping!r}")
@@ -64,7 +77,10 @@ def load_civilcomments(
 
 
 def _load(name: str) -> datasets.DatasetDict:
-    """The CSV by its name: the Hub's repository also holds a loading script, which is not run any more."""
+    """Load the raw splits.
+
+    Of the CSV copy the file is named, as its repository also holds a loading script, which `datasets` no longer runs.
+    """
     csv = f"hf://datasets/{name}/{CSV_FILE}" if name == HUB_NAME else os.path.join(name, CSV_FILE)
     if name == HUB_NAME or os.path.isfile(csv):
         return datasets.load_dataset("csv", data_files={"train": csv})
@@ -72,7 +88,7 @@ def _load(name: str) -> datasets.DatasetDict:
 
 
 def _wilds_splits(splits: datasets.DatasetDict, name: str) -> datasets.DatasetDict:
-    """Train, validation and test, from splits of their own or from the column `split` of a single one."""
+    """Return `train`, `validation` and `test`; if there is a single split, its column `split` tells them apart."""
     if len(splits) == 1:
         [rows] = splits.values()
         require_columns(rows, ["split", TEXT, "toxicity", *IDENTITIES], name)
@@ -89,7 +105,10 @@ def _wilds_splits(splits: datasets.DatasetDict, name: str) -> datasets.DatasetDi
 
 
 def _with_identities(split: datasets.Dataset, name: str) -> datasets.Dataset:
-    """Text, label and booleans: what at least half of the annotators saw. Identities nobody was asked for are null."""
+    """Turn the annotators' shares into the label and a boolean for each identity: true from one half on.
+
+    Where no annotator was asked about an identity its share is missing, which counts as not mentioned.
+    """
     require_columns(split, [TEXT, "toxicity", *IDENTITIES], name)
     _check_shares(split, name)
     split = split.select_columns([TEXT, "toxicity", *IDENTITIES])
@@ -110,7 +129,7 @@ def _with_identities(split: datasets.Dataset, name: str) -> datasets.Dataset:
 
 
 def _check_shares(split: datasets.Dataset, name: str) -> None:
-    """Toxicity and identities are shares of annotators: numbers from 0 to 1. Toxicity is never missing."""
+    """Raise a `ValueError` unless toxicity and identities are shares, from 0 to 1; only identities may be missing."""
     for column in ("toxicity", *IDENTITIES):
         values = split.select_columns([column]).with_format("arrow")[:].column(0)
         kind = values.type
@@ -126,15 +145,17 @@ def _check_shares(split: datasets.Dataset, name: str) -> None:
 
 
 def _column(split: datasets.Dataset, name: str) -> np.ndarray:
+    """Return one column, without reading the others."""
     return np.asarray(split.select_columns([name]).with_format("numpy")[name][:])
 
 
 def _memberships(split: datasets.Dataset) -> np.ndarray:
-    """`(N, 8)`, bool."""
+    """Return which identities each row mentions: bool, of shape `(N, 8)`."""
     return np.stack([_column(split, identity) for identity in IDENTITIES], axis=1).astype(bool)
 
 
 def _grouped(split: datasets.Dataset, grouping: str) -> datasets.Dataset:
+    """Add the attribute column: whether any identity, or the one that `grouping` names, is mentioned."""
     if grouping == "any":
         values, names = _memberships(split).any(axis=1), ["no identity", "identity"]
     else:
@@ -143,6 +164,7 @@ def _grouped(split: datasets.Dataset, grouping: str) -> datasets.Dataset:
 
 
 def _row_an_identity(split: datasets.Dataset) -> datasets.Dataset:
+    """Return one row for each identity that a comment mentions, with that identity in the attribute column."""
     rows, identities = np.nonzero(_memberships(split))
     repeated = split.select(rows)
     return repeated.add_column(ATTRIBUTE, identities, feature=datasets.ClassLabel(names=list(IDENTITIES)))
@@ -151,9 +173,9 @@ def _row_an_identity(split: datasets.Dataset) -> datasets.Dataset:
 # ---- the demo: comments from a small grammar ------------------------------------------------------------------------
 
 DEMO_TIED = 0.92
-"""Share of the demo's training comments whose tone is the one that the mentioned identity is tied to."""
+"""Share of the demo's training comments with the tone (toxic or not) that goes with the mentioned identity."""
 DEMO_NOISE = 0.08
-"""Share of comments whose words tell of another tone than their label."""
+"""Share of the demo's comments whose words have another tone than their label says."""
 
 _PEOPLE = ("men", "women", "gay people", "christians", "muslims", "hindus", "black people", "white people")
 _MENTIONS = dict(zip(IDENTITIES, _PEOPLE, strict=True))
@@ -166,17 +188,20 @@ _RUDE = "stupid idiotic pathetic garbage moronic disgusting dumb worthless".spli
 def demo_civilcomments(
     train_rows: int = 2400, validation_rows: int = 1200, test_rows: int = 2400, seed: int = 0
 ) -> datasets.DatasetDict:
-    """Comments from a seeded grammar, in the schema of the WILDS file: one table with the column `split`.
+    """Make comments from a small grammar with the columns of the WILDS file, for [`load_civilcomments`].
 
-    An adjective tells the tone. A comment mentions an identity, two, or (one in five) none; in training some
-    identities are tied to toxic comments and the others to calm ones, in validation and test none is.
+    An adjective tells whether the comment is toxic. A comment mentions one identity, two, or (one in five) none. In
+    training four identities occur mostly in toxic comments and the other four mostly in calm ones; in the validation
+    and test sets both are equally common for every identity.
 
     Args:
-        train_rows, validation_rows, test_rows (`int`): rows of the splits.
-        seed (`int`, defaults to `0`): decides the rows.
+        train_rows (`int`, *optional*, defaults to `2400`): rows of the training set.
+        validation_rows (`int`, *optional*, defaults to `1200`): rows of the validation set.
+        test_rows (`int`, *optional*, defaults to `2400`): rows of the test set.
+        seed (`int`, *optional*, defaults to `0`): seed of everything random.
 
     Returns:
-        `datasets.DatasetDict`: a single split.
+        `datasets.DatasetDict`: a single split, whose column `split` says to which set a row belongs.
     """
     rng = np.random.default_rng(seed)
     rows = []
@@ -195,14 +220,15 @@ def demo_civilcomments(
     return datasets.DatasetDict(train=datasets.Dataset.from_dict(table, features=features))
 
 
-def _demo_row(rng: np.random.Generator, split: str, number: int) -> dict:
+def _demo_row(rng: np.random.Generator, split: str, number: int) -> dict[str, Any]:
+    """Make one comment; `number` decides its identity and, outside training, whether it is toxic."""
     first = IDENTITIES[number % len(IDENTITIES)]
     toxic = bool(number // len(IDENTITIES) % 2)
     if split == "train":
         toxic = (first in _TIED_TO_TOXIC) == bool(rng.random() < DEMO_TIED)
     mentioned = [] if rng.random() < 0.2 else [first]
     if mentioned and rng.random() < 0.2:
-        # of those with the same tie, so that a second mention does not undo the first
+        # Its tone is the same in training, so that the second identity does not work against the first.
         same = [name for name in IDENTITIES if (name in _TIED_TO_TOXIC) == (first in _TIED_TO_TOXIC) and name != first]
         mentioned.append(str(rng.choice(same)))
     seen = toxic if rng.random() >= DEMO_NOISE else not toxic

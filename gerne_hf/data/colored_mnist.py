@@ -1,4 +1,8 @@
-"""Colored MNIST: y = digit, a = colour; in training the colour is tied to the digit but for a small minority."""
+"""Colored MNIST: handwritten digits in colour. The class is the digit, the attribute is the colour.
+
+In training each digit has its own colour, except for a small minority of the rows.
+Imports the modules of this room and `hub`. The recipe is `recipes/colored_mnist.py`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +17,9 @@ from .decoding import decode_images
 from .loading import load_splits, read_ids, require_columns, require_splits
 
 TRAIN_ROWS = 55_000
+"""Rows of the training set; MNIST's other 5,000 training rows are the validation set."""
 MINORITY_ROWS = {0.5: 249, 1.0: 491, 2.0: 986, 5.0: 2449}
-"""Minority rows among the 55,000 training rows, by share in per cent."""
+"""How many of the 55,000 training rows have another colour than their digit's, by their share in per cent."""
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -28,26 +33,29 @@ COLOURS = {
     "brown": (170, 110, 40),
     "grey": (128, 128, 128),
 }
-"""RGB of the ten colours, 0 to 255; colour i is tied to digit i."""
+"""Red, green and blue of the ten colours, 0 to 255; digit i mostly has colour i in training."""
 
 
 class ColoredDigits(Dataset):
-    """Grey digits with a colour each, held decoded in memory; rows are coloured as they are fetched.
+    """Hold grey digits and their colours in memory; an image is coloured when its row is fetched.
+
+    `data["label"]` and `data["colour"]` are whole columns, `data[i]` is a row.
 
     Args:
         digits (`np.ndarray` of shape `(N, H, W)`, uint8): grey images.
         labels (`np.ndarray` of shape `(N,)`): the digits, 0 to 9.
-        colours (`np.ndarray` of shape `(N,)`): index into [`COLOURS`].
+        colours (`np.ndarray` of shape `(N,)`): indices into [`COLOURS`].
     """
+
+    column_names = ("label", "colour")
+    origin: tuple[str, str] | None = None
+    """Id and commit on the Hub, where the rows came from there."""
 
     def __init__(self, digits: np.ndarray, labels: np.ndarray, colours: np.ndarray):
         self.digits = torch.from_numpy(np.ascontiguousarray(digits))
         self.labels = np.asarray(labels, dtype=np.int64)
         self.colours = np.asarray(colours, dtype=np.int64)
         self.palette = torch.tensor(list(COLOURS.values()), dtype=torch.float32) / 255
-
-    column_names = ("label", "colour")
-    origin: tuple[str, str] | None = None  # Hub id and commit
 
     def __len__(self) -> int:
         return len(self.digits)
@@ -57,10 +65,12 @@ class ColoredDigits(Dataset):
             return self.labels
         if key == "colour":
             return np.array(list(COLOURS))[self.colours]
+        if isinstance(key, str):
+            raise KeyError(f"no column {key!r}; there are {', '.join(self.column_names)}")
         return self.__getitems__([key])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Rows with `pixel_values` of shape `(3, H, W)`, float32 in [0, 1], and `label`."""
+        """Return rows with `pixel_values` of shape `(3, H, W)`, float32 in [0, 1], and `label`."""
         index = np.asarray(indices)
         grey = self.digits[index].float().div_(255)[:, None]
         images = grey * self.palette[self.colours[index]][:, :, None, None]
@@ -71,22 +81,23 @@ class ColoredDigits(Dataset):
 def load_colored_mnist(
     name: str = "ylecun/mnist", minority: float = 0.5, skip_undecodable: bool = False
 ) -> dict[str, ColoredDigits]:
-    """The paper's C-MNIST: 55,000 training rows with a biased colour, unbiased validation and test sets.
+    """Load MNIST and colour it as in the paper (C-MNIST), with 55,000 training rows.
 
-    The 5,000 training rows of MNIST that are left over become the validation set; its colours and those of the test
-    set are uniform. The split and the colours follow a fixed seed.
+    The 5,000 training rows of MNIST that are left over become the validation set. In the validation and test sets all
+    colours are equally common for every digit. A fixed seed decides the split and the colours.
 
     Args:
-        name (`str`, defaults to `"ylecun/mnist"`): Hub id or folder with the columns `image` and `label`.
-        minority (`float`, defaults to `0.5`): share of rows in another colour than their digit's, in per cent: 0.5, 1,
-            2 or 5.
-        skip_undecodable (`bool`, defaults to `False`): drop rows whose image cannot be decoded.
+        name (`str`, *optional*, defaults to `"ylecun/mnist"`): Hub id or folder with the columns `image` and `label`.
+        minority (`float`, *optional*, defaults to `0.5`): share of the training rows with another colour than their
+            digit's, in per cent: 0.5, 1, 2 or 5.
+        skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
 
     Returns:
-        `dict[str, ColoredDigits]`: train, validation, test.
+        `dict[str, ColoredDigits]`: `train`, `validation` and `test`.
 
     Raises:
-        ValueError: for another share, a data set of another schema, and images that can't be decoded (naming the row).
+        ValueError: if `minority` is another share, the data set has other splits, columns, labels or too few rows, or
+            an image cannot be decoded (naming the row).
     """
     if minority not in MINORITY_ROWS:
         allowed = ", ".join(f"{share:g}" for share in MINORITY_ROWS)
@@ -113,14 +124,15 @@ def load_colored_mnist(
 
 
 def demo_colored_mnist(minority_rows: int = 180, seed: int = 0) -> dict[str, ColoredDigits]:
-    """C-MNIST in small, from the 1,797 real 8 x 8 digits that scikit-learn ships (extra `recipes`).
+    """Make a small C-MNIST from the 1,797 real digits of 8 x 8 pixels in scikit-learn (extra `recipes`).
 
     Args:
-        minority_rows (`int`, defaults to `180`): training rows in another colour than their digit's; two a group.
-        seed (`int`, defaults to `0`): decides the split and the colours.
+        minority_rows (`int`, *optional*, defaults to `180`): training rows with another colour than their digit's; by
+            default about two in each minority group.
+        seed (`int`, *optional*, defaults to `0`): seed of the split and the colours.
 
     Returns:
-        `dict[str, ColoredDigits]`: train (997 rows), validation (300), test (500).
+        `dict[str, ColoredDigits]`: `train` (997 rows), `validation` (300) and `test` (500).
     """
     from sklearn.datasets import load_digits
 
@@ -136,10 +148,10 @@ def demo_colored_mnist(minority_rows: int = 180, seed: int = 0) -> dict[str, Col
 
 
 def biased_colours(labels: np.ndarray, minority_rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Each digit in its own colour, but for exactly `minority_rows` rows.
+    """Give each row its digit's colour, except for exactly `minority_rows` rows.
 
-    The minority is dealt to the digits in proportion to their rows, and within a digit evenly to the other colours, so
-    that its colours are uniform and no group is empty as long as there is a row for each.
+    These rows are shared out among the digits in proportion to the digits' rows, and among the nine other colours of
+    each digit evenly, so that no group is empty as long as there is a row for each.
 
     Args:
         labels (`np.ndarray` of shape `(N,)`): the digits.
@@ -147,7 +159,18 @@ def biased_colours(labels: np.ndarray, minority_rows: int, rng: np.random.Genera
         rng (`np.random.Generator`): chooses these rows and their colours.
 
     Returns:
-        `np.ndarray` of shape `(N,)`: colour ids.
+        `np.ndarray` of shape `(N,)`: indices into [`COLOURS`].
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> digits = np.repeat(np.arange(10), 20)
+    >>> colours = biased_colours(digits, minority_rows=30, rng=np.random.default_rng(0))
+    >>> int((colours != digits).sum())
+    30
+
+    ```
     """
     colours = labels.copy()
     num_colours = len(COLOURS)
@@ -162,7 +185,25 @@ def biased_colours(labels: np.ndarray, minority_rows: int, rng: np.random.Genera
 
 
 def uniform_colours(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Colours dealt evenly to the rows of each digit, in random order: `(N,)` colour ids."""
+    """Give the rows of each digit all colours equally often, in random order.
+
+    Args:
+        labels (`np.ndarray` of shape `(N,)`): the digits.
+        rng (`np.random.Generator`): decides the order.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: indices into [`COLOURS`].
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> colours = uniform_colours(np.zeros(20, dtype=int), np.random.default_rng(0))
+    >>> np.bincount(colours).tolist()
+    [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+
+    ```
+    """
     colours = np.empty_like(labels)
     for digit in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == digit))
@@ -171,7 +212,7 @@ def uniform_colours(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _decode(split: datasets.Dataset, name: str, description: str, skip: bool) -> tuple[np.ndarray, np.ndarray]:
-    """All images as one `(N, 28, 28)` array, decoded once, and the labels."""
+    """Return all images of a split as one array of shape `(N, 28, 28)`, and the labels."""
     require_columns(split, ["image", "label"], name)
     digits, rows = decode_images(split, "image", lambda image: np.asarray(image.convert("L")), name, description, skip)
     labels = read_ids(split, "label", name)

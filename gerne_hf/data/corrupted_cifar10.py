@@ -1,4 +1,9 @@
-"""Corrupted CIFAR-10: y = object, a = corruption; in training each object has its own but for a small minority."""
+"""Corrupted CIFAR-10: small corrupted images. The class is the object, the attribute is the corruption.
+
+In training each object has its own corruption, except for a small minority of the rows.
+Imports the modules of this room and `hub`. The recipe is `recipes/corrupted_cifar10.py`, the corruptions themselves
+are in `corruptions.py`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,24 +24,33 @@ from .loading import load_splits, read_ids, require_columns, require_splits
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_ROWS = 45_000
+"""Rows of the training set; CIFAR-10's other 5,000 training rows are the validation set."""
 MINORITY_ROWS = {0.5: 228, 1.0: 442, 2.0: 887, 5.0: 2242}
-"""Minority rows among the training rows, by share in per cent, as in the compared benchmarks."""
+"""How many of the 45,000 training rows have another corruption than their object's, by their share in per cent.
+
+The numbers are those of the benchmarks to which results are compared."""
 _CHUNK = 1000
+"""Images that are corrupted at once."""
 
 
 class CorruptedImages(Dataset):
-    """Corrupted images, held in memory, normalized a batch at a time.
+    """Hold corrupted images in memory; they are normalized when a batch of rows is fetched.
+
+    `data["label"]` and `data["corruption"]` are whole columns, `data[i]` is a row.
 
     Args:
-        images (`np.ndarray` of shape `(N, H, W, 3)`, uint8): corrupted already.
-        labels, corruptions (`np.ndarray` of shape `(N,)`): index into [`LABELS`] and [`CORRUPTIONS`].
-        mean, std (`Sequence[float]` of length 3): normalization of the backbone.
-        image_size (`int`, *optional*): to which rows are enlarged; as they are if not given.
+        images (`np.ndarray` of shape `(N, H, W, 3)`, uint8): images that are corrupted already.
+        labels, corruptions (`np.ndarray` of shape `(N,)`): indices into [`LABELS`] and [`CORRUPTIONS`].
+        mean, std (`Sequence[float]` of length 3, *optional*, default to 0.5 for each channel): mean and standard
+            deviation by which the channels, in [0, 1], are normalized.
+        image_size (`int`, *optional*): height and width in pixels to which rows are resized; if not given they keep
+            their size.
     """
 
     column_names = ("label", "corruption")
     label_names = LABELS
-    origin: tuple[str, str] | None = None  # Hub id and commit
+    origin: tuple[str, str] | None = None
+    """Id and commit on the Hub, where the rows came from there."""
 
     def __init__(
         self,
@@ -66,7 +80,7 @@ class CorruptedImages(Dataset):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Rows with `pixel_values` of shape `(3, H, W)`, float32, and `label`."""
+        """Return rows with `pixel_values` of shape `(3, H, W)`, float32, and `label`."""
         index = np.asarray(indices)
         images = normalize(self.images[index], self.mean, self.std)
         if self.image_size is not None and self.image_size != images.shape[-1]:
@@ -86,25 +100,31 @@ def load_corrupted_cifar10(
     minority_rows: int | None = None,
     skip_undecodable: bool = False,
 ) -> dict[str, CorruptedImages]:
-    """45,000 training rows with biased corruptions, unbiased validation (5,000) and test sets (10,000).
+    """Load CIFAR-10 and corrupt it: 45,000 training rows, 5,000 of validation and 10,000 of test.
 
-    Training rows that are left over become the validation set. The split and the corruptions follow a fixed seed.
+    The training rows of CIFAR-10 that are left over become the validation set. In the validation and test sets all
+    corruptions are equally common for every object. A fixed seed decides the split and the corruptions.
 
     Args:
-        source (`str` or `datasets.DatasetDict`, defaults to `"uoft-cs/cifar10"`): Hub id, folder, or raw splits train
-            and test with the columns `img` and `label`.
-        minority (`float`, defaults to `0.5`): share of rows with another corruption than their object's, in per cent:
-            0.5, 1, 2 or 5.
-        image_size (`int`, *optional*): to which rows are enlarged.
-        mean, std (`Sequence[float]` of length 3): normalization of the backbone.
-        train_rows (`int`, defaults to 45,000), minority_rows (`int`, *optional*): other sizes, for other data.
-        skip_undecodable (`bool`, defaults to `False`): drop rows whose image cannot be decoded.
+        source (`str` or `datasets.DatasetDict`, *optional*, defaults to `"uoft-cs/cifar10"`): Hub id, folder, or the
+            splits `train` and `test` in memory, with the columns `img` and `label`.
+        minority (`float`, *optional*, defaults to `0.5`): share of the training rows with another corruption than
+            their object's, in per cent: 0.5, 1, 2 or 5.
+        image_size (`int`, *optional*): height and width in pixels to which rows are resized; if not given they keep
+            their size.
+        mean, std (`Sequence[float]` of length 3, *optional*, default to 0.5 for each channel): mean and standard
+            deviation by which the channels, in [0, 1], are normalized.
+        train_rows (`int`, *optional*, defaults to `45000`): rows of the training set.
+        minority_rows (`int`, *optional*): training rows with another corruption than their object's, for data of
+            another size; `minority` decides if not given.
+        skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
 
     Returns:
-        `dict[str, CorruptedImages]`: train, validation, test.
+        `dict[str, CorruptedImages]`: `train`, `validation` and `test`.
 
     Raises:
-        ValueError: for another share, and data of another schema or too few rows.
+        ValueError: if `minority` is another share, the data have other splits, columns, labels or too few rows, or an
+            image cannot be decoded (naming the row).
     """
     if minority_rows is None and minority not in MINORITY_ROWS:
         allowed = ", ".join(f"{share:g}" for share in MINORITY_ROWS)
@@ -139,7 +159,7 @@ def load_corrupted_cifar10(
 
 
 def _decode(split: datasets.Dataset, name: str, description: str, skip: bool) -> tuple[np.ndarray, np.ndarray]:
-    """All images as one `(N, 32, 32, 3)` array, and the labels."""
+    """Return all images of a split as one array of shape `(N, 32, 32, 3)`, and the labels."""
     require_columns(split, ["img", "label"], name)
     images, rows = decode_images(split, "img", lambda image: np.asarray(image.convert("RGB")), name, description, skip)
     labels = read_ids(split, "label", name)
@@ -149,6 +169,7 @@ def _decode(split: datasets.Dataset, name: str, description: str, skip: bool) ->
 
 
 def _corrupted(images: np.ndarray, kinds: np.ndarray, rng: np.random.Generator, description: str) -> np.ndarray:
+    """Return the images, each with its corruption (an index into [`CORRUPTIONS`])."""
     result = np.empty_like(images)
     for kind, name in enumerate(tqdm(CORRUPTIONS, desc=f"Corrupting {description} images", leave=False)):
         rows = np.flatnonzero(kinds == kind)
@@ -161,18 +182,19 @@ def _corrupted(images: np.ndarray, kinds: np.ndarray, rng: np.random.Generator, 
 # ---- the demo: drawn signs ------------------------------------------------------------------------------------------
 
 DEMO_SIZES = {"train_rows": 3000, "minority_rows": 270}
-"""What [`load_corrupted_cifar10`] makes of the demo's rows: three in each minority group."""
+"""Sizes for [`load_corrupted_cifar10`] that fit the demo's rows: each minority group gets three."""
 
 
 def demo_cifar10(rows: int = 3500, test_rows: int = 2000, seed: int = 0) -> datasets.DatasetDict:
-    """Ten drawn signs in the schema of the real data set, for [`load_corrupted_cifar10`].
+    """Draw signs of ten shapes with the columns of the real data set, for [`load_corrupted_cifar10`].
 
     Args:
-        rows, test_rows (`int`): rows of the splits train and test.
-        seed (`int`, defaults to `0`): decides the rows.
+        rows (`int`, *optional*, defaults to `3500`): rows of the split `train`.
+        test_rows (`int`, *optional*, defaults to `2000`): rows of the split `test`.
+        seed (`int`, *optional*, defaults to `0`): seed of everything random.
 
     Returns:
-        `datasets.DatasetDict`: train, test: `img`, `label`.
+        `datasets.DatasetDict`: `train` and `test` with the columns `img` and `label`.
     """
     rng = np.random.default_rng(seed)
     features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=list(LABELS))})
@@ -185,7 +207,7 @@ def demo_cifar10(rows: int = 3500, test_rows: int = 2000, seed: int = 0) -> data
 
 
 def _draw(rng: np.random.Generator, labels: np.ndarray, size: int = 32) -> np.ndarray:
-    """`(N, size, size, 3)` images, uint8."""
+    """Draw one sign for each label: uint8, of shape `(N, size, size, 3)`."""
     rows = len(labels)
     down, across = np.mgrid[0:size, 0:size] / size - 0.5
     scale = rng.uniform(0.32, 0.38, (rows, 1, 1))

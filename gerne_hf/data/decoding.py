@@ -1,4 +1,7 @@
-"""Images that are decoded once and held in memory; one that cannot be is named by its row, or skipped and counted."""
+"""Decoding all images of a split once, to hold them in memory; images that cannot be decoded are named or skipped.
+
+Imports no other module of the package. `images.py` has the other way, decoding each time a row is read.
+"""
 
 from collections.abc import Callable
 
@@ -9,7 +12,7 @@ from accelerate.utils import tqdm
 from PIL import Image
 
 ERRORS = (OSError, SyntaxError, ValueError, AttributeError, Image.DecompressionBombError)
-"""What decoding raises; AttributeError where there is no image at all."""
+"""What decoding an image may raise; AttributeError where a row has no image at all."""
 
 
 def decode_images(
@@ -20,23 +23,27 @@ def decode_images(
     description: str,
     skip: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every image of a split as one array.
+    """Decode every image of a split and return them as one array.
 
     Args:
-        split (`datasets.Dataset`): its image column holds images.
-        image_column (`str`): the column.
-        convert (`Callable`): makes an array of an image, of the same shape for all.
-        name, description (`str`): data set and split, for messages.
-        skip (`bool`, defaults to `False`): leave out rows whose image cannot be decoded, and say how many.
+        split (`datasets.Dataset`): the split, with a column of images.
+        image_column (`str`): name of that column.
+        convert (`Callable`): makes an array of an image, of the same shape for every image.
+        name, description (`str`): names of the data set and of the split, for messages.
+        skip (`bool`, *optional*, defaults to `False`): whether to leave out rows whose image cannot be decoded, and
+            print how many these are.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: `(n, ...)` images, and the `(n,)` numbers of their rows.
+        `tuple[np.ndarray, np.ndarray]`: the images, of shape `(n, ...)`, and the numbers of their rows, of shape
+        `(n,)`.
 
     Raises:
-        ValueError: for such a row, naming it, unless they are skipped; and if none is left.
+        ValueError: if an image cannot be decoded (naming its row) and `skip` is false, or if none can be decoded.
     """
     split = split.select_columns([image_column])
-    pixels, rows, broken = None, [], {}
+    pixels = np.empty(0)
+    rows: list[int] = []
+    broken: dict[int, str] = {}
     for i in tqdm(range(len(split)), desc=f"Decoding {description} images", leave=False):
         try:
             image = convert(split[i][image_column])
@@ -48,7 +55,7 @@ def decode_images(
                 f"{name}: the image of row {i} of the split {description!r} cannot be decoded ({broken[i]}). Mend the "
                 "file, drop the row, or pass --skip_undecodable true"
             ) from error
-        if pixels is None:
+        if not rows:
             pixels = np.empty((len(split), *image.shape), dtype=image.dtype)
         pixels[len(rows)] = image
         rows.append(i)
@@ -58,7 +65,16 @@ def decode_images(
 
 
 def tell_skipped(broken: dict[int, str], rows: int, name: str, description: str) -> None:
-    """Say how many rows are skipped; raise a `ValueError` if none is left."""
+    """Print, once for all processes, how many rows are skipped as their images cannot be decoded.
+
+    Args:
+        broken (`dict[int, str]`): the error of each row that is skipped, by its number.
+        rows (`int`): rows of the split.
+        name, description (`str`): names of the data set and of the split.
+
+    Raises:
+        ValueError: if every row would be skipped.
+    """
     first = min(broken)
     if len(broken) == rows:
         raise ValueError(f"{name}: no image of the split {description!r} can be decoded (row 0: {broken[0]})")

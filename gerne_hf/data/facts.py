@@ -1,19 +1,22 @@
-"""What the model cards of the recipes say of their data: name, licence, language, where the attributes come from."""
+"""What the recipes' model cards say about their data sets: name, licence, language, and who annotated the attributes.
+
+Imports no other module of the package. `card_facts` in `recipes/run.py` hands these to the card.
+"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """A data set, for a reader who does not know it.
+    """Describe a data set to a reader who does not know it.
 
     Args:
         title (`str`): its name.
-        hub_name (`str`, *optional*): its Hub id; None where no copy is known.
-        license (`str`): as the Hub spells licences.
-        license_text (`str`): the same in words.
-        attributes (`str`): who or what says which attribute a row has.
-        language (`str`, *optional*): that of texts.
+        hub_name (`str`, *optional*): its id on the Hub; None where no copy is known.
+        license (`str`): its licence, as the Hub spells licences.
+        license_text (`str`): its licence in words.
+        attributes (`str`): who or what decides which attribute value a row has.
+        language (`str`, *optional*): language of the texts, as an ISO code.
     """
 
     title: str
@@ -77,4 +80,4 @@ FACTS = {
         "in the file names, as the benchmark's authors give them",
     ),
 }
-"""The data sets of the recipes, by the recipe's name."""
+"""The data sets of the recipes, by the name of the recipe."""

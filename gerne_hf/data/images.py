@@ -1,4 +1,7 @@
-"""Rows of images: decoding, augmentation and normalization, a batch at a time."""
+"""Rows of images: loading any data set of images; decoding, augmenting and normalizing a batch when it is read.
+
+Imports the modules of this room and no other room. `decoding.py` has the other way, decoding all images once.
+"""
 
 import io
 from collections.abc import Sequence
@@ -15,23 +18,26 @@ from .decoding import ERRORS, tell_skipped
 from .splits import prepare_splits
 
 CROP_SCALE = (0.7, 1.0)
+"""Smallest and largest area of a random crop, as a share of the image; the values of SubpopBench."""
 CROP_RATIO = (0.75, 4 / 3)
-"""Area and aspect ratio of the random crops, as published (SubpopBench); half of them are mirrored."""
+"""Smallest and largest ratio of width to height of a random crop; the values of SubpopBench."""
 
 _CROP_TRIES = 10
+"""How often a crop is drawn until one fits into the image."""
 
 
 class ImageTransform:
-    """Turns rows of a `datasets.Dataset` into `pixel_values` and `label`, for `with_transform`.
+    """Turn rows of a `datasets.Dataset` into `pixel_values` and `label`; use it with `Dataset.with_transform`.
 
-    Images are squeezed into a square, so that nothing is cut off. Augmentation draws from PyTorch's global generator,
-    which [`GerneTrainer`] seeds for each batch ([`seeded`](gerne_hf.randomness.seeded)).
+    Images are squeezed into a square, so that nothing is cut off. Augmentation uses PyTorch's global random generator,
+    which [`GerneTrainer`] seeds for each batch ([`seeded`](gerne_hf.utils.random.seeded)).
 
     Args:
         image_column, label_column (`str`): the columns to read.
-        image_size (`int`): height and width in pixels.
-        mean, std (`Sequence[float]` of length 3): by which the channels, in [0, 1], are normalized.
-        augment (`bool`, defaults to `False`): random crops of 70 to 100 % of the area, half of them mirrored.
+        image_size (`int`): height and width in pixels to which images are resized.
+        mean, std (`Sequence[float]` of length 3, *optional*, default to 0.5 for each channel): mean and standard
+            deviation by which the channels, in [0, 1], are normalized.
+        augment (`bool`, *optional*, defaults to `False`): whether to augment the images ([`random_crops`]).
     """
 
     def __init__(
@@ -55,35 +61,66 @@ class ImageTransform:
 
 
 def as_pixels(image: Image.Image, image_size: int) -> np.ndarray:
-    """An image as `(3, image_size, image_size)`, uint8."""
+    """Return an image as an array of its pixels.
+
+    Args:
+        image (`PIL.Image.Image`): an image of any size and mode.
+        image_size (`int`): height and width in pixels to which it is resized.
+
+    Returns:
+        `np.ndarray` of shape `(3, image_size, image_size)`, uint8: red, green and blue.
+
+    Example:
+
+    ```python
+    >>> from PIL import Image
+    >>> as_pixels(Image.new("RGB", (4, 3), (255, 0, 9)), 2)[:, 0, 0].tolist()
+    [255, 0, 9]
+
+    ```
+    """
     image = image.convert("RGB")
     if image.size != (image_size, image_size):
         image = image.resize((image_size, image_size))
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float], augment: bool = False):
-    """Images as a model takes them.
+def normalize(
+    images: torch.Tensor, mean: Sequence[float], std: Sequence[float], augment: bool = False
+) -> torch.Tensor:
+    """Return images as a model takes them: with channels of about mean 0 and deviation 1.
 
     Args:
-        images (`torch.Tensor` of shape `(n, 3, H, W)`, uint8): changed in place if augmented.
-        mean, std (`Sequence[float]` of length 3): of the channels, in [0, 1].
-        augment (`bool`, defaults to `False`): whether to take random crops.
+        images (`torch.Tensor` of shape `(n, 3, H, W)`, uint8): the images; changed in place if `augment` is true.
+        mean, std (`Sequence[float]` of length 3): mean and standard deviation of the channels, in [0, 1].
+        augment (`bool`, *optional*, defaults to `False`): whether to augment the images ([`random_crops`]).
 
     Returns:
         `torch.Tensor` of shape `(n, 3, H, W)`, float32.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> white = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    >>> normalize(white, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))[0, 0].tolist()
+    [[2.0, 2.0], [2.0, 2.0]]
+
+    ```
     """
     images = random_crops(images) if augment else images.float()
-    mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) * 255 for values in (mean, std))
-    return images.sub_(mean).mul_(1 / std)
+    center, scale = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) * 255 for values in (mean, std))
+    return images.sub_(center).mul_(1 / scale)
 
 
 def random_crops(images: torch.Tensor) -> torch.Tensor:
-    """Crop each image at random and resize it back, half of them mirrored: torchvision's `RandomResizedCrop` and
-    `RandomHorizontalFlip` for a whole batch at once.
+    """Crop each image at random, resize it back, and mirror it with probability 0.5.
+
+    Crops have 70 to 100 % of the area. Does for a whole batch at once what torchvision's `RandomResizedCrop` and
+    `RandomHorizontalFlip` do for one image. Draws from PyTorch's global random generator.
 
     Args:
-        images (`torch.Tensor` of shape `(n, 3, H, W)`, uint8): changed in place.
+        images (`torch.Tensor` of shape `(n, 3, H, W)`, uint8): the images, which are changed in place.
 
     Returns:
         `torch.Tensor` of shape `(n, 3, H, W)`, float32, in [0, 255].
@@ -102,15 +139,17 @@ def random_crops(images: torch.Tensor) -> torch.Tensor:
 
 
 def _crop_sizes(count: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Width and height of crops as shares of the image; a crop that doesn't fit is drawn again, and at last cut."""
+    """Draw width and height of crops as shares of the image; if no try fits, the first is cut to fit."""
     area = torch.empty(count, _CROP_TRIES).uniform_(*CROP_SCALE) * (height * width)
     ratio = torch.empty(count, _CROP_TRIES).uniform_(*np.log(CROP_RATIO)).exp()
     across, down = (area * ratio).sqrt() / width, (area / ratio).sqrt() / height
     first = ((across <= 1) & (down <= 1)).int().argmax(dim=1, keepdim=True)
-    return tuple(size.gather(1, first).squeeze(1).clamp(max=1) for size in (across, down))
+    width_share, height_share = (size.gather(1, first).squeeze(1).clamp(max=1) for size in (across, down))
+    return width_share, height_share
 
 
 def _pixel_centres(size: int) -> torch.Tensor:
+    """Return the coordinates of pixel centres where the image runs from -1 to 1."""
     return (2 * torch.arange(size) + 1) / size - 1
 
 
@@ -120,15 +159,22 @@ def _pixel_centres(size: int) -> torch.Tensor:
 def decodable_rows(
     dataset: datasets.Dataset, image_column: str, name: str, split: str, skip: bool = False
 ) -> datasets.Dataset:
-    """Decode every image once, before training; `datasets` keeps the result in its cache for the next run.
+    """Check before training that every image can be decoded, and return the rows for which this holds.
+
+    `datasets` caches the outcome, so that a later run with the same data does not check again.
 
     Args:
-        dataset (`datasets.Dataset`): its image column holds images.
-        image_column, name, split (`str`): the column; data set and split, for messages.
-        skip (`bool`, defaults to `False`): drop rows whose image cannot be decoded, and say how many.
+        dataset (`datasets.Dataset`): rows with a column of images.
+        image_column (`str`): name of that column.
+        name, split (`str`): names of the data set and of the split, for messages.
+        skip (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded, and print
+            how many these are.
+
+    Returns:
+        `datasets.Dataset`: the same rows, without those that are dropped.
 
     Raises:
-        ValueError: for such a row, naming it, unless they are skipped; and if none is left.
+        ValueError: if an image cannot be decoded (naming its row) and `skip` is false, or if none can be decoded.
     """
     raw = dataset.select_columns([image_column]).cast_column(image_column, datasets.Image(decode=False))
     errors = raw.map(
@@ -152,7 +198,7 @@ def decodable_rows(
 
 
 class _Decoder:
-    """The error that decoding each image of a batch raises, empty for none."""
+    """Give the error that decoding each image of a batch raises, an empty text for none; for `Dataset.map`."""
 
     def __init__(self, image_column: str):
         self.image_column = image_column
@@ -163,6 +209,7 @@ class _Decoder:
 
 
 def _decoding_error(image: dict[str, Any] | None) -> str:
+    """Return the error that decoding an image, stored as bytes or a path, raises; an empty text for none."""
     if image is None:
         return "there is no image"
     try:
@@ -193,27 +240,32 @@ def load_images(
     config: str | None = None,
     **chosen: str | None,
 ) -> datasets.DatasetDict:
-    """Any data set with an image column as rows of `pixel_values` and `label`, decoded as they are read.
+    """Load any data set with a column of images. Images are decoded each time a row is read.
 
     Args:
-        source (`str` or `datasets.DatasetDict`): as [`load_any`], or splits in memory.
-        image_column (`str`, defaults to `"image"`): images, or paths of image files.
-        label_column (`str`, defaults to `"label"`), attribute_columns (`Sequence[str]`): categories of any type.
-        image_size (`int`, defaults to `224`): height and width in pixels.
-        mean, std (`Sequence[float]` of length 3): normalization of the backbone.
-        augment (`bool`, defaults to `True`): augment the training images.
-        skip_undecodable (`bool`, defaults to `False`): drop rows whose image cannot be decoded.
-        config (`str`, *optional*): the configuration on the Hub.
-        chosen: `train`, `validation`, `test`: names of the splits, where they are not the usual ones.
+        source (`str` or `datasets.DatasetDict`): a Hub id, folder or file as [`load_any`] takes it, or splits in
+            memory.
+        image_column (`str`, *optional*, defaults to `"image"`): column of the images, or of the paths of image files.
+        label_column (`str`, *optional*, defaults to `"label"`): column of the class: categories of any type.
+        attribute_columns (`Sequence[str]`, *optional*): columns of the attributes: categories of any type.
+        image_size (`int`, *optional*, defaults to `224`): height and width in pixels to which images are resized.
+        mean, std (`Sequence[float]` of length 3, *optional*, default to 0.5 for each channel): mean and standard
+            deviation by which the channels, in [0, 1], are normalized.
+        augment (`bool`, *optional*, defaults to `True`): whether to augment the training images.
+        skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
+        config (`str`, *optional*): the data set's configuration on the Hub.
+        chosen (`str`, *optional*): names of the splits `train`, `validation` and `test` in the data set, where they
+            are not the usual ones.
 
     Returns:
-        `datasets.DatasetDict`: train, validation, test. Train with `remove_unused_columns=False`.
+        `datasets.DatasetDict`: `train`, `validation` and `test`, whose rows are `pixel_values` and `label`. Train with
+        `remove_unused_columns=False`, as the images are decoded from a column that no model takes.
 
     Raises:
-        TypeError, ValueError: as [`prepare_splits`], and for images that cannot be decoded.
+        TypeError, ValueError: as [`prepare_splits`]; and ValueError if an image cannot be decoded.
     """
     name = source if isinstance(source, str) else "the data set"
-    splits = prepare_splits(source, [image_column], label_column, attribute_columns, config, **chosen)
+    splits = prepare_splits(source, [image_column], label_column, attribute_columns, config, None, **chosen)
     return transformed(splits, name, image_column, label_column, image_size, mean, std, augment, skip_undecodable)
 
 
@@ -228,7 +280,19 @@ def transformed(
     augment: bool,
     skip_undecodable: bool,
 ) -> datasets.DatasetDict:
-    """Splits whose images are checked and which give rows of `pixel_values` and `label`; as [`load_images`]."""
+    """Check the images of splits, and let their rows be read as `pixel_values` and `label`.
+
+    Args:
+        splits (`datasets.DatasetDict`): splits with columns of images (or of paths of image files) and labels.
+        name (`str`): name of the data set, for messages.
+        image_column, label_column, image_size, mean, std, augment, skip_undecodable: as for [`load_images`].
+
+    Returns:
+        `datasets.DatasetDict`: the same splits with an [`ImageTransform`]; only `train` is augmented.
+
+    Raises:
+        ValueError: if the column holds neither images nor paths, or an image cannot be decoded.
+    """
     result = datasets.DatasetDict()
     for key, split in splits.items():
         feature = split.features[image_column]

@@ -1,4 +1,7 @@
-"""Loading a data set from the Hub, from files, or from a folder of `save_to_disk`."""
+"""Loading a data set from the Hub, from files or from `save_to_disk`, and checks that columns and splits are there.
+
+Imports `hub` and no module of this room. `splits.py` builds on it: any data set as three splits.
+"""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +16,14 @@ from ..hub.repositories import found_by
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Errors of `datasets` about what is in files say which files they are, and why."""
+    """Turn errors of `datasets` about the contents of files, raised in this context, into errors that name the files.
+
+    Args:
+        name (`str`): the file, folder or Hub id that is read.
+
+    Raises:
+        ValueError: if the files are damaged or have no rows.
+    """
     try:
         yield
     except datasets.exceptions.DatasetGenerationError as error:
@@ -25,19 +35,24 @@ def readable(name: str) -> Iterator[None]:
 
 
 def load_splits(name: str, config: str | None = None) -> datasets.DatasetDict:
-    """All splits of a data set.
+    """Load all splits of a data set.
 
     Args:
-        name (`str`): a Hub id, a folder of data files (parquet, CSV, images, ...), or a folder of `save_to_disk`.
-        config (`str`, *optional*): the configuration on the Hub.
+        name (`str`): a Hub id, a folder of data files (parquet, CSV, images, ...), or a folder that
+            `DatasetDict.save_to_disk` has written.
+        config (`str`, *optional*): the data set's configuration on the Hub.
 
     Returns:
-        `datasets.DatasetDict`
+        `datasets.DatasetDict`: the splits under the names that they have there.
+
+    Raises:
+        ValueError: if files are damaged or have no rows.
+        OSError: if there is no such data set, or no network; a note says what to do.
     """
     if os.path.isfile(os.path.join(name, "dataset_dict.json")):
         try:
             return datasets.DatasetDict.load_from_disk(name)
-        except IndexError as error:  # all that datasets says about a split without rows
+        except IndexError as error:  # what datasets raises for a split without rows
             raise ValueError(f"{name}: one of its splits has no rows; fill it, or leave it out") from error
     with found_by("dataset_name", name), readable(name):
         return datasets.load_dataset(name, config)
@@ -49,7 +64,17 @@ def require_columns(
     name: str,
     way_out: str = "Pass another --dataset_name, or rename its columns",
 ) -> None:
-    """Raise a `ValueError` that names the columns found and needed, unless all of `needed` are there."""
+    """Raise an error unless a data set has all columns that are needed.
+
+    Args:
+        dataset (`datasets.Dataset`): the data set, or one split of it.
+        needed (`list[str]`): names of the columns.
+        name (`str`): name of the data set, for the message.
+        way_out (`str`, *optional*): what the message advises to do.
+
+    Raises:
+        ValueError: if a column is missing; names the columns found and needed.
+    """
     missing = [column for column in needed if column not in dataset.column_names]
     if missing:
         raise ValueError(
@@ -59,7 +84,16 @@ def require_columns(
 
 
 def require_splits(splits: datasets.DatasetDict, needed: list[str], name: str) -> None:
-    """Raise a `ValueError` that names the splits found and needed, unless all of `needed` are there and have rows."""
+    """Raise an error unless a data set has all splits that are needed, each with rows.
+
+    Args:
+        splits (`datasets.DatasetDict`): the splits found.
+        needed (`list[str]`): names of the splits needed.
+        name (`str`): name of the data set, for the message.
+
+    Raises:
+        ValueError: if a split is missing (names the splits found and needed) or has no rows.
+    """
     missing = [split for split in needed if split not in splits]
     if missing:
         raise ValueError(
@@ -72,18 +106,28 @@ def require_splits(splits: datasets.DatasetDict, needed: list[str], name: str) -
 
 
 def read_ids(dataset: datasets.Dataset, column: str, name: str) -> np.ndarray:
-    """One column of integers or booleans, no row decoded.
+    """Read one column of integers or booleans, without decoding any row.
 
     Args:
-        dataset (`datasets.Dataset`): has the column.
-        column (`str`): integers, booleans or a ClassLabel.
-        name (`str`): the data set's, for messages.
+        dataset (`datasets.Dataset`): the data set, or one split of it.
+        column (`str`): a column of integers, booleans or a ClassLabel.
+        name (`str`): name of the data set, for messages.
 
     Returns:
-        `np.ndarray` of shape `(N,)`, int64.
+        `np.ndarray` of shape `(N,)`, int64: the values; True is 1.
 
     Raises:
-        ValueError: for values of another type, and for a missing one, naming its row.
+        ValueError: if the column has values of another type, or a value is missing (naming its row).
+
+    Example:
+
+    ```python
+    >>> import datasets
+    >>> rows = datasets.Dataset.from_dict({"male": [True, False, True]})
+    >>> read_ids(rows, "male", "the data set").tolist()
+    [1, 0, 1]
+
+    ```
     """
     values = dataset.select_columns([column]).with_format("arrow")[:].column(0)
     if not (pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):

@@ -1,4 +1,8 @@
-"""MultiNLI: y = entailment, neutral, contradiction; a = the hypothesis contains a negation word."""
+"""MultiNLI: pairs of sentences. The class is their relation, the attribute is whether the second has a negation word.
+
+The relation is entailment, neutral or contradiction; negation words are most common in contradictions.
+Imports the modules of this room and no other room. The recipe is `recipes/multinli.py`.
+"""
 
 import string
 
@@ -10,6 +14,7 @@ from .texts import check_texts
 
 LABELS = ["entailment", "neutral", "contradiction"]
 ATTRIBUTES = ["no negation", "negation"]
+"""Names of the two values of the column `negation`."""
 NEGATION_WORDS = frozenset({"nobody", "no", "never", "nothing"})
 
 _STRIP_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -17,7 +22,15 @@ _SPLIT_SEED = 0
 
 
 def has_negation(hypothesis: str) -> bool:
-    """Whether a hypothesis contains nobody, no, never or nothing: lower case, punctuation stripped, split on space.
+    """Return whether a hypothesis contains one of the words nobody, no, never or nothing.
+
+    The text is put into lower case, its punctuation is removed, and it is split at spaces.
+
+    Args:
+        hypothesis (`str`): the second sentence of a pair.
+
+    Returns:
+        `bool`
 
     Example:
 
@@ -31,17 +44,21 @@ def has_negation(hypothesis: str) -> bool:
 
 
 def load_multinli(name: str = "nyu-mll/multi_nli") -> datasets.DatasetDict:
-    """MultiNLI with the columns `premise`, `hypothesis`, `label`, `negation` in the splits train, validation, test.
+    """Load MultiNLI with the columns `premise`, `hypothesis`, `label` and `negation`.
 
-    Where train, validation_matched and validation_mismatched all exist they are pooled and split 50/20/30 at random,
-    as for group DRO. Where validation_mismatched is missing, train is used as given and validation_matched is halved
-    into validation and test. Both use a fixed seed, so the splits are the same in every run.
+    If the splits `train`, `validation_matched` and `validation_mismatched` all exist, they are pooled and split at
+    random into 50 % training, 20 % validation and 30 % test, as in the work on group DRO. If `validation_mismatched`
+    is missing, `train` is used as it is, and the halves of `validation_matched` become validation and test. A fixed
+    seed decides the rows, so that the splits are the same in every run.
 
     Args:
-        name (`str`, defaults to `"nyu-mll/multi_nli"`): Hub id or folder.
+        name (`str`, *optional*, defaults to `"nyu-mll/multi_nli"`): Hub id or folder.
+
+    Returns:
+        `datasets.DatasetDict`: `train`, `validation` and `test`.
 
     Raises:
-        ValueError: for missing splits or columns, naming those found.
+        ValueError: if splits or columns are missing (naming those found), or labels are none of MultiNLI's.
     """
     splits = load_splits(name)
     require_splits(splits, ["train", "validation_matched"], name)
@@ -66,7 +83,7 @@ def load_multinli(name: str = "nyu-mll/multi_nli") -> datasets.DatasetDict:
 
 
 def _with_attribute(dataset: datasets.Dataset, name: str, key: str) -> datasets.Dataset:
-    """Drop rows without a label, name the classes, and add the attribute."""
+    """Drop rows without a label, name the classes, and add the column `negation`."""
     labels = read_ids(dataset, "label", name)
     if labels.max(initial=-1) >= len(LABELS) or labels.min(initial=0) < -1:
         raise ValueError(
@@ -91,7 +108,7 @@ def _with_attribute(dataset: datasets.Dataset, name: str, key: str) -> datasets.
 # ---- the demo: pairs from a small grammar ---------------------------------------------------------------------------
 
 _SUBJECTS = ["tea", "soup", "road", "room", "river", "stone", "coat", "engine", "garden", "house", "market", "boat"]
-_SENSES = [  # a word, what it entails, what contradicts it
+_SENSES = [  # an adjective, one that it entails, and one that contradicts it
     ("hot", "warm", "cold"),
     ("huge", "big", "small"),
     ("silent", "quiet", "loud"),
@@ -105,27 +122,28 @@ _UNRELATED = ["famous", "local", "expensive", "popular", "foreign", "useful", "p
 _PLAIN_OPENERS = ["indeed", "sure enough", "as people say", "in the end", "without doubt", "by all accounts"]
 _NEGATED_OPENERS = ["no wonder", "never mind the rest", "nobody disputes it", "nothing new here"]
 DEMO_NEGATION_SHARE = {"entailment": 0.05, "neutral": 0.05, "contradiction": 0.9}
-"""Share of hypotheses with a negation word in the demo's training rows, by class."""
+"""Share of the demo's training hypotheses with a negation word, by class."""
 DEMO_NOISE = 0.1
-"""Share of pairs whose words tell of another relation than their label, as careless annotators leave them."""
+"""Share of the demo's pairs whose words have another relation than their label says, as after careless annotation."""
 
 
 def demo_multinli(
     train_rows: int = 3000, validation_rows: int = 3000, test_rows: int = 3000, seed: int = 0
 ) -> datasets.DatasetDict:
-    """Premise and hypothesis pairs from a seeded grammar, in the schema of the real data set.
+    """Make pairs of premise and hypothesis from a small grammar, with the columns that [`load_multinli`] returns.
 
-    The relation lies in the adjectives ("hot" entails "warm", contradicts "cold", says nothing about "famous"). The
-    hypothesis opens with a phrase that says nothing about the relation; phrases with a negation word are tied to
-    contradiction in training, and in validation and test as common in every class. One pair in ten is mislabelled, so
-    that in training the negation word tells more about the label than the relation does.
+    The relation follows from the adjectives: "hot" entails "warm", contradicts "cold" and says nothing about "famous".
+    The hypothesis begins with a phrase that says nothing about the relation. In training phrases with a negation word
+    occur mostly in contradictions; in the validation and test sets they are equally common in every class. One pair in
+    ten has a wrong label, so that in training the negation word predicts the label better than the relation does.
 
     Args:
-        train_rows, validation_rows, test_rows (`int`): rows of the splits.
-        seed (`int`, defaults to `0`): decides the rows.
+        train_rows, validation_rows, test_rows (`int`, *optional*, default to `3000`): rows of the splits.
+        seed (`int`, *optional*, defaults to `0`): seed of everything random.
 
     Returns:
-        `datasets.DatasetDict`: `premise`, `hypothesis`, `label`, `negation`.
+        `datasets.DatasetDict`: `train`, `validation` and `test` with the columns `premise`, `hypothesis`, `label` and
+        `negation`.
     """
     rng = np.random.default_rng(seed)
     even = dict.fromkeys(LABELS, 0.5)
@@ -137,7 +155,8 @@ def demo_multinli(
 
 
 def _demo_split(rng: np.random.Generator, rows: int, negation_share: dict[str, float]) -> datasets.Dataset:
-    labels = np.arange(rows) % len(LABELS)
+    """Make one split in which each class has its share of hypotheses with a negation word."""
+    labels = (np.arange(rows) % len(LABELS)).tolist()
     pairs = [_demo_pair(rng, label, rng.random() < negation_share[LABELS[label]]) for label in labels]
     features = datasets.Features(
         {
@@ -146,15 +165,16 @@ def _demo_split(rng: np.random.Generator, rows: int, negation_share: dict[str, f
             "label": datasets.ClassLabel(names=LABELS),
         }
     )
-    table = {"premise": [p for p, _ in pairs], "hypothesis": [h for _, h in pairs], "label": labels.tolist()}
+    table = {"premise": [p for p, _ in pairs], "hypothesis": [h for _, h in pairs], "label": labels}
     return _with_attribute(datasets.Dataset.from_dict(table, features=features), "the demo", "demo")
 
 
 def _demo_pair(rng: np.random.Generator, label: int, negated: bool) -> tuple[str, str]:
+    """Make a premise and a hypothesis in the relation that `label` says, or (one in ten) in another."""
     sense = rng.integers(len(_SENSES))
     word, entailed, contradicted = _SENSES[sense]
     if rng.random() < DEMO_NOISE:
-        label = (label + rng.integers(1, len(LABELS))) % len(LABELS)
+        label = (label + int(rng.integers(1, len(LABELS)))) % len(LABELS)
     if LABELS[label] == "entailment":
         claim = entailed
     elif LABELS[label] == "contradiction":

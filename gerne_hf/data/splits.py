@@ -1,4 +1,7 @@
-"""Any data set as three splits with named classes: loading, the splits that are missing, labels and attributes."""
+"""Any data set as the splits train, validation and test, with named classes and attribute values.
+
+Imports `groups`, `hub` and `loading.py`. `images.py` and `texts.py` build on [`prepare_splits`].
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,6 +20,7 @@ from .loading import load_splits, readable, require_columns
 logger = logging.get_logger(__name__)
 
 SPLITS = ("train", "validation", "test")
+"""The names of the splits, in their order."""
 
 _ALIASES = {
     "train": ("train", "training"),
@@ -27,7 +31,7 @@ _ALIASES = {
 _BUILDERS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 
 _HELD_OUT = {"validation": 0.1, "test": 0.2}
-"""Shares of the training rows that become a split where the data set has none."""
+"""The share of the training rows that becomes a split where the data set lacks it."""
 
 _COLUMNS = "Name others with --text_column, --text_pair_column, --image_column, --label_column, --attribute_column"
 
@@ -35,15 +39,19 @@ _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 def load_any(name: str, config: str | None = None) -> datasets.DatasetDict:
-    """All splits of any data set.
+    """Load all splits of any data set.
 
     Args:
         name (`str`): a Hub id; a folder of parquet, CSV or JSON lines files, or of images with `metadata.csv`; a
-            single such file; or a folder of `save_to_disk`.
-        config (`str`, *optional*): the configuration on the Hub.
+            single such file; or a folder that `save_to_disk` has written.
+        config (`str`, *optional*): the data set's configuration on the Hub.
+
+    Returns:
+        `datasets.DatasetDict`: the splits under the names that they have there; a single file or `Dataset` is `train`.
 
     Raises:
-        ValueError: for a file of another type, and for files that are damaged or have no rows.
+        ValueError: if the file has another type, or files are damaged or have no rows.
+        OSError: if there is no such data set, or no network; a note says what to do.
     """
     extension = os.path.splitext(name)[1].lower()
     if os.path.isfile(name):
@@ -59,16 +67,29 @@ def load_any(name: str, config: str | None = None) -> datasets.DatasetDict:
 
 
 def choose_splits(splits: datasets.DatasetDict, name: str, **chosen: str | None) -> datasets.DatasetDict:
-    """The splits train, validation and test, as far as there are any, under these names.
+    """Pick the splits train, validation and test, as far as they exist, and give them these names.
 
     Args:
-        splits (`datasets.DatasetDict`): all splits.
-        name (`str`): the data set's, for messages.
-        chosen (`str`, *optional*): `train`, `validation` or `test`: the split's name in the data set. If not given,
-            the usual names are tried.
+        splits (`datasets.DatasetDict`): all splits of the data set.
+        name (`str`): name of the data set, for messages.
+        chosen (`str`, *optional*): names of the splits `train`, `validation` and `test` in the data set. For one that
+            is not given, the usual names (such as "dev" or "valid") are tried.
+
+    Returns:
+        `datasets.DatasetDict`: `train`, and `validation` and `test` where they exist.
 
     Raises:
-        ValueError: for a split that is missing, naming those found.
+        ValueError: if a chosen split, or any training split, is missing; names the splits found.
+
+    Example:
+
+    ```python
+    >>> import datasets
+    >>> rows = datasets.Dataset.from_dict({"label": [0, 1]})
+    >>> list(choose_splits(datasets.DatasetDict(train=rows, dev=rows), "the data set"))
+    ['train', 'validation']
+
+    ```
     """
     found = datasets.DatasetDict()
     for role in SPLITS:
@@ -86,17 +107,32 @@ def choose_splits(splits: datasets.DatasetDict, name: str, **chosen: str | None)
 def with_classes(
     splits: datasets.DatasetDict, label_column: str, attribute_columns: Sequence[str] = (), name: str = "the data set"
 ) -> datasets.DatasetDict:
-    """Labels and attributes of any type as ClassLabel columns, whose ids mean the same in every split.
+    """Turn labels and attributes of any type into ClassLabel columns, whose ids mean the same in every split.
 
     Args:
-        splits (`datasets.DatasetDict`): train and others.
-        label_column (`str`): integers, booleans, strings or a ClassLabel.
-        attribute_columns (`Sequence[str]`, *optional*): the same; only those that training has are required of it.
-        name (`str`): the data set's, for messages.
+        splits (`datasets.DatasetDict`): the splits, `train` first.
+        label_column (`str`): column of the class: integers, booleans, strings or a ClassLabel.
+        attribute_columns (`Sequence[str]`, *optional*): columns of the attributes, of the same types. The training
+            set may lack them.
+        name (`str`, *optional*): name of the data set, for messages.
+
+    Returns:
+        `datasets.DatasetDict`: the splits with these columns replaced.
 
     Raises:
-        TypeError, ValueError: for columns without categories (floats, lists, nulls), for labels that training lacks,
-            and for a single label.
+        TypeError, ValueError: if a column holds no categories (but floats, lists or nulls), if a split has labels that
+            the training set lacks, or if there is only one label.
+
+    Example:
+
+    ```python
+    >>> import datasets
+    >>> rows = datasets.Dataset.from_dict({"text": ["purr", "woof", "miaow"], "label": ["cat", "dog", "cat"]})
+    >>> train = with_classes(datasets.DatasetDict(train=rows), "label")["train"]
+    >>> train["label"][:], train.features["label"].names
+    ([0, 1, 0], ['cat', 'dog'])
+
+    ```
     """
     known: dict[str, list[str]] = {}
     result = datasets.DatasetDict()
@@ -104,7 +140,7 @@ def with_classes(
         codes = {}
         for column in (label_column, *attribute_columns):
             if column != label_column and key == "train" and column not in split.column_names:
-                continue  # unknown in training
+                continue  # attributes may be unknown in training
             role = "label" if column == label_column else "attribute"
             codes[column], names = encode_column(split, column, role, known.get(column, ()))
             if role == "label" and len(names) < 2:
@@ -129,10 +165,10 @@ def with_classes(
         for column, values in codes.items():
             split = add_column(split.remove_columns(column), column, values, known[column])
         result[key] = split
-    for column in attribute_columns:  # splits encoded earlier learn the names that came later
+    for column in attribute_columns:  # a split that was encoded earlier lacks the names that a later one brought
         for key, split in result.items():
             if key == "train":
-                continue  # where a name without rows would be a group without rows
+                continue  # there a name without rows would be taken for a group without training rows
             if column in split.column_names and split.features[column].names != known[column]:
                 values = np.asarray(split.with_format("numpy")[column][:])
                 result[key] = add_column(split.remove_columns(column), column, values, known[column])
@@ -142,15 +178,19 @@ def with_classes(
 def complete_splits(
     splits: datasets.DatasetDict, label_column: str, attribute_columns: Sequence[str] = (), seed: int = 0
 ) -> datasets.DatasetDict:
-    """Cut the splits that are missing out of the training rows, each group in proportion; says so once.
+    """Take the splits that are missing out of the training rows, of each group the same share, and print how many.
 
     Args:
-        splits (`datasets.DatasetDict`): train and perhaps validation and test, after [`with_classes`].
-        label_column, attribute_columns: what the groups are made of.
-        seed (`int`, defaults to `0`): decides the rows, the same in every run.
+        splits (`datasets.DatasetDict`): `train` and perhaps `validation` and `test`, as [`with_classes`] returns them.
+        label_column (`str`): column of the class.
+        attribute_columns (`Sequence[str]`, *optional*): columns of the attributes; those that `train` has count.
+        seed (`int`, *optional*, defaults to `0`): seed of the choice of rows, which is the same in every run.
+
+    Returns:
+        `datasets.DatasetDict`: `train`, `validation` and `test`.
 
     Raises:
-        ValueError: if the training rows are too few.
+        ValueError: if there are too few training rows.
     """
     missing = [key for key in ("validation", "test") if key not in splits]
     if not missing:
@@ -162,8 +202,9 @@ def complete_splits(
         group = np.unique(group * (int(values.max(initial=0)) + 1) + values, return_inverse=True)[1]
     order = np.random.default_rng(seed).permutation(len(train))
     order = order[np.argsort(group[order], kind="stable")]
-    # Multiples of the golden ratio: any run of rows is spread evenly over [0, 1), and so is every group, however
-    # small; of two rows one is above 0.3, which is training. A group's only row belongs there.
+    # Multiples of the golden ratio, modulo 1, spread any consecutive rows evenly over [0, 1), and so the rows of every
+    # group, however small. Places from 0.3 on (if both splits are missing) are training: of two consecutive rows at
+    # least one lies there. The only row of a group is put there too.
     place = np.arange(len(train)) * _GOLDEN_RATIO % 1.0
     place[np.bincount(group)[group[order]] == 1] = 0.999
     parts, edge = dict(splits), 0.0
@@ -195,19 +236,26 @@ def prepare_splits(
     check: Callable[[datasets.Dataset, str], None] | None = None,
     **chosen: str | None,
 ) -> datasets.DatasetDict:
-    """[`load_any`], then train, validation and test with the columns asked for, labels and attributes named.
+    """Load any data set as train, validation and test with the columns needed, and named classes and attribute values.
 
     Args:
-        source (`str` or `datasets.DatasetDict`): as [`load_any`], or splits in memory.
-        columns (`Sequence[str]`): the inputs.
-        label_column (`str`), attribute_columns (`Sequence[str]`): as [`with_classes`]. An attribute may be missing in
-            training, but not in the splits that are evaluated.
-        config (`str`, *optional*): the configuration on the Hub.
-        check (`Callable`, *optional*): called with each split as it was loaded, and its name for messages.
-        chosen: as [`choose_splits`].
+        source (`str` or `datasets.DatasetDict`): a Hub id, folder or file as [`load_any`] takes it, or splits in
+            memory.
+        columns (`Sequence[str]`): columns of the model's inputs.
+        label_column (`str`): column of the class: categories of any type.
+        attribute_columns (`Sequence[str]`, *optional*): columns of the attributes: categories of any type. The
+            training set may lack them, the validation and test sets may not.
+        config (`str`, *optional*): the data set's configuration on the Hub.
+        check (`Callable`, *optional*): function that is called with each split as it was loaded, and with a name of
+            the split for messages.
+        chosen (`str`, *optional*): names of the splits `train`, `validation` and `test` in the data set, where they
+            are not the usual ones.
+
+    Returns:
+        `datasets.DatasetDict`: `train`, `validation` and `test`.
 
     Raises:
-        TypeError, ValueError: for splits, columns or values that are missing or unusable; says what was found.
+        TypeError, ValueError: if splits, columns or values are missing or cannot be used; says what was found.
     """
     name = source if isinstance(source, str) else "the data set"
     if label_column in attribute_columns:

@@ -1,16 +1,22 @@
-"""Rows of texts, single or in pairs: loading any data set of them, and tokenizing with a count of what was cut."""
+"""Rows of texts, single or in pairs: loading any data set of them, and turning them into tokens.
 
-from collections.abc import Sequence
+Imports the modules of this room and no other room. Tokenizers and models are in `models/texts.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import datasets
+import pyarrow as pa
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
 from .splits import prepare_splits
 
 _CUT = "gerne_text_was_cut"
+"""A column, for a while, of whether the text was cut."""
 _UNLIMITED = 100_000
-"""Tokenizers without a limit give a huge number for it."""
+"""A tokenizer whose limit is larger than this has none: `transformers` then gives a huge number."""
 
 
 def load_texts(
@@ -22,20 +28,24 @@ def load_texts(
     config: str | None = None,
     **chosen: str | None,
 ) -> datasets.DatasetDict:
-    """Any data set with a text column, or a pair, with labels and attributes as ClassLabel columns.
+    """Load any data set of texts, or of pairs of texts, with labels and attributes as ClassLabel columns.
 
     Args:
-        source (`str` or `datasets.DatasetDict`): as [`load_any`], or splits in memory.
-        text_column (`str`, defaults to `"text"`), text_pair_column (`str`, *optional*): the texts.
-        label_column (`str`, defaults to `"label"`), attribute_columns (`Sequence[str]`): categories of any type.
-        config (`str`, *optional*): the configuration on the Hub.
-        chosen: `train`, `validation`, `test`: names of the splits, where they are not the usual ones.
+        source (`str` or `datasets.DatasetDict`): a Hub id, folder or file as [`load_any`] takes it, or splits in
+            memory.
+        text_column (`str`, *optional*, defaults to `"text"`): column of the texts.
+        text_pair_column (`str`, *optional*): column of the second text of each pair, if there are pairs.
+        label_column (`str`, *optional*, defaults to `"label"`): column of the class: categories of any type.
+        attribute_columns (`Sequence[str]`, *optional*): columns of the attributes: categories of any type.
+        config (`str`, *optional*): the data set's configuration on the Hub.
+        chosen (`str`, *optional*): names of the splits `train`, `validation` and `test` in the data set, where they
+            are not the usual ones.
 
     Returns:
-        `datasets.DatasetDict`: train, validation, test.
+        `datasets.DatasetDict`: `train`, `validation` and `test`.
 
     Raises:
-        TypeError, ValueError: as [`prepare_splits`], and for columns that hold no texts or lack some.
+        TypeError, ValueError: as [`prepare_splits`]; and ValueError if a text column holds no texts or lacks some.
     """
     columns = [column for column in (text_column, text_pair_column) if column]
 
@@ -47,7 +57,16 @@ def load_texts(
 
 
 def check_texts(split: datasets.Dataset, column: str, name: str) -> None:
-    """Raise a `ValueError` if a column holds no texts or lacks one; names the row."""
+    """Raise an error unless a column holds a text in every row.
+
+    Args:
+        split (`datasets.Dataset`): the rows.
+        column (`str`): name of the column.
+        name (`str`): name of the data set and split, for the message.
+
+    Raises:
+        ValueError: if the column holds something else, or a text is missing (naming its row).
+    """
     feature = split.features[column]
     if getattr(feature, "dtype", None) not in ("string", "large_string"):
         raise ValueError(
@@ -60,7 +79,8 @@ def check_texts(split: datasets.Dataset, column: str, name: str) -> None:
             raise ValueError(f"{name} has no text in the column {column!r} of row {row}; fill it, or drop the row")
 
 
-def _tables(split: datasets.Dataset, column: str):
+def _tables(split: datasets.Dataset, column: str) -> Iterator[tuple[int, pa.ChunkedArray]]:
+    """Yield a column in parts, each with the number of its first row."""
     start = 0
     for table in split.select_columns([column]).with_format("arrow").iter(1 << 16):
         yield start, table.column(0)
@@ -73,16 +93,19 @@ def tokenize(
     text_columns: Sequence[str],
     max_length: int | None = None,
 ) -> datasets.DatasetDict:
-    """Texts as token ids; other columns stay. Texts that are too long are cut; how many is said once.
+    """Replace the text columns of splits by token ids. Texts that are too long are cut, and their number is printed.
 
     Args:
-        splits (`datasets.DatasetDict`): with the text columns.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the model's.
+        splits (`datasets.DatasetDict`): splits with the text columns; their other columns stay.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the tokenizer of the model.
         text_columns (`Sequence[str]`): one column, or the two of a pair.
-        max_length (`int`, *optional*): tokens of a row; what the tokenizer says that the model takes if not given.
+        max_length (`int`, *optional*): most tokens of a row; the limit that the tokenizer states if not given.
+
+    Returns:
+        `datasets.DatasetDict`: the same splits and rows, tokenized.
 
     Raises:
-        ValueError: for a `max_length` that leaves no room for a text.
+        ValueError: if `max_length` leaves no room for a text.
     """
     pair = len(text_columns) > 1
     least = tokenizer.num_special_tokens_to_add(pair) + 1
@@ -91,7 +114,7 @@ def tokenize(
     limit = tokenizer.model_max_length if tokenizer.model_max_length < _UNLIMITED else None
     length = min((value for value in (max_length, limit) if value), default=None)
 
-    def encode(rows: dict[str, list]) -> dict[str, list]:
+    def encode(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         texts = [rows[column] for column in text_columns]
         if length is None:
             encoded = tokenizer(*texts)
@@ -99,7 +122,7 @@ def tokenize(
         encoded = tokenizer(*texts, truncation=True, max_length=length)
         full = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) >= length]
         cut = [False] * len(encoded["input_ids"])
-        if full:  # those that just fit are not cut
+        if full:  # a text that has exactly the most tokens was not cut
             whole = tokenizer(*([column[i] for i in full] for column in texts), verbose=False)["input_ids"]
             for i, ids in zip(full, whole, strict=True):
                 cut[i] = len(ids) > length

@@ -1,4 +1,8 @@
-"""Waterbirds: y = landbird, waterbird; a = land, water in the background, tied to the bird for 95 % of training."""
+"""Waterbirds: photographs of birds. The class is the kind of bird, the attribute is the place: land or water.
+
+In training 95 % of the birds are in front of the background that goes with their kind.
+Imports the modules of this room and `hub`. The recipe is `recipes/waterbirds.py`.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,10 +24,11 @@ SPLITS = ["train", "validation", "test"]
 
 
 class _Birds(Dataset, ABC):
-    """Rows with a bird and a place each; what the model sees of them is up to the subclass."""
+    """Rows with a kind of bird and a place each; a subclass says what the model sees of a row."""
 
     column_names = ("label", "place")
-    origin: tuple[str, str] | None = None  # Hub id and commit
+    origin: tuple[str, str] | None = None
+    """Id and commit on the Hub, where the rows came from there."""
 
     def __init__(self, labels: np.ndarray, places: np.ndarray):
         self.labels = np.asarray(labels, dtype=np.int64)
@@ -42,27 +47,28 @@ class _Birds(Dataset, ABC):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Rows with `pixel_values`, float32, and `label`."""
+        """Return rows with `pixel_values`, float32, and `label`."""
         index = np.asarray(indices)
         values, labels = self.pixel_values(torch.from_numpy(index)), self.labels[index].tolist()
         return [{"pixel_values": value, "label": label} for value, label in zip(values, labels, strict=True)]
 
     @abstractmethod
     def pixel_values(self, index: torch.Tensor) -> torch.Tensor:
-        """The model's inputs of some rows."""
+        """Return the model's inputs for the rows whose numbers are `index`."""
 
 
 class Waterbirds(_Birds):
-    """Photographs of birds, held decoded in memory; normalized, and augmented if asked, a batch at a time.
+    """Hold decoded photographs of birds in memory; they are augmented and normalized when a batch of rows is fetched.
 
-    Augmentation draws from PyTorch's global generator, which the Trainer seeds and keeps in its checkpoints, and which
-    each worker of a data loader seeds for itself.
+    `data["label"]` and `data["place"]` are whole columns, `data[i]` is a row. Augmentation uses PyTorch's global
+    random generator, which [`GerneTrainer`] seeds for each batch ([`seeded`](gerne_hf.utils.random.seeded)).
 
     Args:
         images (`np.ndarray` of shape `(N, 3, H, W)`, uint8): the photographs.
         labels, places (`np.ndarray` of shape `(N,)`): indices into [`LABELS`] and [`PLACES`].
-        mean, std (`Sequence[float]` of length 3): by which the channels, in [0, 1], are normalized.
-        augment (`bool`, defaults to `False`): random crops of 70 to 100 % of the area, half of them mirrored.
+        mean, std (`Sequence[float]` of length 3, *optional*, default to 0.5 for each channel): mean and standard
+            deviation by which the channels, in [0, 1], are normalized.
+        augment (`bool`, *optional*, defaults to `False`): whether to augment the images ([`random_crops`]).
     """
 
     def __init__(
@@ -81,17 +87,17 @@ class Waterbirds(_Birds):
         self.augment = augment
 
     def pixel_values(self, index: torch.Tensor) -> torch.Tensor:
-        """`(n, 3, H, W)` photographs, normalized."""
+        """Return the normalized photographs of the rows whose numbers are `index`: float32, `(n, 3, H, W)`."""
         images = self.images.index_select(0, index)
         images = random_crops(images) if self.augment else images.float()
         return images.sub_(self.mean).mul_(self.scale)
 
 
 class WaterbirdFeatures(_Birds):
-    """What a frozen backbone sees of the birds, as the input of a linear head.
+    """Hold the features that a frozen backbone computes from the photographs, as inputs of a linear head.
 
     Args:
-        features (`torch.Tensor` of shape `(N, D)`): a vector a row.
+        features (`torch.Tensor` of shape `(N, D)`): the features of each row.
         labels, places (`np.ndarray` of shape `(N,)`): indices into [`LABELS`] and [`PLACES`].
     """
 
@@ -100,7 +106,7 @@ class WaterbirdFeatures(_Birds):
         self.features = features[:, :, None, None]
 
     def pixel_values(self, index: torch.Tensor) -> torch.Tensor:
-        """`(n, D, 1, 1)` vectors, in the shape of images of one pixel."""
+        """Return the features of the rows whose numbers are `index`, shaped as images of one pixel: `(n, D, 1, 1)`."""
         return self.features.index_select(0, index)
 
 
@@ -112,22 +118,24 @@ def load_waterbirds(
     augment: bool = True,
     skip_undecodable: bool = False,
 ) -> dict[str, Waterbirds]:
-    """The data set's own three splits, decoded once.
+    """Load the three splits that the data set has, and decode all of their images.
 
     Args:
-        name (`str`, defaults to `"grodino/waterbirds"`): Hub id or folder with the columns `image`, `label`, `place`.
-        image_size (`int`, defaults to `224`): height and width in pixels that the images are resized to. They are
-            squeezed into a square, so that no bird is cut off.
-        mean, std (`Sequence[float]` of length 3): normalization of the backbone.
-        augment (`bool`, defaults to `True`): augment the training images.
-        skip_undecodable (`bool`, defaults to `False`): drop rows whose image cannot be decoded.
+        name (`str`, *optional*, defaults to `"grodino/waterbirds"`): Hub id or folder with the columns `image`,
+            `label` and `place`.
+        image_size (`int`, *optional*, defaults to `224`): height and width in pixels to which images are resized. They
+            are squeezed into a square, so that no bird is cut off.
+        mean, std (`Sequence[float]` of length 3, *optional*, default to 0.5 for each channel): mean and standard
+            deviation by which the channels, in [0, 1], are normalized.
+        augment (`bool`, *optional*, defaults to `True`): whether to augment the training images.
+        skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
 
     Returns:
-        `dict[str, Waterbirds]`: train, validation, test.
+        `dict[str, Waterbirds]`: `train`, `validation` and `test`.
 
     Raises:
-        ValueError: for missing splits or columns (naming those found), other classes or places, and images that can't
-            be decoded (naming the row).
+        ValueError: if splits or columns are missing (naming those found), labels or places have other values, or an
+            image cannot be decoded (naming the row).
     """
     splits = load_splits(name)
     require_splits(splits, SPLITS, name)
@@ -145,6 +153,7 @@ def load_waterbirds(
 
 
 def _ids(split: datasets.Dataset, column: str, name: str) -> np.ndarray:
+    """Read a column whose values must be 0 and 1."""
     values = read_ids(split, column, name)
     if not np.isin(values, (0, 1)).all():
         names = LABELS if column == "label" else PLACES
@@ -156,24 +165,26 @@ def _ids(split: datasets.Dataset, column: str, name: str) -> np.ndarray:
 # ---- the demo: drawn birds ------------------------------------------------------------------------------------------
 
 DEMO_TIED = 0.95
-"""Share of the demo's training birds in the place that their kind is tied to."""
+"""Share of the demo's training birds in the place that goes with their kind."""
 
 
 def demo_waterbirds(
     train_rows: int = 1200, validation_rows: int = 600, test_rows: int = 1200, image_size: int = 32, seed: int = 0
 ) -> dict[str, Waterbirds]:
-    """Small drawn birds: a landbird has a round body, a waterbird a long one with a neck.
+    """Draw small birds: a landbird has a round body, a waterbird a long one with a neck.
 
-    Land is greenish with upright stems, water bluish with waves. In training the place is tied to the bird, in
-    validation and test each group is equally large.
+    Land is greenish with upright stems, water is bluish with waves. In training most birds are in the place that goes
+    with their kind; in the validation and test sets all groups are equally large.
 
     Args:
-        train_rows, validation_rows, test_rows (`int`): rows of the splits.
-        image_size (`int`, defaults to `24`): height and width in pixels.
-        seed (`int`, defaults to `0`): decides the rows.
+        train_rows (`int`, *optional*, defaults to `1200`): rows of the training set.
+        validation_rows (`int`, *optional*, defaults to `600`): rows of the validation set.
+        test_rows (`int`, *optional*, defaults to `1200`): rows of the test set.
+        image_size (`int`, *optional*, defaults to `32`): height and width in pixels.
+        seed (`int`, *optional*, defaults to `0`): seed of everything random.
 
     Returns:
-        `dict[str, Waterbirds]`: train, validation, test.
+        `dict[str, Waterbirds]`: `train`, `validation` and `test`.
     """
     rng = np.random.default_rng(seed)
     sizes = dict(zip(SPLITS, (train_rows, validation_rows, test_rows), strict=True))
@@ -188,7 +199,7 @@ def demo_waterbirds(
 
 
 def _draw(rng: np.random.Generator, labels: np.ndarray, places: np.ndarray, size: int) -> np.ndarray:
-    """`(N, 3, size, size)` images, uint8."""
+    """Draw one bird for each label and place: uint8, of shape `(N, 3, size, size)`."""
     rows = len(labels)
     y, x = np.mgrid[0:size, 0:size] / size
 
