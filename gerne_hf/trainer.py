@@ -1,8 +1,8 @@
 """`GerneTrainer`: a drop-in for `transformers.Trainer` that trains on the extrapolated gradient of two batches.
 
 The top of the ladder. [`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer) knows how to train on a plan,
-[`SearchingTrainer`](gerne_hf.tuning.searching_trainer.SearchingTrainer) how to search; here come unknown attributes and
-what a run tells people. Baselines and comparisons stand on it.
+[`SearchingTrainer`](gerne_hf.tuning.searching_trainer.SearchingTrainer) how to search; here come unknown attributes
+and what a run tells people. Baselines and comparisons stand on it.
 """
 
 import copy

@@ -12,7 +12,7 @@ from typing import Any
 from accelerate import PartialState
 
 from ..config import GerneConfig
-from ..evaluation.names import COMPARED_METRICS
+from ..evaluation.names import SUMMARY_TITLES
 from ..reports.model_card import write_card
 from ..reports.record import COMPARISON_FILE, COMPARISON_PICTURE_FILE, RunRecord
 from ..reports.tables import format_comparison, seed_note
@@ -120,7 +120,7 @@ def compare(
         trainer.save_group_metrics(run.output_dir)
         result = {**trainer.group_results["test"], "seed": seed, "train_seconds": round(seconds, 1)}
         validation = trainer.group_results.get("eval", {})
-        result["validation"] = {key: validation[key] for key in COMPARED_METRICS if key in validation}
+        result["validation"] = {key: validation[key] for key in SUMMARY_TITLES if key in validation}
         if method.start is not None:
             progress.begin(run, name)
         if (name, seed) == main:

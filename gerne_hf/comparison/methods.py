@@ -59,19 +59,18 @@ _KNOWN = {"pseudo_attributes": False}
 
 _PLAIN = {"plan": "erm", **_KNOWN}
 
+_UNBALANCED = {**_PLAIN, "class_balanced": False}
 _OWN_ROWS = {"biased_share": 0.5, **_KNOWN}  # the plan decides on the rows of its segments
 
 METHODS = {
-    "erm": Method("ERM", {**_PLAIN, "class_balanced": False}),
+    "erm": Method("ERM", _UNBALANCED),
     "class_balanced": Method("class-balanced", {**_PLAIN, "class_balanced": True}),
     "square_root": Method("square-root", _PLAIN, "baselines.square_root.SquareRootTrainer"),
     "resampling": Method("resampling", {"plan": "resampling", **_KNOWN}),
     "reweighting": Method("reweighting", {"plan": "reweighting", "beta_schedule": "constant", **_OWN_ROWS}),
     "group_dro": Method("Group DRO", {"plan": "resampling", **_KNOWN}, "baselines.group_dro.GroupDROTrainer"),
-    "dfr": Method(
-        "DFR", {**_PLAIN, "class_balanced": False}, start="erm", finished_by="baselines.dfr.refit_last_layer"
-    ),
-    "jtt": Method("JTT", {**_PLAIN, "class_balanced": False}, "baselines.jtt.JTTTrainer"),
+    "dfr": Method("DFR", _UNBALANCED, start="erm", finished_by="baselines.dfr.refit_last_layer"),
+    "jtt": Method("JTT", _UNBALANCED, "baselines.jtt.JTTTrainer"),
     "shared": Method("GERNE (shared rows)", {"plan": "shared", **_OWN_ROWS}),
     "collapsed": Method("GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_OWN_ROWS}),
     "independent": Method("GERNE", {"plan": "independent", **_KNOWN}),

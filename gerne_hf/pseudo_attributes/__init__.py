@@ -1,6 +1,7 @@
 """Unknown attributes (Algorithm 2): a biased model scores the training rows, and the least sure ones are "hard".
 
-Imports `training/`, `method/` and `hub/`. Begin with `scores.py`; `GerneTrainer` uses it with `pseudo_attributes=True`.
+Imports `training/`, `method/` and `hub/`. Begin with `scores.py`; `GerneTrainer` uses it where
+`pseudo_attributes=True`.
 """
 
 import lazy_loader
