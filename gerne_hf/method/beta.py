@@ -1,6 +1,5 @@
 """Schedules of the extrapolation factor over training."""
 
-from ..training.checks import logger
 
 BETA_SCHEDULES = ("constant", "linear")
 """Names of the schedules, as `GerneConfig.beta_schedule` takes them."""
@@ -48,4 +47,6 @@ def check_beta(beta: float, bounds: tuple[float, float], c: float, rule: str) ->
     )
     if rule == "error":
         raise ValueError(message + "; beta_out_of_bounds='warn' trains all the same")
-    logger.warning_once(message)
+    from transformers.utils import logging  # slow to import, and few runs have anything to warn of
+
+    logging.get_logger(__name__).warning_once(message)

@@ -86,9 +86,9 @@ def provisional_index(classes: GroupIndex, threshold: float) -> GroupIndex:
     """
     labels = (classes.codes // classes.num_attributes).astype(np.int64)
     check_threshold(classes.counts.sum(axis=1), threshold, classes.label_names)
-    return _index(np.zeros(len(labels), dtype=np.float32), labels, classes.label_names, threshold)
+    return pseudo_index(np.zeros(len(labels), dtype=np.float32), labels, classes.label_names, threshold)
 
 
-def _index(scores: np.ndarray, labels: np.ndarray, label_names: Sequence[str], threshold: float) -> GroupIndex:
+def pseudo_index(scores: np.ndarray, labels: np.ndarray, label_names: Sequence[str], threshold: float) -> GroupIndex:
     attributes = pseudo_attributes(scores, labels, threshold, len(label_names))
     return GroupIndex.from_codes(labels.astype(np.uint32), tuple(label_names), [(attributes, PSEUDO_NAMES)])

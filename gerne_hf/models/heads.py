@@ -15,15 +15,20 @@ from transformers import PreTrainedModel, default_data_collator
 from ..groups.index import GroupIndex
 
 
-def name_labels(model: Any, groups: GroupIndex | None) -> None:
-    """Give a model the class names of the training set, unless it has names already."""
+def name_labels(model: Any, names: Sequence[str] | None) -> None:
+    """Give a model the names of its classes, unless it has names already.
+
+    Args:
+        model ([`~torch.nn.Module`]): its config is changed in place; a model without names in its config is left alone.
+        names (`Sequence[str]`, *optional*): the classes in the order of their ids; None changes nothing.
+    """
     config = getattr(model, "config", None)
-    if groups is None or config is None or not hasattr(config, "id2label"):
+    if names is None or config is None or not hasattr(config, "id2label"):
         return
-    names = dict(enumerate(groups.label_names))
-    unnamed = {i: f"LABEL_{i}" for i in names}
-    if dict(config.id2label or {}) == unnamed and names != {i: str(i) for i in names}:
-        config.id2label, config.label2id = names, {name: i for i, name in names.items()}
+    by_id = dict(enumerate(names))
+    unnamed = {i: f"LABEL_{i}" for i in by_id}
+    if dict(config.id2label or {}) == unnamed and by_id != {i: str(i) for i in by_id}:
+        config.id2label, config.label2id = by_id, {name: i for i, name in by_id.items()}
 
 
 def classification_head(model: nn.Module) -> nn.Linear:
