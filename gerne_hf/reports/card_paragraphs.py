@@ -1,76 +1,118 @@
-"""The texts and tables of a model card, from a trainer and its report."""
+"""The sentences and tables of a model card, each written from the record of a run.
+
+Imports `evaluation/`, `groups/`, `method/` and `utils/`, and the tables of this room. Next:
+[`build_card`](gerne_hf.reports.model_card.build_card), which puts the parts together, and `templates/model_card.md`,
+which says in which order.
+"""
 
 import json
 import os
 from typing import Any
 
-from huggingface_hub import ModelCardData
-from transformers.trainer_utils import unwrap_peft_model
-from transformers.utils import SAFE_WEIGHTS_NAME
+from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 
 from ..evaluation.metrics import MAX_TABLE_GROUPS
+from ..evaluation.names import metric_title, set_name
 from ..evaluation.selection import selected_on
+from ..groups.names import group_title
 from ..method.plans import _PLANS, PLANS_WITH_BETA
-from ..models.timm_checkpoints import is_timm
-from ..streaming.reservoir import ReservoirStream
 from ..utils.markdown import escaped, format_table, plain
 from .record import (
     COMPARISON_FILE,
     COMPARISON_PICTURE_FILE,
     GROUP_METRICS_FILE,
-    SEARCH_FILE,
+    ORIGINAL_TRAINER,
     TRAINING_PICTURE_FILE,
-    _is_own,
+    RunRecord,
 )
-from .tables import format_comparison, set_name
+from .tables import format_comparison
 
 SMALL_GROUP = 50
-"""Groups with fewer evaluation rows than this are named as too small to judge."""
+"""Groups with fewer rows than this in an evaluation are named as too small to judge."""
+
+Evaluations = dict[str, dict[str, Any]]
+"""Results of [`group_metrics`](gerne_hf.evaluation.metrics.group_metrics) by prefix, in the order of the card."""
 
 
-def summary(trainer, data: ModelCardData) -> str:
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    inner = unwrap_peft_model(model)
-    name = f"`{type(inner).__name__}`" if inner is model else f"PEFT adapter of a `{type(inner).__name__}`"
-    base = f", fine-tuned from `{data.base_model}`" if data.base_model else ""
-    if not was_trained(trainer):
+def summary(record: RunRecord, base_model: str | list[str] | None) -> str:
+    """Return the card's first sentence: what the model is, and by which method it was trained.
+
+    Args:
+        record ([`RunRecord`]): the run.
+        base_model (`str` or `list[str]`, *optional*): Hub id of the model that it was fine-tuned from.
+    """
+    name = f"PEFT adapter of a `{record.model.name}`" if record.model.adapter else f"`{record.model.name}`"
+    base = f", fine-tuned from `{base_model}`" if base_model else ""
+    if not record.run.trained:
         return f"A {name}{base}, which was not trained here."
-    if is_plain(trainer):
+    if record.run.plain:
         return f"A {name}{base}, trained with `gerne_hf`. Method: ERM, which does nothing for minority groups."
-    purpose = f"trained with `gerne_hf` so that it does not fail on minority groups. Method: {plan_text(trainer)}."
+    purpose = f"trained with `gerne_hf` so that it does not fail on minority groups. Method: {method_text(record)}."
     return f"A {name}{base}, {purpose}"
 
 
 def as_markdown(text: str) -> str:
-    """A table and the lines below it, parted by a blank line: Markdown would take them for rows."""
+    """Return a table and the lines below it, with a blank line between: Markdown would take those lines for rows.
+
+    Args:
+        text (`str`): the lines of a table, then other lines; names in them are escaped.
+
+    Example:
+
+    ```python
+    >>> print(as_markdown("| a |\\n|---|\\n| 1 |\\nsum 1"))
+    | a |
+    |---|
+    | 1 |
+    <BLANKLINE>
+    sum 1
+
+    ```
+    """
     lines = escaped(text).splitlines()
     rows = sum(line.startswith("|") for line in lines)
     return "\n".join([*lines[:rows], "", *lines[rows:]]).rstrip()
 
 
-def table_title(trainer, prefix: str, report: dict[str, Any]) -> str:
-    more, chosen = "", report.get("selection", {})
-    if chosen.get("best_model_loaded") and selected_on(trainer, chosen["metric"])[0] == prefix:
+def table_title(record: RunRecord, prefix: str) -> str:
+    """Return the line above the group table of an evaluation, which says whether the step was selected on it.
+
+    Args:
+        record ([`RunRecord`]): the run.
+        prefix (`str`): the evaluation's prefix, such as "test".
+    """
+    more, chosen = "", record.selection or {}
+    if chosen.get("best_model_loaded") and _selected_on(record, chosen["metric"])[0] == prefix:
         more = ", which the step was selected on"
     elif prefix == "train":
         more = ", rows as training saw them (for comparison: the model was fitted to these rows)"
     return f"Accuracy of each group, {set_name(prefix)}{more}:"
 
 
-def has_attributes(trainer) -> bool:
-    """Whether groups are more than classes in the evaluations."""
-    return bool(trainer.args.attribute_columns) or hasattr(trainer, "overlapping_columns")
+def _selected_on(record: RunRecord, metric: str) -> tuple[str, str]:
+    """Return the prefix of the evaluation set that steps were selected on, and the metric without the set's name."""
+    return selected_on(metric, record.run.evaluation_sets or [])
 
 
-def worst_group(trainer, evaluations: dict[str, Any]) -> dict[str, Any] | None:
+def worst_group(record: RunRecord, evaluations: Evaluations) -> dict[str, Any] | None:
+    """Return what the card says of the group with the lowest accuracy.
+
+    Args:
+        record ([`RunRecord`]): the run.
+        evaluations (`dict[str, dict]`): the run's evaluations; the first is looked at.
+
+    Returns:
+        `dict`: `kind` ("group", or "class" without attributes), `name`, `accuracy` in per cent, `count` of its rows,
+        `interval`, `split` and `few`, whether the rows are too few to judge by; None without an evaluation.
+    """
     if not evaluations:
         return None
     prefix, result = next(iter(evaluations.items()))
     group = min((g for g in result["groups"] if g["count"]), key=lambda g: g["accuracy"])
-    groups = has_attributes(trainer)
+    groups = record.run.has_attributes
     return {
         "kind": "group" if groups else "class",
-        "name": plain(f"{group['label']}, {group['attribute']}" if groups else group["label"]),
+        "name": plain(group_title(group["label"], group["attribute"]) if groups else group["label"]),
         "accuracy": f"{100 * group['accuracy']:.1f}",
         "count": f"{group['count']:,}",
         "interval": f"{100 * group['ci_low']:.1f} to {100 * group['ci_high']:.1f}",
@@ -79,29 +121,45 @@ def worst_group(trainer, evaluations: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def intended_use(trainer, report: dict[str, Any]) -> str:
-    names = report.get("train_groups", {}).get("label_names")
+def intended_use(record: RunRecord) -> str:
+    """Return what the model is for: its classes, and on what it was judged.
+
+    Args:
+        record ([`RunRecord`]): the run.
+    """
+    names = (record.train_groups or {}).get("label_names")
     if names is None:
-        result = next(iter(report["evaluations"].values()), {"groups": []})
+        result: dict[str, Any] = next(iter(record.evaluations.values()), {"groups": []})
         names = list(dict.fromkeys(str(group["label"]) for group in result["groups"]))
     more = f" and {len(names) - MAX_TABLE_GROUPS} more" if len(names) > MAX_TABLE_GROUPS else ""
     classes = f"{len(names)} classes ({', '.join(map(plain, names[:MAX_TABLE_GROUPS]))}{more})" if names else "classes"
-    purpose = ", where a spurious attribute must not decide"
-    purpose = purpose if was_trained(trainer) and not is_plain(trainer) else ""
-    judged = "It was judged on the groups below and on no others" if report["evaluations"] else "It was not judged"
+    purpose = ", where a spurious attribute must not decide" if record.run.trained and not record.run.plain else ""
+    judged = "It was judged on the groups below and on no others" if record.evaluations else "It was not judged"
     judged += ": evaluate it on your own groups before you rely on it."
     return f"Choosing one of {classes} for inputs like those it was trained on{purpose}. {judged}"
 
 
-def training_picture(trainer) -> dict[str, str] | None:
-    if not os.path.isfile(os.path.join(trainer.args.output_dir, TRAINING_PICTURE_FILE)):
+def training_picture(folder: str) -> dict[str, str] | None:
+    """Return the file name of the training's picture and the text in its place, or None if there is no such file.
+
+    Args:
+        folder (`str`): the run's folder.
+    """
+    if not os.path.isfile(os.path.join(folder, TRAINING_PICTURE_FILE)):
         return None
     return {"file": TRAINING_PICTURE_FILE, "alt": "Losses and accuracies over training"}
 
 
-def comparison_part(directory: str) -> dict[str, Any] | None:
+def comparison_part(folder: str) -> dict[str, Any] | None:
+    """Return the table of methods that lies in a run's folder.
 
-    path = os.path.join(directory, COMPARISON_FILE)
+    Args:
+        folder (`str`): the run's folder; `comparison.json` is read from it.
+
+    Returns:
+        `dict`: `note`, `text` and the file name of the `picture`, if there is one; None without other methods.
+    """
+    path = os.path.join(folder, COMPARISON_FILE)
     if not os.path.isfile(path):
         return None
     with open(path, encoding="utf-8") as file:
@@ -112,7 +170,7 @@ def comparison_part(directory: str) -> dict[str, Any] | None:
     runs = f"one run of each method, with the seed {seeds[0]}"
     if len(seeds) > 1:
         runs = f"mean ± deviation over runs with the seeds {', '.join(seeds)}"
-    has_picture = os.path.isfile(os.path.join(directory, COMPARISON_PICTURE_FILE))
+    has_picture = os.path.isfile(os.path.join(folder, COMPARISON_PICTURE_FILE))
     return {
         "note": f"On the same test set; {runs}.",
         "text": as_markdown(format_comparison(results)),
@@ -120,7 +178,12 @@ def comparison_part(directory: str) -> dict[str, Any] | None:
     }
 
 
-def known_limits(evaluations: dict[str, Any], report: dict[str, Any]) -> list[str]:
+def known_limits(evaluations: Evaluations) -> list[str]:
+    """Return the card's warnings: groups of few or no rows, and what nobody looked at.
+
+    Args:
+        evaluations (`dict[str, dict]`): the run's evaluations; the first tells which groups had few training rows.
+    """
     limits = []
     for prefix, result in evaluations.items():
         if prefix == "train":
@@ -137,7 +200,7 @@ def known_limits(evaluations: dict[str, Any], report: dict[str, Any]) -> list[st
         unseen = [g for g in result["groups"] if g["count"] and g.get("train_count") == 0]
         if unseen:
             limits.append(f"Groups without training rows: {_named(unseen)}.")
-    first = next(iter(evaluations.values()), {"groups": []})
+    first: dict[str, Any] = next(iter(evaluations.values()), {"groups": []})
     few = [g for g in first["groups"] if 0 < g.get("train_count", 0) < SMALL_GROUP]
     if few:
         limits.append(f"Groups with few training rows to learn from: {_named(few, 'train_count')}.")
@@ -147,26 +210,37 @@ def known_limits(evaluations: dict[str, Any], report: dict[str, Any]) -> list[st
 
 
 def _named(groups: list[dict[str, Any]], count: str | None = None) -> str:
-    names = [plain(f"{g['label']}, {g['attribute']}") + (f" ({g[count]})" if count else "") for g in groups]
+    """Return the names of groups, each with its number of rows if `count` says under which key that is."""
+    names = [
+        plain(group_title(g["label"], g["attribute"])) + (f" ({g[count]})" if count is not None else "")
+        for g in groups
+    ]
     hidden = len(names) - MAX_TABLE_GROUPS
     more = [f"and {hidden} more, which are in {GROUP_METRICS_FILE}"] if hidden > 0 else []
     return "; ".join([*names[:MAX_TABLE_GROUPS], *more])
 
 
-def loading_code(trainer, task: str | None) -> str:
-    place = trainer.hub_model_id or os.path.basename(os.path.abspath(trainer.args.output_dir))
+def loading_code(record: RunRecord, folder: str, task: str | None) -> str:
+    """Return Python code that loads the model, from the Hub if it is there, else from its folder.
+
+    Args:
+        record ([`RunRecord`]): the run.
+        folder (`str`): the run's folder, whose last part stands in the code.
+        task (`str`, *optional*): the task as pipelines call it; without one the model alone is loaded.
+    """
+    place = record.run.hub_id or os.path.basename(os.path.abspath(folder))
     if task is None:
         return f'from transformers import AutoModel\n\nmodel = AutoModel.from_pretrained("{place}")'
-    own = "import gerne_hf.models  # registers the model's class\n" if _is_own(trainer) else ""
+    own = "import gerne_hf.models  # registers the model's class\n" if record.model.own else ""
     code = f'{own}from transformers import pipeline\n\nclassify = pipeline("{task}", model="{place}")'
-    if not is_timm(trainer.accelerator.unwrap_model(trainer.model)):
+    if not record.model.timm:
         return code
-    if trainer.hub_model_id:
+    if record.run.hub_id:
         network = [f'network = timm.create_model("hf-hub:{place}", pretrained=True).eval()']
     else:  # pretrained=True would have torch.load read the safetensors file, which not every torch does
         network = [
             f'network = timm.create_model("local-dir:{place}").eval()',
-            f'timm.models.load_checkpoint(network, "{place}/{SAFE_WEIGHTS_NAME}")',
+            f'timm.models.load_checkpoint(network, "{place}/{SAFETENSORS_SINGLE_FILE}")',
         ]
     return "\n".join(
         [
@@ -184,129 +258,126 @@ def loading_code(trainer, task: str | None) -> str:
     )
 
 
-def was_trained(trainer) -> bool:
-    """Whether these weights come out of a training, and not just out of the model that was given."""
-    return trainer.state.global_step > 0
+def method_text(record: RunRecord) -> str:
+    """Return the method in words: the plan's, or the name of a trainer that adds something to its plan.
+
+    Args:
+        record ([`RunRecord`]): the run.
+    """
+    run = record.run
+    return _PLANS[run.plan] if run.trainer == ORIGINAL_TRAINER else f"{run.trainer} on the plan {run.plan}"
 
 
-def is_plain(trainer) -> bool:
-    """Whether the training was ERM, which looks at no group."""
-    return type(trainer).__name__ == "GerneTrainer" and trainer.args.plan == "erm"
+def method_table(record: RunRecord) -> str:
+    """Return the Markdown table of the method: c, beta and its bounds, rows of a step, training time.
 
-
-def plan_text(trainer) -> str:
-    """The method in words."""
-    name = type(trainer).__name__
-    return _PLANS[trainer.args.plan] if name == "GerneTrainer" else f"{name} on the plan {trainer.args.plan}"
-
-
-def method_table(trainer, report: dict[str, Any]) -> str:
-    method = report.get("method")
-    if method is None or not was_trained(trainer):
+    Args:
+        record ([`RunRecord`]): the run.
+    """
+    method = record.method
+    if method is None or not record.run.trained:
         return "The model was not trained here."
-    upper = method["beta_bounds"][1]
-    rows = [["method", plan_text(trainer)]]
+    rows = [["method", method_text(record)]]
     if method["plan"] in PLANS_WITH_BETA:
+        upper = method["beta_bounds"][1]
+        bounded = upper is not None and upper != float("inf")  # in JSON there is no infinity
         rows += [
             ["c, degree of bias reduction", f"{method['c']:g}"],
             ["beta, extrapolation factor", f"{method['beta']:g} ({method['beta_schedule']})"],
-            ["bounds of beta", f"-1 to {upper:.3g}" if upper != float("inf") else "-1, no upper bound"],
+            ["bounds of beta", f"-1 to {upper:.3g}" if bounded else "-1, no upper bound"],
         ]
     rows.append(["rows a step and device", _rows_text(method)])
-    rows += [["training time", _training_time(trainer)]]
+    rows.append(["training time", _training_time(record)])
     return format_table(["", "value"], rows)
 
 
 def _rows_text(method: dict[str, Any]) -> str:
+    """Return the rows of a step and, where the halves are unequal, how many are of the biased batch."""
     rows, share = method["rows_per_device"], method.get("biased_share")
     return str(rows) if share in (None, 0.5) else f"{rows}, {method['segments'][0]['rows']} of them biased"
 
 
-def _training_time(trainer) -> str:
-    seconds = next((e["train_runtime"] for e in reversed(trainer.state.log_history) if "train_runtime" in e), None)
-    device = trainer.args.device.type
-    if device == "cuda":
-        import torch
-
-        device = torch.cuda.get_device_name()
-    devices = f"{trainer.args.world_size} x {device}"
-    return f"{trainer.state.global_step} steps on {devices}" + (f", {seconds:.0f} s" if seconds else "")
+def _training_time(record: RunRecord) -> str:
+    """Return the number of steps, the devices and the seconds of the training."""
+    run = record.run
+    return f"{run.steps} steps on {run.devices}" + (f", {run.seconds:.0f} s" if run.seconds else "")
 
 
-def data_text(trainer, evaluations: dict[str, Any], given: dict[str, Any]) -> str:
-    """Name, place, commit, rows and licence of the data, as far as they are known."""
+def data_text(record: RunRecord, evaluations: Evaluations, given: dict[str, Any]) -> str:
+    """Return name, place, commit, rows and licence of the data, as far as they are known.
+
+    Args:
+        record ([`RunRecord`]): the run.
+        evaluations (`dict[str, dict]`): the run's evaluations.
+        given (`dict`): `dataset`, `dataset_tags`, `dataset_revision` and `dataset_license`, each optional.
+    """
     place = [f"`{tag}`" for tag in ([given["dataset_tags"]] if isinstance(given.get("dataset_tags"), str) else ())]
     place += [f"commit `{given['dataset_revision']}`"] if given.get("dataset_revision") else []
     name = given.get("dataset") or (place.pop(0) if place else "not named")
     named = name if isinstance(name, str) else ", ".join(name)
-    rows = [] if trainer.groups is None else [f"{len(trainer.groups):,} training rows"]
-    if isinstance(trainer.train_dataset, ReservoirStream):
-        rows = [f"a stream of training rows, whose groups were counted in {len(trainer.groups):,} rows"]
+    rows = [] if record.run.train_rows is None else [f"{record.run.train_rows:,} training rows"]
+    if record.run.streamed:
+        rows = [f"a stream of training rows, whose groups were counted in {record.run.train_rows:,} rows"]
     for prefix, result in evaluations.items():
-        if prefix != "train" and not hasattr(trainer, "overlapping_columns"):  # else a row counts several times
+        if prefix != "train" and not record.run.overlapping_columns:  # else a row counts several times
             rows.append(f"{sum(g['count'] for g in result['groups']):,} rows in the {set_name(prefix)}")
     license = f" Licence of the data: {given['dataset_license']}." if given.get("dataset_license") else ""
     named += f" ({', '.join(place)})" if place else ""
     return f"Data: {', '.join([named, *rows])}.{license}"
 
 
-def attributes_text(trainer, report: dict[str, Any], source: str | None = None) -> str:
+def attributes_text(record: RunRecord, source: str | None = None) -> str:
+    """Return where the attributes come from, and whether the training used them.
+
+    Args:
+        record ([`RunRecord`]): the run.
+        source (`str`, *optional*): who or what says which attribute a row has.
+    """
     source = f": {source}." if source else "."
-    if hasattr(trainer, "overlapping_columns"):
-        judged = ", ".join(f"`{c}`" for c in trainer.overlapping_columns)
+    if record.run.overlapping_columns:
+        judged = ", ".join(f"`{c}`" for c in record.run.overlapping_columns)
         source += (
             f" The groups of the tables overlap: a row counts in that of each of the columns {judged} that it has."
         )
-    if "pseudo_attributes" in report:
-        columns = ", ".join(f"`{c}`" for c in trainer.args.attribute_columns)
+    columns = ", ".join(f"`{c}`" for c in record.run.attribute_columns)
+    if record.pseudo_attributes is not None:
         known = f"The column {columns} was read for evaluation only" + source
         known = known if columns else "Nor does the evaluation: the groups of the tables are the classes."
-        if report["pseudo_attributes"]["threshold"] is None:
+        threshold = record.pseudo_attributes["threshold"]
+        if threshold is None:
             return f"Training used no attribute labels, but the errors of a biased model. {known}"
         return (
-            "Training used no attribute labels: of each class the share "
-            f"{report['pseudo_attributes']['threshold']:g} of rows that a biased model was least sure of formed one "
-            f"pseudo-group, the rest the other. {known}"
+            f"Training used no attribute labels: of each class the share {threshold:g} of rows that a biased model "
+            f"was least sure of formed one pseudo-group, the rest the other. {known}"
         )
-    columns = ", ".join(f"`{c}`" for c in trainer.args.attribute_columns)
     if not columns:
         return "No attribute labels were used: the groups of the tables are the classes."
-    if is_plain(trainer):
+    if record.run.plain:
         return f"Training used no attribute labels. The column {columns} was read for evaluation only{source}"
     return f"Attributes are those of the data set's column {columns}{source}"
 
 
-_METRICS = {
-    "worst_group_accuracy": "worst-group accuracy",
-    "group_balanced_accuracy": "group-balanced accuracy",
-    "worst_class_accuracy": "worst-class accuracy",
-    "class_balanced_accuracy": "class-balanced accuracy",
-}
+def selection_text(record: RunRecord) -> str:
+    """Return which step's weights these are, and how the method's settings were chosen.
 
-
-def selection_text(trainer, report: dict[str, Any]) -> str:
-    """Which step's weights these are, and how the method's settings were chosen."""
-    if not was_trained(trainer):
+    Args:
+        record ([`RunRecord`]): the run.
+    """
+    if not record.run.trained:
         return "The weights are those that were given: nothing was trained here."
-    chosen = report.get("selection")
-    if chosen is None or trainer.eval_dataset is None:
+    chosen = record.selection
+    if chosen is None or record.run.evaluation_sets is None:
         return "There was no evaluation set to select on: these are the weights of the last step."
-    name, metric = selected_on(trainer, chosen["metric"])
-    metric = f"the {set_name(name)}'s {_METRICS.get(metric, f'`{metric}`')}"
-    settings = _search_text(trainer.args, metric)
+    prefix, metric = _selected_on(record, chosen["metric"])
+    compared_on = f"the {set_name(prefix)}'s {metric_title(metric)}"
+    settings = _search_text(chosen.get("search"), compared_on)
     if not chosen["best_model_loaded"]:
         return f"The weights are those of the last step ({chosen['step']}); no step was selected. {settings}"
-    return f"The weights are those of step {chosen['step']}, selected on {metric}. {settings}"
+    return f"The weights are those of step {chosen['step']}, selected on {compared_on}. {settings}"
 
 
-def _search_text(args: Any, metric: str) -> str:
-    given = "The method's settings were given, not searched for in this run."
-    path = os.path.join(args.output_dir, "search", SEARCH_FILE)
-    if not os.path.isfile(path):
-        return given
-    with open(path, encoding="utf-8") as file:
-        search = json.load(file)
-    found = search["best"]["params"]
-    if any(getattr(args, name, None) != value for name, value in found.items()):
-        return given  # that search was for an earlier run in this folder
-    return f"{', '.join(found)} were chosen by {len(search['trials'])} trials, compared on {metric}."
+def _search_text(search: dict[str, Any] | None, compared_on: str) -> str:
+    """Return which settings a search has chosen, and in how many trials."""
+    if search is None:
+        return "The method's settings were given, not searched for in this run."
+    return f"{', '.join(search['names'])} were chosen by {search['trials']} trials, compared on {compared_on}."

@@ -1,36 +1,47 @@
-"""The rows of each group that a model is most wrong about, kept for people to look at."""
+"""The rows of each group that a model is most wrong about, saved for people to look at.
+
+Imports `evaluation/`, `groups/` and `utils/`, and the file names in `record.py`. Which rows these are is found while
+evaluating, by [`GroupAccumulator.worst_rows`](gerne_hf.evaluation.accumulator.GroupAccumulator.worst_rows);
+[`page_parts`](gerne_hf.reports.page_parts) shows what is saved here.
+"""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
-from PIL import Image
-from transformers.utils import logging
 
 from ..evaluation.metrics import worst_groups
 from ..groups.index import LABEL_COLUMNS
 from ..groups.sources import column_names
-from ..trainer import GerneTrainer
 from ..utils.files import write_json
+from .record import EXAMPLES_FILE, EXAMPLES_FOLDER
 
-logger = logging.get_logger(__name__)
-
-EXAMPLES_FOLDER = "_examples"
-"""The Trainer leaves names that begin with an underscore out of every push: examples are data."""
-
-EXAMPLES_FILE = "examples.json"
+if TYPE_CHECKING:  # of an optional extra
+    from PIL.Image import Image
 
 MAX_CHARACTERS = 2000
+"""Characters of a text that are saved."""
 
 THUMBNAIL_SIDE = 192
+"""Pixels of the longer side of a saved image, at most."""
 
 _LOSSLESS_SIDE = 64
+"""Images of up to this many pixels a side are saved without loss, as PNG."""
 
 
-def save_worst_examples(trainer: "GerneTrainer", dataset: Any, prefix: str = "test") -> str | None:
-    """Write the rows that the last evaluation of `dataset` was most wrong about to `output_dir/_examples`.
+def save_worst_examples(
+    output_dir: str,
+    result: dict[str, Any],
+    worst_rows: dict[int, list[dict[str, Any]]],
+    dataset: Any,
+    prefix: str,
+    processor: Any = None,
+    model: Any = None,
+    no_texts: Collection[str] = (),
+) -> str:
+    """Write the rows that an evaluation was most wrong about to `output_dir/_examples`.
 
     Images are saved as thumbnails, texts as the model saw them, decoded by the tokenizer. Only these rows are read
     again; of more than 24 groups those of the worst 24.
@@ -39,32 +50,30 @@ def save_worst_examples(trainer: "GerneTrainer", dataset: Any, prefix: str = "te
     underscore.
 
     Args:
-        trainer ([`GerneTrainer`]): after `evaluate(dataset, metric_key_prefix=prefix)`, on every process.
-        dataset: the data set that was evaluated.
-        prefix (`str`, defaults to `"test"`): of that evaluation.
+        output_dir (`str`): the run's folder.
+        result (`dict`): the evaluation's result of [`group_metrics`](gerne_hf.evaluation.metrics.group_metrics), with
+            the `step` of the weights.
+        worst_rows (`dict[int, list[dict]]`): by the group's place in `result["groups"]`, its worst rows: number of the
+            row, prediction, probability of the true label.
+        dataset (`Any`): the data set that was evaluated; rows are read by their numbers.
+        prefix (`str`): the evaluation's prefix, such as "test".
+        processor (`Any`, *optional*): the tokenizer that decodes texts, or the image processor that says how images
+            were normalized.
+        model (`Any`, *optional*): the model; one of timm says how images were normalized, if the processor does not.
+        no_texts (`Collection[str]`, *optional*): columns whose strings are not saved, such as those of attributes.
+            Label columns never are.
 
     Returns:
-        `str`: the path of `examples.json`; None on the other processes, and where `worst_examples` is 0.
-
-    Raises:
-        ValueError: if there was no such evaluation.
+        `str`: the path of `examples.json`.
     """
-    if not trainer.args.worst_examples or not trainer.args.should_save:
-        return None
-    if prefix not in trainer.group_results:
-        raise ValueError(
-            f"there is no evaluation {prefix!r}, only {sorted(trainer.group_results) or 'none at all'}; call "
-            f"trainer.evaluate(dataset, metric_key_prefix={prefix!r}) first"
-        )
-    folder = os.path.join(trainer.args.output_dir, EXAMPLES_FOLDER)
+    folder = os.path.join(output_dir, EXAMPLES_FOLDER)
     os.makedirs(folder, exist_ok=True)
     _remove_pictures(folder)
-    result = trainer.group_results[prefix]
     _, hidden = worst_groups(result["groups"])
-    reader = _RowReader(trainer, dataset)
+    reader = _RowReader(dataset, processor, model, no_texts)
     files: dict[int, dict[str, Any]] = {}  # a row may be among the worst of several groups
     groups = []
-    for i, examples in trainer.worst_rows[prefix].items():
+    for i, examples in worst_rows.items():
         for row in {example["row"] for example in examples} - files.keys():
             files[row] = reader.content(row, os.path.join(folder, f"{prefix}-{row}"))
         group = {key: result["groups"][i][key] for key in ("label", "attribute", "count", "accuracy")}
@@ -75,7 +84,7 @@ def save_worst_examples(trainer: "GerneTrainer", dataset: Any, prefix: str = "te
 
 
 def _remove_pictures(folder: str) -> None:
-    """Pictures of an earlier run are not among this run's examples."""
+    """Remove the pictures of an earlier run, which are not among this run's examples."""
     for name in os.listdir(folder):
         if name.endswith((".png", ".jpg")):
             os.remove(os.path.join(folder, name))
@@ -84,14 +93,14 @@ def _remove_pictures(folder: str) -> None:
 class _RowReader:
     """Reads single rows for people: an image, or texts, or nothing where a row has neither."""
 
-    def __init__(self, trainer: "GerneTrainer", dataset: Any):
+    def __init__(self, dataset: Any, processor: Any, model: Any, no_texts: Collection[str]):
         self.dataset = dataset
-        processor = trainer.processing_class
         tokenizer = getattr(processor, "tokenizer", processor)
         self.tokenizer = tokenizer if hasattr(tokenizer, "decode") else None
-        self.mean, self.std = _normalization(processor, trainer.accelerator.unwrap_model(trainer.model))
-        self.no_texts = {*trainer.args.attribute_columns, trainer.args.label_column, *LABEL_COLUMNS}
-        self.raw = self.image_column = None
+        self.mean, self.std = _normalization(processor, model)
+        self.no_texts = {*no_texts, *LABEL_COLUMNS}
+        self.raw: datasets.Dataset | None = None
+        self.image_column: str | None = None
         if isinstance(dataset, datasets.Dataset):  # beside any transform, which may crop and normalize
             self.raw = dataset.with_format(None)
             named = (name for name, kind in dataset.features.items() if isinstance(kind, datasets.Image))
@@ -101,8 +110,8 @@ class _RowReader:
                 self.raw = self.raw.select_columns([self.image_column])
 
     def content(self, number: int, path: str) -> dict[str, Any]:
-        """`image`, the name of a file that was written to `path` with an ending added, or `texts`, or neither."""
-        if self.image_column is not None:
+        """Return `image`, the name of a file written to `path` with an ending added, or `texts`, or neither."""
+        if self.raw is not None and self.image_column is not None:
             return {"image": save_thumbnail(self.raw[number][self.image_column], path)}
         row = self.dataset[number]
         if not isinstance(row, Mapping):
@@ -122,27 +131,29 @@ class _RowReader:
 
 
 def decode_texts(tokenizer: Any, input_ids: Any, attention_mask: Any = None) -> list[str]:
-    """The texts of a row of token ids, without special tokens; a pair is two texts.
+    """Return the texts of a row of token ids, without special tokens; a pair is two texts.
 
     Args:
-        tokenizer: a tokenizer of Transformers.
-        input_ids, attention_mask (int sequences of shape `(L,)`): the row; masked tokens are left out.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the tokenizer that made the ids.
+        input_ids (int sequence of shape `(L,)`): the row's tokens.
+        attention_mask (int sequence of shape `(L,)`, *optional*): tokens where it is 0 are left out.
     """
     ids = np.asarray(input_ids).ravel()
     if attention_mask is not None:
         ids = ids[np.asarray(attention_mask).ravel() != 0]
     separator = getattr(tokenizer, "sep_token_id", None)
-    breaks = [] if separator is None else np.flatnonzero(ids == separator)
+    breaks = np.array([], dtype=np.int64) if separator is None else np.flatnonzero(ids == separator)
     texts = [tokenizer.decode(part.tolist(), skip_special_tokens=True).strip() for part in np.split(ids, breaks)]
     return [_cut(text) for text in texts if text]
 
 
 def _cut(text: str) -> str:
+    """Return a text of at most 2,000 characters, with an ellipsis where something was cut."""
     return text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS] + "…"
 
 
 def _normalization(processor: Any, model: Any) -> tuple[Sequence[float] | None, Sequence[float] | None]:
-    """Mean and deviation of the channels, of the image processor or of timm's settings; None where nobody knows."""
+    """Return mean and deviation of the channels, from the image processor or timm's settings; None if unknown."""
     if getattr(processor, "image_mean", None) is not None:
         return processor.image_mean, processor.image_std
     config = getattr(model, "config", None)
@@ -153,12 +164,13 @@ def _normalization(processor: Any, model: Any) -> tuple[Sequence[float] | None, 
 def image_of_pixels(
     pixels: Any, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> "Image | None":
-    """The image behind a model's input.
+    """Return the image that became a model's input.
 
     Args:
-        pixels (float array of shape `(C, H, W)`): C is 1 or 3.
-        mean, std (`Sequence[float]`, *optional*): by which the channels, in [0, 1], were normalized. Without them,
-            values outside [0, 1] are stretched to that range.
+        pixels (float array of shape `(C, H, W)`): the input; C is 1 or 3.
+        mean (`Sequence[float]`, *optional*): mean of each channel, in [0, 1], which was subtracted.
+        std (`Sequence[float]`, *optional*): deviation of each channel, by which was divided. Without mean and
+            deviation, values outside [0, 1] are stretched to that range.
 
     Returns:
         `PIL.Image.Image`: None for an input of another shape.
@@ -181,8 +193,8 @@ def save_thumbnail(image: "Image", path: str) -> str:
     """Save an image of at most 192 pixels a side, without what its file said besides (place, camera).
 
     Args:
-        image (`PIL.Image.Image`): of any size and mode.
-        path (`str`): the file without its ending: a small image becomes a PNG, a larger one a JPEG.
+        image (`PIL.Image.Image`): an image of any size and mode.
+        path (`str`): the file's path without its ending: a small image becomes a PNG, a larger one a JPEG.
 
     Returns:
         `str`: the file's name.

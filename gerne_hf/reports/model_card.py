@@ -1,21 +1,24 @@
-"""Model cards that tell who a model works for: group tables, how the attributes were obtained, how it was selected."""
+"""Model cards that tell who a model works for: group tables, origin of the attributes, how the step was selected.
+
+Imports `evaluation/`, and the other modules of this room. Next: [`card_paragraphs`](gerne_hf.reports.card_paragraphs)
+for the sentences, `templates/model_card.md` for their order, and `GerneTrainer.create_model_card`, which makes the
+record and saves the card.
+"""
 
 import os
 import sys
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..hub.repositories import hub_origin
-from ..trainer import GerneTrainer
+from ..evaluation.names import CLASS_RESULT_TITLES, RESULT_TITLES, split_name
 from .card_paragraphs import (
+    Evaluations,
     as_markdown,
     attributes_text,
     comparison_part,
     data_text,
-    has_attributes,
     intended_use,
     known_limits,
     loading_code,
@@ -26,31 +29,21 @@ from .card_paragraphs import (
     training_picture,
     worst_group,
 )
-from .record import _is_adapter, _origin, _task, group_report, named_evaluations
+from .record import RunRecord
 from .reproduction import reproduction_command, settings_table, versions_text
 from .tables import format_group_table, format_recovery
 
 TAGS = ("gerne", "group-robustness", "debiasing", "spurious-correlations")
-
-_CARD_METRICS = {
-    "worst_group_accuracy": "Worst-group accuracy",
-    "group_balanced_accuracy": "Group-balanced accuracy",
-    "accuracy": "Accuracy",
-}
-
-_CLASS_METRICS = {
-    "worst_class_accuracy": "Worst-class accuracy",
-    "class_balanced_accuracy": "Class-balanced accuracy",
-    "accuracy": "Accuracy",
-}
-"""Without attributes: the groups are the classes then, and their worst must not be taken for a worst group."""
+"""Tags of every card, by which the models are found on the Hub."""
 
 
-def build_card(trainer: "GerneTrainer", **given: Any) -> ModelCard:
-    """The card of a trained model.
+def build_card(record: RunRecord, folder: str, **given: Any) -> ModelCard:
+    """Return the card of a model.
 
     Args:
-        trainer ([`GerneTrainer`]): after training; every evaluation it has run is on the card, "test" first.
+        record ([`RunRecord`]): the run; every evaluation in it is on the card, that of the test set first.
+        folder (`str`): the run's `output_dir`, where its pictures and `comparison.json` lie. Its name is the title,
+            unless `model_name` is given.
         given: what [`~transformers.Trainer.create_model_card`] takes: `language`, `license`, `tags`, `model_name`,
             `finetuned_from`, `tasks`, `dataset_tags`, `dataset`, `dataset_args`; besides, `dataset_revision`,
             `dataset_license`, `attribute_source`, `other_settings`.
@@ -58,57 +51,66 @@ def build_card(trainer: "GerneTrainer", **given: Any) -> ModelCard:
     Returns:
         `huggingface_hub.ModelCard`
     """
-    report = group_report(trainer)
     order = {"test": 0, "train": 2}
-    evaluations = dict(sorted(named_evaluations(report).items(), key=lambda item: (order.get(item[0], 1), item[0])))
-    given = _with_origin(trainer, given)
-    name = given.get("model_name") or os.path.basename(os.path.abspath(trainer.args.output_dir))
-    data = _card_data(trainer, name, evaluations, given)
-    context = {
+    evaluations = dict(sorted(record.named_evaluations.items(), key=lambda item: (order.get(item[0], 1), item[0])))
+    given = _with_origin(record, given)
+    name = given.get("model_name") or os.path.basename(os.path.abspath(folder))
+    data = _card_data(record, name, evaluations, given)
+    context: dict[str, Any] = {
         "title": name,
-        "summary": summary(trainer, data),
-        "worst": worst_group(trainer, evaluations),
-        "intended_use": intended_use(trainer, report),
+        "summary": summary(record, data.base_model),
+        "worst": worst_group(record, evaluations),
+        "intended_use": intended_use(record),
         "group_tables": [
-            {"title": table_title(trainer, k, report), "text": as_markdown(format_group_table(v))}
-            for k, v in evaluations.items()
+            {"title": table_title(record, prefix), "text": as_markdown(format_group_table(result))}
+            for prefix, result in evaluations.items()
         ],
-        "picture": training_picture(trainer),
-        "comparison": comparison_part(trainer.args.output_dir),
-        "method_table": method_table(trainer, report),
-        "data": data_text(trainer, evaluations, given),
-        "attributes": attributes_text(trainer, report, given.get("attribute_source")),
-        "selection": selection_text(trainer, report),
-        "recovery": format_recovery(report.get("pseudo_attributes", {}).get("recovery") or []) or None,
-        "limits": known_limits(evaluations, report),
-        "loading": loading_code(trainer, data.pipeline_tag),
-        "command": reproduction_command(sys.argv, trainer.args.world_size),
-        "versions": versions_text(trainer),
-        "settings_table": settings_table(trainer.args, given.get("other_settings")),
+        "picture": training_picture(folder),
+        "comparison": comparison_part(folder),
+        "method_table": method_table(record),
+        "data": data_text(record, evaluations, given),
+        "attributes": attributes_text(record, given.get("attribute_source")),
+        "selection": selection_text(record),
+        "recovery": format_recovery(record.recovery) if record.recovery else None,
+        "limits": known_limits(evaluations),
+        "loading": loading_code(record, folder, data.pipeline_tag),
+        "command": reproduction_command(sys.argv, record.run.processes),
+        "versions": versions_text(record.settings["seed"]),
+        "settings_table": settings_table(_without_seed(record.settings), given.get("other_settings")),
     }
-    if not report.get("pseudo_attributes", {}).get("recovery"):
-        context["recovery"] = None
     return ModelCard.from_template(data, template_str=template(), **context)
 
 
+def write_card(record: RunRecord, folder: str, **given: Any) -> None:
+    """Write the card of a model to `README.md` in the run's folder.
+
+    Args:
+        record, folder, given: as for [`build_card`].
+    """
+    build_card(record, folder, **given).save(os.path.join(folder, "README.md"))
+
+
 def template() -> str:
-    """The card's Jinja template, `model_cards/template.md`: part of the wheel, or of the repository."""
-    packaged = files("gerne_hf") / "model_cards" / "template.md"
-    if packaged.is_file():
-        return packaged.read_text(encoding="utf-8")
-    return (Path(__file__).parent.parent / "model_cards" / "template.md").read_text(encoding="utf-8")
+    """Return the card's Jinja template, `templates/model_card.md`."""
+    return (files("gerne_hf.reports") / "templates" / "model_card.md").read_text(encoding="utf-8")
 
 
-def _card_data(trainer, name: str, evaluations: dict[str, Any], given: dict[str, Any]) -> ModelCardData:
-    task = _task(trainer, given)
+def _without_seed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings but for the seed, which the sentence above their table says."""
+    return {name: value for name, value in settings.items() if name != "seed"}
+
+
+def _card_data(record: RunRecord, name: str, evaluations: Evaluations, given: dict[str, Any]) -> ModelCardData:
+    """Return the card's metadata, by which the Hub finds and shows the model."""
+    task = _first(given.get("tasks")) or record.model.task
     data_set = _list(given.get("dataset")) or [os.path.basename(str(given.get("dataset_tags") or "")) or "custom"]
-    metrics = _CARD_METRICS if has_attributes(trainer) else _CLASS_METRICS
+    metrics = RESULT_TITLES if record.run.has_attributes else CLASS_RESULT_TITLES
     results = [
         EvalResult(
             task_type=task or "other",
             dataset_type=_first(given.get("dataset_tags")) or data_set[0],
             dataset_name=data_set[0],
-            dataset_split={"eval": "validation"}.get(prefix, prefix.removeprefix("eval_")),
+            dataset_split=split_name(prefix),
             dataset_revision=given.get("dataset_revision"),
             metric_type=key,
             metric_name=title,
@@ -119,29 +121,25 @@ def _card_data(trainer, name: str, evaluations: dict[str, Any], given: dict[str,
         for key, title in metrics.items()
         if key in result
     ]
-    origin = given.get("finetuned_from") or _origin(trainer)
     return ModelCardData(
         model_name=name,
         eval_results=results or None,
         language=given.get("language"),
         license=given.get("license"),
-        library_name="peft" if _is_adapter(trainer) else "transformers",
+        library_name="peft" if record.model.adapter else "transformers",
         pipeline_tag=task,
-        base_model=origin,
+        base_model=given.get("finetuned_from") or record.model.base,
         datasets=_list(given.get("dataset_tags")) or None,
         metrics=[*metrics],
         tags=sorted({*TAGS, *(_list(given.get("tags")))}),
     )
 
 
-def _with_origin(trainer, given: dict[str, Any]) -> dict[str, Any]:
-    """`given`, with the Hub's data set and its commit where they are not given and the data tells them."""
-    named = trainer.eval_dataset
-    held_out = list(named.values()) if isinstance(named, dict) else [named]
-    origins = {hub_origin(data) for data in (*held_out, trainer.train_dataset)} - {None}
-    if len(origins) != 1:
+def _with_origin(record: RunRecord, given: dict[str, Any]) -> dict[str, Any]:
+    """Return `given` with the data set's Hub id and commit where they are not given and the record has them."""
+    if record.run.data_origin is None:
         return given
-    [(name, revision)] = origins
+    name, revision = record.run.data_origin
     tags = _list(given.get("dataset_tags")) or [name]
     if tags != [name]:
         return given
@@ -149,8 +147,10 @@ def _with_origin(trainer, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _list(value: Any) -> list[str]:
+    """Return one or several strings, or None, as a list."""
     return [value] if isinstance(value, str) else list(value or [])
 
 
 def _first(value: Any) -> str | None:
+    """Return the first of one or several strings, or None without any."""
     return next(iter(_list(value)), None)

@@ -1,4 +1,9 @@
-"""`gerne-report OUTPUT_DIR`: one HTML file about a run, to be opened without a network."""
+"""`gerne-report OUTPUT_DIR` writes one HTML file about a run, which needs no network and no other file.
+
+Imports neither torch nor Transformers nor `datasets`, so that the command starts at once: the record and the texts of
+this room, and below them `evaluation/` and `method/`. Next: [`page_parts`](gerne_hf.reports.page_parts) for what the
+page says, `templates/report.html` for how it looks.
+"""
 
 import argparse
 import base64
@@ -12,7 +17,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .examples import EXAMPLES_FILE, EXAMPLES_FOLDER
 from .page_parts import (
     comparison_part,
     evaluation_parts,
@@ -27,12 +31,15 @@ from .page_parts import (
 from .record import (
     COMPARISON_FILE,
     COMPARISON_PICTURE_FILE,
+    EXAMPLES_FILE,
+    EXAMPLES_FOLDER,
     GROUP_METRICS_FILE,
     RECOVERY_PICTURE_FILE,
     SEARCH_FILE,
     SEARCH_FOLDER,
     SEARCH_PICTURE_FILE,
     TRAINING_PICTURE_FILE,
+    RunRecord,
 )
 
 REPORT_FILE = "_report.html"
@@ -51,8 +58,8 @@ def write_report(output_dir: str | os.PathLike, output: str | os.PathLike | None
     """Write the page about a run: group tables, pictures, worst examples, settings.
 
     Args:
-        output_dir: the run's folder; holds `group_metrics.json`.
-        output (*optional*): the page's file; `_report.html` in `output_dir` if not given.
+        output_dir (`str`): the run's folder; holds `group_metrics.json`.
+        output (`str`, *optional*): the page's file; `_report.html` in `output_dir` if not given.
 
     Returns:
         `str`: the page's path.
@@ -78,20 +85,27 @@ def write_report(output_dir: str | os.PathLike, output: str | os.PathLike | None
 
 
 def render(folder: Path) -> str:
-    """The page as text; raises as [`write_report`]."""
+    """Return the page about a run as HTML.
+
+    Args:
+        folder (`Path`): the run's folder; holds `group_metrics.json`.
+
+    Raises:
+        ReportError: as [`write_report`], but for what it says of writing.
+    """
     metrics = folder / GROUP_METRICS_FILE
     if not metrics.is_file():
         raise ReportError(_nothing_to_report(folder))
     with _written_by_us(metrics):
-        report = _read(metrics)
+        record = RunRecord.from_json(_read(metrics))
         context: dict[str, Any] = {
             "title": folder.resolve().name,
-            "headline": headline(report),
-            "evaluations": evaluation_parts(report),
-            "method": method_rows(report),
-            "train_counts": train_counts(report),
-            "recovery": recovery_rows(report),
-            "settings": settings_rows(report),
+            "headline": headline(record),
+            "evaluations": evaluation_parts(record),
+            "method": method_rows(record),
+            "train_counts": train_counts(record),
+            "recovery": recovery_rows(record),
+            "settings": settings_rows(record),
         }
     context["training_picture"] = _picture(folder / TRAINING_PICTURE_FILE)
     context["recovery_picture"] = _picture(folder / RECOVERY_PICTURE_FILE)
@@ -108,7 +122,7 @@ def render(folder: Path) -> str:
             context["search"] = search_rows(_read(path))
     context["search_picture"] = _picture(folder / SEARCH_FOLDER / SEARCH_PICTURE_FILE)
     environment = Environment(
-        loader=PackageLoader("gerne_hf"),
+        loader=PackageLoader("gerne_hf.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -118,6 +132,7 @@ def render(folder: Path) -> str:
 
 
 def _nothing_to_report(folder: Path) -> str:
+    """Return what is said of a folder without `group_metrics.json`, with the folders below it that have one."""
     if not folder.is_dir():
         return f"there is no folder {folder}; give the output_dir of a run"
     below = sorted(str(path.parent) for path in folder.rglob(GROUP_METRICS_FILE))
@@ -132,12 +147,13 @@ def _nothing_to_report(folder: Path) -> str:
 
 
 def _read(path: Path) -> Any:
+    """Return what a JSON file holds."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager
 def _written_by_us(path: Path) -> Iterator[None]:
-    """Errors that come of what is in a file name the file."""
+    """Turn errors that come of what is in a file into a [`ReportError`] that names the file."""
     try:
         yield
     except ReportError:
@@ -154,11 +170,7 @@ def _written_by_us(path: Path) -> Iterator[None]:
 
 
 def _picture(path: Path) -> str | None:
-    """A picture as a data URI; None where there is none.
-
-    Raises:
-        ReportError: for a file that is neither PNG nor JPEG.
-    """
+    """Return a picture as a data URI, or None if there is no such file; refuse what is neither PNG nor JPEG."""
     if not path.is_file():
         return None
     try:
@@ -172,14 +184,25 @@ def _picture(path: Path) -> str | None:
 
 
 def _example(folder: Path, name: str) -> str | None:
+    """Return the picture of an example as a data URI, or None if its file is missing."""
     if Path(name).name != name or name == "..":  # a folder from elsewhere must not make a page of this machine's files
         raise ReportError(f"{folder / EXAMPLES_FILE} names a picture outside of its folder: {name!r}")
     return _picture(folder / name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The console script."""
-    parser = argparse.ArgumentParser(prog="gerne-report", description=__doc__)
+    """Write the page about the run that the command line names; this is the console script `gerne-report`.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): the arguments; those of the process if not given.
+
+    Returns:
+        `int`: 0, or 1 if no page could be written, which is explained on stderr.
+    """
+    parser = argparse.ArgumentParser(
+        prog="gerne-report",
+        description="`gerne-report OUTPUT_DIR`: one HTML file about a run, to be opened without a network.",
+    )
     parser.add_argument("output_dir", metavar="OUTPUT_DIR", help="the run's folder; holds group_metrics.json")
     parser.add_argument("--output", metavar="FILE", help=f"the page's file; OUTPUT_DIR/{REPORT_FILE} by default")
     arguments = parser.parse_args(argv)

@@ -1,4 +1,9 @@
-"""Pictures of runs and groups (needs the extra `plots`)."""
+"""Pictures of runs: losses and accuracies, groups of several methods, trials of a search, pseudo-attributes.
+
+Needs matplotlib, the extra `plots`: whoever draws imports this module inside a function, and goes without a picture
+where matplotlib is missing. Imports `evaluation/` alone. The files' names are in
+[`record`](gerne_hf.reports.record).
+"""
 
 from typing import Any
 
@@ -7,24 +12,32 @@ import numpy as np
 
 matplotlib.use("Agg", force=False)
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.collections import PathCollection  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 
 from ..evaluation.metrics import worst_groups  # noqa: E402
+from ..evaluation.names import SUMMARY_TITLES, objective_title, shown_in_percent  # noqa: E402
 
-# Okabe and Ito's palette, which people with colour-blindness can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+"""Okabe and Ito's palette, which people with colour-blindness can tell apart."""
 
 _LONGEST_NAME = 32
+"""Characters of a name of a class or an attribute value that are drawn."""
 
 _LOSSES = {
     "loss_biased": "biased batch",
     "loss_less_biased": "less biased batch",
     "loss_extrapolated": "extrapolated",
 }
-_SUMMARIES = {  # the key's text, colour and line
-    "accuracy": ("average", COLOURS[0], "-"),
-    "group_balanced_accuracy": ("group-balanced", COLOURS[1], "--"),
-    "worst_group_accuracy": ("worst group", COLOURS[2], "-"),
+"""What the losses of a plan with two batches are called in the picture, by their names in the log."""
+
+_SUMMARY_STYLES = {
+    "accuracy": (COLOURS[0], "-"),
+    "group_balanced_accuracy": (COLOURS[1], "--"),
+    "worst_group_accuracy": (COLOURS[2], "-"),
 }
+"""Colour and line of the accuracies in the picture of a training."""
 
 
 def plot_training(log_history: list[dict[str, Any]], path: str) -> None:
@@ -37,10 +50,11 @@ def plot_training(log_history: list[dict[str, Any]], path: str) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     _plot_losses(left, log_history)
     _plot_accuracies(right, log_history)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _plot_losses(axis, log_history) -> None:
+def _plot_losses(axis: Axes, log_history: list[dict[str, Any]]) -> None:
+    """Draw the losses of the two batches over the steps, or the training loss of a plan that has no two batches."""
     names = {key: text for key, text in _LOSSES.items() if any(key in entry for entry in log_history)}
     for colour, (key, text) in zip(COLOURS, (names or {"loss": "training"}).items(), strict=False):
         entries = [entry for entry in log_history if key in entry]
@@ -50,7 +64,8 @@ def _plot_losses(axis, log_history) -> None:
     axis.legend(frameon=False)
 
 
-def _plot_accuracies(axis, log_history) -> None:
+def _plot_accuracies(axis: Axes, log_history: list[dict[str, Any]]) -> None:
+    """Draw the accuracies on the evaluation set over the steps: each group, and the summaries."""
     by_set: dict[str, dict[int, dict]] = {}
     for entry in log_history:
         for key in entry:
@@ -65,16 +80,18 @@ def _plot_accuracies(axis, log_history) -> None:
     marker = "o" if len(steps) < 30 else None
     group_keys = [key for key in evaluations[-1] if key.startswith(f"{prefix}group_accuracy/")]
     for i, key in enumerate(group_keys):
-        values = [100 * entry.get(key, float("nan")) for entry in evaluations]
-        axis.plot(steps, values, color="0.75", linewidth=1, label="each group" if i == 0 else None)
-    for name, (text, colour, line) in _SUMMARIES.items():
+        accuracies = [100 * entry.get(key, float("nan")) for entry in evaluations]
+        axis.plot(steps, accuracies, color="0.75", linewidth=1, label="each group" if i == 0 else None)
+    for name, (colour, line) in _SUMMARY_STYLES.items():
         values = [100 * entry[prefix + name] for entry in evaluations]
+        text = SUMMARY_TITLES[name]
         axis.plot(steps, values, line, color=colour, marker=marker, markersize=4, linewidth=2, label=text)
     axis.set(xlabel="step", ylabel="accuracy, %", ylim=(0, 101), title="Accuracy on the evaluation set")
     axis.legend(frameon=False)
 
 
 def _is(key: str, name: str) -> bool:
+    """Return whether a key of the log is that of a metric, under any prefix."""
     return key.endswith(f"_{name}")
 
 
@@ -82,8 +99,8 @@ def plot_comparison(results: dict[str, dict[str, Any]], path: str) -> None:
     """Draw each group's accuracy with its 95 % interval, one bar a method.
 
     Args:
-        results (`dict[str, dict]`): results of [`group_metrics`] by the method's name. Of more than 24 groups the
-            worst of the last method are drawn.
+        results (`dict[str, dict]`): results of [`group_metrics`](gerne_hf.evaluation.metrics.group_metrics) by the
+            method's name. Of more than 24 groups the worst of the last method are drawn.
         path (`str`): the picture's file; its ending gives the format.
     """
     last, main = list(results.items())[-1]
@@ -104,33 +121,34 @@ def plot_comparison(results: dict[str, dict[str, Any]], path: str) -> None:
         ]
         places = [x + (i - (len(results) - 1) / 2) * width for x in range(len(groups))]
         lines = {"elinewidth": 1.2 if bars <= 60 else 0.6, "capsize": 2 if bars <= 60 else 0}
-        style = {"color": _colour(i), "ecolor": "0.25", "error_kw": lines, "label": method}
+        style: dict[str, Any] = {"color": _colour(i), "ecolor": "0.25", "error_kw": lines, "label": method}
         axis.bar(places, heights, width * 0.92, yerr=errors, **style)
     if len(groups) * _label_width(names) <= 12.0:
         axis.set_xticks(range(len(groups)), names, fontsize=8, parse_math=False)
     else:
         names = [name.replace("\n", ", ") for name in names]
-        turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+        turned: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
         axis.set_xticks(range(len(groups)), names, fontsize=8, parse_math=False, **turned)
     title = "Accuracy of each group, with 95 % intervals"
     title += f" (the {len(groups)} groups of {len(main['groups'])} that are worst for {last})" if hidden else ""
     axis.set(ylabel="accuracy, %", ylim=(0, 101), title=title, xlim=(-0.6, len(groups) - 0.4))
     figure.legend(frameon=False, ncols=min(4, len(results)), loc="outside lower center")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _colour(i: int) -> str:
+    """Return the colour of the i-th method; after eight they begin again."""
     return COLOURS[i % len(COLOURS)]
 
 
 def _short(name: str) -> str:
-    """A name that leaves room for the picture; cut in the middle, as names that are alike often begin alike."""
+    """Return a name that leaves room for the picture, cut in the middle: names that are alike often begin alike."""
     name = " ".join(str(name).split())
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 12]}…{name[-11:]}"
 
 
 def _label_width(names: list[str]) -> float:
-    """Inches that a tick label of 8 points takes."""
+    """Return the inches that a tick label of 8 points takes."""
     return 0.07 * max((len(line) for name in names for line in name.split("\n")), default=0)
 
 
@@ -143,8 +161,7 @@ def plot_search(trials: list[dict[str, Any]], path: str, objective_name: str) ->
         path (`str`): the picture's file; its ending gives the format.
         objective_name (`str`): what `value` is; accuracies are shown in per cent.
     """
-    percent = objective_name.endswith("accuracy")
-    text = objective_name.replace("_", " ") + (", %" if percent else "")
+    percent, text = shown_in_percent(objective_name), objective_title(objective_name)
     trials = [trial for trial in trials if {"c", "beta"} <= trial["params"].keys()]
     valued = [trial for trial in trials if trial["value"] is not None]
     values = [(100 if percent else 1) * trial["value"] for trial in valued]
@@ -162,11 +179,26 @@ def plot_search(trials: list[dict[str, Any]], path: str, objective_name: str) ->
     figure.legend(
         handles.values(), handles.keys(), frameon=False, ncols=6 if thresholds else 3, loc="outside lower center"
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _plot_plane(axis, trials, valued, values, best):
-    """Points over (c, beta), coloured by their value, below the bound: at it `c (beta + 1)` is the same for all c."""
+def _plot_plane(
+    axis: Axes, trials: list[dict[str, Any]], valued: list[dict[str, Any]], values: list[float], best: int | None
+) -> PathCollection | None:
+    """Draw the trials as points over (c, beta), coloured by their values, and the upper bound of beta (Eq. 9).
+
+    At the bound `c (beta + 1)` is the same for all c.
+
+    Args:
+        axis (`Axes`): where to draw.
+        trials (`list[dict]`): all trials that have c and beta.
+        valued (`list[dict]`): those of them that have a value.
+        values (`list[float]`): the values of `valued`, as they are shown.
+        best (`int`, *optional*): the place of the best trial among `valued`.
+
+    Returns:
+        `PathCollection`: the points, for the bar of colours; None where no trial has a value.
+    """
     points = None
     for state, marker, size in (("complete", "o", 70), ("pruned", "v", 40)):
         chosen = [i for i, trial in enumerate(valued) if (trial["state"] == "complete") == (state == "complete")]
@@ -187,9 +219,8 @@ def _plot_plane(axis, trials, valued, values, best):
             )
     failed = [trial["params"] for trial in trials if trial["value"] is None]
     if failed:
-        axis.scatter(
-            *([p[name] for p in failed] for name in ("c", "beta")), marker="x", s=36, color="0.35", label="failed"
-        )
+        all_c, all_beta = [p["c"] for p in failed], [p["beta"] for p in failed]
+        axis.scatter(all_c, all_beta, marker="x", s=36, color="0.35", label="failed")
     if best is not None:
         where = valued[best]["params"]
         _mark_best(axis, where["c"], where["beta"], f"{values[best]:.4g}")
@@ -206,7 +237,10 @@ def _plot_plane(axis, trials, valued, values, best):
     return points
 
 
-def _plot_thresholds(axis, valued, values, best, text) -> None:
+def _plot_thresholds(
+    axis: Axes, valued: list[dict[str, Any]], values: list[float], best: int | None, text: str
+) -> None:
+    """Draw the values of the trials over the threshold t; `text` names them, the rest is as in `_plot_plane`."""
     for state, marker, size in (("complete", "o", 45), ("pruned", "v", 28)):
         chosen = [i for i, trial in enumerate(valued) if (trial["state"] == "complete") == (state == "complete")]
         axis.scatter(
@@ -224,7 +258,8 @@ def _plot_thresholds(axis, valued, values, best, text) -> None:
     axis.margins(0.1)
 
 
-def _mark_best(axis, x: float, y: float, text: str) -> None:
+def _mark_best(axis: Axes, x: float, y: float, text: str) -> None:
+    """Draw a ring around the best trial, and its value beside it."""
     axis.scatter([x], [y], marker="o", s=190, facecolors="none", edgecolors=COLOURS[1], linewidths=2, zorder=4)
     axis.scatter([], [], marker="o", s=80, facecolors="none", edgecolors=COLOURS[1], linewidths=2, label="best")
     axis.annotate(text, (x, y), textcoords="offset points", xytext=(11, 7), fontsize=9, fontweight="bold", zorder=5)
@@ -260,9 +295,15 @@ def plot_pseudo_attributes(table: list[dict[str, Any]], path: str) -> None:
     axis.grid(axis="y", color="0.9")
     axis.set_axisbelow(True)
     figure.legend(frameon=False, ncols=3, loc="outside lower center")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure, path: str) -> None:
+def save_figure(figure: Figure, path: str) -> None:
+    """Write a figure to a file and close it.
+
+    Args:
+        figure (`matplotlib.figure.Figure`): what was drawn.
+        path (`str`): the picture's file; its ending gives the format.
+    """
     figure.savefig(path, dpi=120)
     plt.close(figure)

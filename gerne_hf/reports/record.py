@@ -1,8 +1,8 @@
 """`RunRecord`: all that cards, pages, tables and comparisons know of a run, and the names of the files of a run.
 
-A record is made by [`GerneTrainer.run_record`] and is what `group_metrics.json` holds. Everything in `reports/` reads a
-record, never a trainer, so that the card of a run that has ended can be written without its model and its data. This
-module imports nothing heavy; [`model_facts`](gerne_hf.reports.facts.model_facts) looks at live objects.
+A record is made by [`GerneTrainer.run_record`] and is what `group_metrics.json` holds. Everything in `reports/` reads
+a record, never a trainer, so that the card of a run that has ended can be written without its model and its data.
+This module imports nothing heavy; [`model_facts`](gerne_hf.reports.facts.model_facts) looks at live objects.
 """
 
 import dataclasses

@@ -1,123 +1,84 @@
-"""Tables of groups, methods and trials as Markdown, and the names that people read."""
+"""Tables of groups, methods and trials, and of how well pseudo-attributes find the minority, as Markdown.
+
+Imports `evaluation/`, `groups/` and `utils/`, and the file names in `record.py`. The trainer prints these tables,
+[`card_paragraphs`](gerne_hf.reports.card_paragraphs) puts them on cards, and
+[`page_parts`](gerne_hf.reports.page_parts) takes the rows of the table of methods from here.
+"""
 
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from ..evaluation.metrics import SUMMARY_METRICS, worst_groups
-from ..utils.markdown import format_table, plain
+from ..evaluation.names import SUMMARY_TITLES, objective_title, shown_in_percent, spaced
+from ..groups.names import group_title
+from ..utils.markdown import format_table
 from .record import COMPARISON_FILE, GROUP_METRICS_FILE, SEARCH_FILE
 
 MAX_TABLE_TRIALS = 20
-
-
-def format_search_table(records: list[dict[str, Any]], objective: str) -> str:
-    """A Markdown table of the trials, the best first, then those that did not complete; at most 20 rows.
-
-    Args:
-        records (`list[dict]`): trials in this order, as [`trial_records`] gives them.
-        objective (`str`): its name; accuracies are shown in per cent.
-    """
-    percent = objective.endswith("accuracy")
-    names = list(dict.fromkeys(name for record in records for name in record["params"]))
-    rows = []
-    for record in records[:MAX_TABLE_TRIALS]:
-        value = record["value"]
-        shown = "-" if value is None else f"{100 * value:.1f}" if percent else f"{value:.4g}"
-        seconds = "-" if record["seconds"] is None else f"{record['seconds']:.0f}"
-        drawn = [_short(record["params"].get(name, "-")) for name in names]
-        rows.append([record["number"], *drawn, shown, record["state"], seconds])
-    title = objective.replace("_", " ") + (", %" if percent else "")
-    table = format_table(["trial", *names, title, "state", "seconds"], rows)
-    hidden = len(records) - MAX_TABLE_TRIALS
-    return table + (f"\n{hidden} further trials are in {SEARCH_FILE}." if hidden > 0 else "")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-_SUMMARIES = {
-    "average": "accuracy",
-    "average, groups as in training": "adjusted_accuracy",
-    "group-balanced": "group_balanced_accuracy",
-    "worst group": "worst_group_accuracy",
-}
-
-
-def format_comparison(results: dict[str, list[dict[str, Any]]]) -> str:
-    """One Markdown table: a column a method, a row a summary or a group; per cent, with the deviation over seeds."""
-    header, rows, hidden = comparison_rows(results)
-    table = format_table(header, rows)
-    return table + (f"\n{hidden} groups in which {header[-1]} does better are in {COMPARISON_FILE}." if hidden else "")
-
-
-def comparison_rows(results: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]], int]:
-    """Header and rows of the table of [`format_comparison`], and the number of groups that it leaves out."""
-    first = next(iter(results.values()))[0]
-    main_runs = list(results.values())[-1]
-    summaries = {name: key for name, key in _SUMMARIES.items() if key in first}
-    rows = [[name, *(_cell([r[key] for r in runs]) for runs in results.values())] for name, key in summaries.items()]
-    shown, hidden = worst_groups(main_runs[0]["groups"])
-    for i in shown:
-        group = first["groups"][i]
-        if not group["count"]:
-            continue
-        trained = f" ({group['train_count']:,} train rows)" if "train_count" in group else ""
-        cells = [_cell([run["groups"][i]["accuracy"] for run in runs]) for runs in results.values()]
-        rows.append([f"{group['label']}, {group['attribute']}{trained}", *cells])
-    rows.append(["training time, s", *(_mean([r["train_seconds"] for r in runs]) for runs in results.values())])
-    return ["accuracy, %", *results], rows, hidden
-
-
-def _cell(values: list[float]) -> str:
-    """Mean, and the sample deviation where there is more than one run, in per cent."""
-    mean = f"{100 * statistics.fmean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean}±{100 * statistics.stdev(values):.1f}"
-
-
-def _mean(values: list[float]) -> str:
-    return f"{statistics.fmean(values):.0f}"
-
-
-def _seed_note(seeds: Sequence[int]) -> str:
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    return f"mean ± deviation over the seeds {', '.join(map(str, seeds))}"
+"""Trials that the table of a search shows; `search.json` has all."""
 
 
 def format_group_table(result: dict[str, Any]) -> str:
-    """The group table of a result of [`group_metrics`]: accuracies in per cent with their 95 % intervals.
+    """Return the group table of an evaluation: accuracies in per cent with their 95 % intervals.
 
     Args:
-        result (`dict`): what [`group_metrics`] returned.
+        result (`dict`): what [`group_metrics`](gerne_hf.evaluation.metrics.group_metrics) returned.
 
     Returns:
         `str`: a Markdown table of the groups (the 24 worst, where there are more), and a line of summaries.
+
+    Example:
+
+    ```python
+    >>> from gerne_hf.evaluation.metrics import group_metrics
+    >>> print(format_group_table(group_metrics([0, 0, 1], references=[0, 0, 1], attributes=[0, 1, 1])))
+    | group | rows | accuracy |  95 % interval |
+    |-------|-----:|---------:|---------------:|
+    | 0, 0  |    1 |    100.0 | 20.7 to 100.0 |
+    | 0, 1  |    1 |    100.0 | 20.7 to 100.0 |
+    | 1, 0  |    0 |        - |             - |
+    | 1, 1  |    1 |    100.0 | 20.7 to 100.0 |
+
+    ```
     """
     trained = any("train_count" in group for group in result["groups"])
     header = ["group", *(["train rows"] if trained else []), "rows", "accuracy", "95 % interval"]
     rows = []
     shown, hidden = worst_groups(result["groups"])
     for group in (result["groups"][i] for i in shown):
-        name = f"{group['label']}, {group['attribute']}"
         judged = group["accuracy"] is not None
         rows.append(
             [
-                name,
+                group_title(group["label"], group["attribute"]),
                 *([f"{group['train_count']:,}"] if trained else []),
                 f"{group['count']:,}",
                 f"{100 * group['accuracy']:.1f}" if judged else "-",
                 f"{100 * group['ci_low']:.1f} to {100 * group['ci_high']:.1f}" if judged else "-",
             ]
         )
-    figures = (f"{name.replace('_', ' ')} {100 * result[name]:.1f}" for name in SUMMARY_METRICS if name in result)
+    figures = (f"{spaced(name)} {100 * result[name]:.1f}" for name in SUMMARY_METRICS if name in result)
     more = f"{hidden} groups with higher accuracy are in {GROUP_METRICS_FILE}.\n" if hidden else ""
     return f"{format_table(header, rows)}\n{more}{', '.join(figures)} (worst group: {result['worst_group']})"
 
 
-def format_recovery(table: Sequence[dict[str, float]]) -> str:
-    """The result of [`PseudoAttributes.recovery`] as a Markdown table, shares in per cent."""
+def format_recovery(table: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown table of how much of the minority the pseudo-attributes find, shares in per cent.
+
+    Args:
+        table (`Sequence[dict]`): what [`PseudoAttributes.recovery`] returned: `threshold`, `hard_rows`, and
+            `precision` and `recall` as shares, or None where there are no such rows.
+
+    Example:
+
+    ```python
+    >>> print(format_recovery([{"threshold": 0.01, "hard_rows": 12, "precision": 0.5, "recall": None}]))
+    | threshold t | hard rows | precision, % | recall, % |
+    |-------------|----------:|-------------:|----------:|
+    | 0.01        |        12 |         50.0 |         - |
+
+    ```
+    """
     rows = [
         [
             f"{entry['threshold']:g}",
@@ -129,9 +90,91 @@ def format_recovery(table: Sequence[dict[str, float]]) -> str:
     return format_table(["threshold t", "hard rows", "precision, %", "recall, %"], rows)
 
 
-_SETS = {"eval": "validation set", "test": "test set", "train": "training set", "other": "set given to `evaluate`"}
+def format_comparison(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Return one Markdown table of several methods: a column a method, a row a summary or a group, in per cent.
+
+    Args:
+        results (`dict[str, list[dict]]`): by method, the test result of [`group_metrics`] of each seed, with its
+            `train_seconds`. With several seeds the cells are means with their deviations.
+    """
+    header, rows, hidden = comparison_rows(results)
+    table = format_table(header, rows)
+    return table + (f"\n{hidden} groups in which {header[-1]} does better are in {COMPARISON_FILE}." if hidden else "")
 
 
-def set_name(prefix: str) -> str:
-    """What a reader calls the set that was evaluated under a prefix."""
-    return _SETS.get(prefix) or f"evaluation set “{plain(prefix.removeprefix('eval_'))}”"
+def comparison_rows(results: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]], int]:
+    """Return header and rows of the table of [`format_comparison`], and the number of groups that it leaves out.
+
+    Args:
+        results (`dict[str, list[dict]]`): as for [`format_comparison`].
+    """
+    first = next(iter(results.values()))[0]
+    main_runs = list(results.values())[-1]
+    summaries = {key: title for key, title in SUMMARY_TITLES.items() if key in first}
+    rows = [[title, *(_cell([r[key] for r in runs]) for runs in results.values())] for key, title in summaries.items()]
+    shown, hidden = worst_groups(main_runs[0]["groups"])
+    for i in shown:
+        group = first["groups"][i]
+        if not group["count"]:
+            continue
+        trained = f" ({group['train_count']:,} train rows)" if "train_count" in group else ""
+        cells = [_cell([run["groups"][i]["accuracy"] for run in runs]) for runs in results.values()]
+        rows.append([f"{group_title(group['label'], group['attribute'])}{trained}", *cells])
+    rows.append(["training time, s", *(_mean([r["train_seconds"] for r in runs]) for runs in results.values())])
+    return ["accuracy, %", *results], rows, hidden
+
+
+def _cell(values: list[float]) -> str:
+    """Return the mean, and the sample deviation where there is more than one run, in per cent."""
+    mean = f"{100 * statistics.fmean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean}±{100 * statistics.stdev(values):.1f}"
+
+
+def _mean(values: list[float]) -> str:
+    """Return the mean as a whole number."""
+    return f"{statistics.fmean(values):.0f}"
+
+
+def seed_note(seeds: Sequence[int]) -> str:
+    """Return what a table of methods says of its seeds.
+
+    Args:
+        seeds (`Sequence[int]`): the seeds; of several, the table has means and deviations.
+
+    Example:
+
+    ```python
+    >>> seed_note([42]), seed_note([0, 1])
+    ('seed 42', 'mean ± deviation over the seeds 0, 1')
+
+    ```
+    """
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    return f"mean ± deviation over the seeds {', '.join(map(str, seeds))}"
+
+
+def format_search_table(records: list[dict[str, Any]], objective: str) -> str:
+    """Return a Markdown table of the trials of a search, the best first, then those that did not complete.
+
+    Args:
+        records (`list[dict]`): trials in this order, as [`trial_records`] gives them; at most 20 are shown.
+        objective (`str`): its name; accuracies are shown in per cent.
+    """
+    percent = shown_in_percent(objective)
+    names = list(dict.fromkeys(name for record in records for name in record["params"]))
+    rows = []
+    for record in records[:MAX_TABLE_TRIALS]:
+        value = record["value"]
+        shown = "-" if value is None else f"{100 * value:.1f}" if percent else f"{value:.4g}"
+        seconds = "-" if record["seconds"] is None else f"{record['seconds']:.0f}"
+        drawn = [_short(record["params"].get(name, "-")) for name in names]
+        rows.append([record["number"], *drawn, shown, record["state"], seconds])
+    table = format_table(["trial", *names, objective_title(objective), "state", "seconds"], rows)
+    hidden = len(records) - MAX_TABLE_TRIALS
+    return table + (f"\n{hidden} further trials are in {SEARCH_FILE}." if hidden > 0 else "")
+
+
+def _short(value: Any) -> str:
+    """Return a setting's value with four digits at most."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,17 @@
+from .examples import save_worst_examples as save_worst_examples
+from .facts import model_facts as model_facts
+from .model_card import build_card as build_card
+from .page import ReportError as ReportError
+from .page import write_report as write_report
+from .plots import plot_comparison as plot_comparison
+from .plots import plot_pseudo_attributes as plot_pseudo_attributes
+from .plots import plot_search as plot_search
+from .plots import plot_training as plot_training
+from .record import ModelFacts as ModelFacts
+from .record import RunFacts as RunFacts
+from .record import RunRecord as RunRecord
+from .reproduction import chosen_settings as chosen_settings
+from .tables import format_comparison as format_comparison
+from .tables import format_group_table as format_group_table
+from .tables import format_recovery as format_recovery
+from .tables import format_search_table as format_search_table
