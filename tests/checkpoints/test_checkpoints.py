@@ -231,6 +231,13 @@ def test_the_world_size_is_part_of_the_run(folder):
     check_same_run(saved, {**saved, "world_size": 2}, ["world_size"], "checkpoint-6")
 
 
+def test_facts_beside_the_fields_of_a_run_are_not_compared():
+    saved = {"plan": "shared", "beta": 1.0}
+    check_same_run(saved, {**saved, "beta_bounds": [-1.0, 2.0]}, [], "checkpoint-6")
+    with pytest.raises(ValueError, match="another run: beta was 1.0 and is 2.0; seed was None and is 3. Resume"):
+        check_same_run(saved, {"beta_bounds": [-1.0, 2.0], "seed": 3, **saved, "beta": 2.0}, [], "checkpoint-6")
+
+
 def test_changes_that_are_named_are_allowed(folder):
     subject = again(folder, beta=0.5, seed=3, resume_with_changes=["beta"], max_steps=8)
     with pytest.raises(ValueError, match="seed was"):

@@ -78,7 +78,7 @@ def test_the_command_survives_the_shell():
 def test_labels_get_the_names_of_the_data():
     groups = GroupIndex.from_dataset(table(SKEWED), None, "place")
     model = mlp()
-    name_labels(model, groups)
+    name_labels(model, groups.label_names)
     assert model.config.id2label == {0: "class0", 1: "class1"} and model.config.label2id == {"class0": 0, "class1": 1}
 
 
@@ -89,8 +89,8 @@ def test_labels_get_the_names_of_the_data():
 )
 def test_names_that_are_there_stay(data, given):
     model = mlp(id2label=given)
-    name_labels(model, GroupIndex.from_dataset(data, None, "place"))
+    name_labels(model, GroupIndex.from_dataset(data, None, "place").label_names)
     assert model.config.id2label == given
     name_labels(model, None)
-    name_labels(model.first, GroupIndex.from_dataset(data, None, "place"))
+    name_labels(model.first, GroupIndex.from_dataset(data, None, "place").label_names)
     assert model.config.id2label == given
