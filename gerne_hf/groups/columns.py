@@ -131,8 +131,8 @@ def _encode(
         values = list(first_seen)
     except Exception as error:
         if shards is None:
-            raise  # else all processes raise it, in union
-        failure = error
+            raise
+        failure = error  # union hands it to the other processes, and all raise it
     if shards is not None:
         values = shards.union(values, length, failure)
 
