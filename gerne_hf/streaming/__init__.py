@@ -1,7 +1,9 @@
-"""Training on data larger than memory: rows streamed by group, under a fixed bound of memory."""
+"""Training on data larger than memory: rows are streamed by group, within a fixed bound of memory.
 
-from .partitions import GroupPartitions
-from .reservoir import ReservoirStream
-from .writing import partition_by_group
+Imports `groups`, `method` and `config.py`. `writing.py` writes a data set by group and `partitions.py` streams it;
+`reservoir.py` is for streams that cannot be written to disk; `stream.py` is what both have in common.
+"""
 
-__all__ = ["GroupPartitions", "ReservoirStream", "partition_by_group"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,7 @@
-"""The group of each row of a stream, and the groups of a stream whose values are not known beforehand."""
+"""Finding the group of each row of a stream, where labels and attribute values are not known beforehand.
+
+Imports `groups` and no module of this room. `manifest.py` stores the groups found, `stream.py` draws from them.
+"""
 
 import dataclasses
 import itertools
@@ -14,22 +17,31 @@ from ..groups.columns import check_categories
 from ..groups.index import GroupIndex, default_label_column
 
 Key = tuple[Hashable, ...]
-"""A group as its values: of the label column, then of each attribute column."""
+"""A group as the values that its rows have: that of the label column, then that of each attribute column."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamGroups(GroupIndex):
-    """The groups of a stream: names and counts as in [`GroupIndex`], and no row numbers.
+    """Hold the groups of a stream: names and counts as in [`GroupIndex`], but no row numbers.
 
     Args:
-        source (`str`, defaults to `""`): what tells the stream from others, for the check of a resumed run.
+        source (`str`, *optional*, defaults to `""`): text that differs between different streams, by which a resumed
+            run is checked.
     """
 
     source: str = ""
 
     @classmethod
     def of(cls, names: GroupIndex, counts: np.ndarray) -> "StreamGroups":
-        """The groups of `names` with other `(K, A)` counts."""
+        """Return groups with the names of an index and other counts.
+
+        Args:
+            names ([`GroupIndex`]): the index whose names are taken.
+            counts (`np.ndarray` of shape `(K, A)`, int64): rows of each group in the stream.
+
+        Returns:
+            [`StreamGroups`]
+        """
         none = np.empty(0, dtype=np.uint8)
         return cls(names.label_names, names.attribute_names, names.attribute_values, counts, none, none)
 
@@ -39,21 +51,27 @@ class StreamGroups(GroupIndex):
         return int(self.counts.sum())
 
     def rows(self, label: int | str, attribute: int | str) -> np.ndarray:
+        """Raise a TypeError, as the rows of a stream have no numbers."""
         raise TypeError("the rows of a stream have no numbers; `counts` says how many a group has")
 
 
 def read_tables(source: datasets.IterableDataset, rows: int) -> Iterator[pa.Table]:
-    """The rows of a stream, so many at a time.
+    """Read a stream as tables of several rows each.
 
-    `datasets` makes a table of each row of a generator or of `map`, and joins only those of equal types; with a None,
-    an empty list or a whole number among others they are not equal. From such a row on they are joined here.
+    For a generator, or after `map`, `datasets` makes a table of each row and joins these only if their types are
+    equal. They are not where a row has a None, an empty list, or a whole number among fractions. From such a row on
+    the tables are joined here, with types that fit all of them.
 
     Args:
-        source (`datasets.IterableDataset`): in the format "arrow". It is read anew up to such a row, once.
-        rows (`int`): of a table, at most.
+        source (`datasets.IterableDataset`): the stream, in the format "arrow". At the first row of another type it is
+            begun again, and its rows up to there are skipped.
+        rows (`int`): most rows of a table.
+
+    Yields:
+        `pa.Table`: the next rows.
 
     Raises:
-        ValueError: for rows that make no table.
+        ValueError: if rows cannot be joined to one table.
     """
     done = 0
     try:
@@ -75,15 +93,15 @@ def read_tables(source: datasets.IterableDataset, rows: int) -> Iterator[pa.Tabl
 
 
 class GroupCoder:
-    """Numbers the groups of a stream in the order in which they appear, and counts their rows.
+    """Number the groups of a stream in the order in which they appear, and count their rows.
 
     Args:
-        features (`datasets.Features`): of the stream.
+        features (`datasets.Features`): features of the stream.
         label_column (`str`, *optional*), attribute_column (`str` or `Sequence[str]`, *optional*):
-            As in [`GroupIndex.from_dataset`].
+            The columns that make up the groups, as for [`GroupIndex.from_dataset`].
 
     Raises:
-        ValueError: for a column that the stream lacks, and for one named twice.
+        ValueError: if the stream lacks a column, or a column is named twice.
     """
 
     def __init__(
@@ -115,13 +133,21 @@ class GroupCoder:
 
     @property
     def _roles(self) -> list[str]:
+        """Return for each column whether it is the label or an attribute."""
         return ["label", *["attribute"] * len(self.attribute_columns)]
 
     def encode(self, table: pa.Table, grow: bool = True) -> np.ndarray:
-        """`(rows,)`, int64: the number of each row's group; -1 for an unknown group where `grow` is False.
+        """Return the number of each row's group, and count the rows.
+
+        Args:
+            table (`pa.Table`): the next rows of the stream.
+            grow (`bool`, *optional*, defaults to `True`): whether to number groups that are new, and to count.
+
+        Returns:
+            `np.ndarray` of shape `(rows,)`, int64: the numbers; -1 for a new group if `grow` is false.
 
         Raises:
-            TypeError, ValueError: for values that are null, floating-point or otherwise no category.
+            TypeError, ValueError: if values are null, floating-point or otherwise no category.
         """
         combined, parts = np.zeros(len(table), dtype=np.int64), []
         for name, role in zip(self.columns, self._roles, strict=True):
@@ -141,7 +167,12 @@ class GroupCoder:
         return np.array([self.codes.get(key, -1) for key in keys], dtype=np.int64)[inverse]
 
     def add(self, keys: Iterable[Key], counts: Iterable[int]) -> None:
-        """Count rows of groups, new ones or known ones."""
+        """Add rows to the counts of groups, and number those that are new.
+
+        Args:
+            keys (`Iterable[Key]`): the groups.
+            counts (`Iterable[int]`): how many rows of each there are.
+        """
         for key, count in zip(keys, counts, strict=True):
             code = self.codes.setdefault(key, len(self.codes))
             if code == len(self.counts):
@@ -149,10 +180,16 @@ class GroupCoder:
             self.counts[code] += count
 
     def as_stored(self, key: Any) -> Key:
-        """A group named by the user as its values in the stream: a ClassLabel's name becomes its id.
+        """Return a group that the user names as the values that its rows have: a ClassLabel's name becomes its id.
+
+        Args:
+            key: the value of each column as a tuple or list; without attributes it may be the label alone.
+
+        Returns:
+            `tuple`: the values as they are stored.
 
         Raises:
-            ValueError: for another number of values than there are columns.
+            ValueError: if there are more or fewer values than columns.
         """
         key = tuple(key) if isinstance(key, (tuple, list)) else (key,)
         if len(key) != len(self.columns):
@@ -164,10 +201,14 @@ class GroupCoder:
         return tuple(stored)
 
     def groups(self) -> tuple[StreamGroups, np.ndarray]:
-        """The groups, named and ordered as [`GroupIndex.from_dataset`] does it, and the group id of each number.
+        """Return the groups, named and ordered as by [`GroupIndex.from_dataset`], and the group id of each number.
+
+        Returns:
+            `tuple[StreamGroups, np.ndarray]`: the groups with their counts; and the group id, int64, of each number
+            that [`GroupCoder.encode`] has given.
 
         Raises:
-            ValueError: for class ids that do not count from 0.
+            ValueError: if class ids do not count from 0.
         """
         values = zip(*self.codes, strict=True) if self.codes else [()] * len(self.columns)
         columns = {name: list(column) for name, column in zip(self.columns, values, strict=True)}

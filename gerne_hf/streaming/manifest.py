@@ -1,4 +1,7 @@
-"""`partition.json`: what makes a folder of parquet files a partition by group."""
+"""`partition.json`, the file that says which parquet files of a folder hold the rows of which group.
+
+Imports `groups`, `coding.py` and `shards.py`. `writing.py` writes it, `partitions.py` reads it.
+"""
 
 import hashlib
 import json
@@ -14,13 +17,31 @@ from .coding import GroupCoder, Key, StreamGroups
 from .shards import Shard
 
 FORMAT = "gerne_hf group partition"
+"""The entry `format` of the file, by which it is known."""
 VERSION = 1
+"""The entry `version` of the file; another version is refused."""
 DATA_PREFIX = "data-"
-"""Folders of this prefix hold the data; `partition.json` says which one is meant."""
+"""Prefix of the folders that hold data; `partition.json` says which one of them is valid."""
 
 
 def folder_of(columns: tuple[str, ...], key: Key) -> str:
-    """The name of a group's folder: its values, as far as file names allow, and a hash that tells them apart."""
+    """Return the name of a group's folder: its values, as far as file names allow, and a hash of them.
+
+    Args:
+        columns (`tuple[str, ...]`): the label column, then the attribute columns.
+        key (`Key`): the group's values in these columns.
+
+    Returns:
+        `str`
+
+    Example:
+
+    ```python
+    >>> folder_of(("label", "place"), ("bird", "open sea"))
+    'label=bird_place=open-sea-ec726329'
+
+    ```
+    """
     text = "_".join(f"{name}={value}" for name, value in zip(columns, key, strict=True))
     digest = hashlib.sha256(repr([columns, key]).encode()).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9=._-]', '-', text)[:60]}-{digest}"
@@ -28,15 +49,15 @@ def folder_of(columns: tuple[str, ...], key: Key) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """The content of `partition.json`.
+    """Hold the content of `partition.json`.
 
     Args:
-        groups ([`StreamGroups`]): names and counts.
-        label_column (`str`), attribute_columns (`tuple[str, ...]`): what the groups are made of.
-        features (`datasets.Features`): of the rows.
-        shards (`list[list[Shard]]`): the files of each group id.
-        data (`str`): the folder that holds the data.
-        fingerprint (`str`): a hash of the source as it was read: its groups row by row, and the content of some rows.
+        groups ([`StreamGroups`]): names and counts of the groups.
+        label_column (`str`), attribute_columns (`tuple[str, ...]`): the columns that the groups are made of.
+        features (`datasets.Features`): features of the rows.
+        shards (`list[list[Shard]]`): the files of each group, by group id.
+        data (`str`): name of the sub-folder that holds the data.
+        fingerprint (`str`): a hash of the source as it was read: of the group of every row, and the content of some.
     """
 
     groups: StreamGroups
@@ -48,6 +69,7 @@ class Manifest:
     fingerprint: str
 
     NAME: ClassVar[str] = "partition.json"
+    """Name of the file."""
 
     @classmethod
     def of(
@@ -58,7 +80,18 @@ class Manifest:
         data: str,
         fingerprint: str,
     ) -> "Manifest":
-        """The manifest of what was written, from the shards of each group's folder."""
+        """Return the manifest of what was written.
+
+        Args:
+            coder ([`GroupCoder`]): the groups found and their columns.
+            features (`datasets.Features`): features of the rows.
+            shards (`dict[str, list[Shard]]`): the files of each group, by the name of the group's folder.
+            data (`str`): name of the sub-folder that holds the data.
+            fingerprint (`str`): a hash of the source.
+
+        Returns:
+            [`Manifest`]
+        """
         groups, ids = coder.groups()
         files: list[list[Shard]] = [[] for _ in range(groups.counts.size)]
         for key, group in zip(coder.codes, ids, strict=True):
@@ -66,7 +99,11 @@ class Manifest:
         return cls(groups, coder.label_column, coder.attribute_columns, features, files, data, fingerprint)
 
     def write(self, fs: Any, root: str) -> None:
-        """Write `partition.json`, in one step."""
+        """Write `partition.json` to a folder; a reader sees the whole file or, if there was one, the old file.
+
+        Args:
+            fs (`fsspec.AbstractFileSystem`), root (`str`): the folder as `fsspec` knows it.
+        """
         groups = self.groups
         content = {
             "format": FORMAT,
@@ -90,11 +127,18 @@ class Manifest:
 
     @classmethod
     def read(cls, fs: Any, root: str, path: str) -> "Manifest":
-        """Read `partition.json`.
+        """Read `partition.json` from a folder.
+
+        Args:
+            fs (`fsspec.AbstractFileSystem`), root (`str`): the folder as `fsspec` knows it.
+            path (`str`): the folder as the user named it, for messages.
+
+        Returns:
+            [`Manifest`]
 
         Raises:
-            FileNotFoundError: if there is none.
-            ValueError: for another format or version, and for a file that is damaged.
+            FileNotFoundError: if the folder has no such file.
+            ValueError: if the file has another format or version, or is damaged.
         """
         try:
             with fs.open(f"{root.rstrip('/')}/{cls.NAME}", "r", encoding="utf-8") as file:
@@ -121,6 +165,7 @@ class Manifest:
 
     @classmethod
     def _of_content(cls, content: dict[str, Any]) -> "Manifest":
+        """Return the manifest that the content of the file describes."""
         counts = np.array(content["counts"], dtype=np.int64)
         names = GroupIndex(
             tuple(content["label_names"]),

@@ -1,4 +1,7 @@
-"""`GroupPartitions`: training rows streamed from a partition by group, a window of each group in memory at a time."""
+"""`GroupPartitions`: training rows streamed from files by group, with a part of each group in memory at a time.
+
+Imports modules of this room. `writing.py` writes such files, `windows.py` reads the rows of one group.
+"""
 
 import dataclasses
 from collections.abc import Iterable
@@ -14,26 +17,27 @@ from .windows import GroupReader
 
 
 class GroupPartitions(GroupStream):
-    """The rows that [`partition_by_group`] wrote: `GerneTrainer(train_dataset=GroupPartitions.load(path), ...)`.
+    """Stream the rows that [`partition_by_group`] wrote: `GerneTrainer(train_dataset=GroupPartitions.load(path))`.
 
-    Batches are laid out by the plan as for a data set in memory, with the same groups at every place for the same
-    seed. Within a group the rows come pass after pass, each row once a pass, in an order that is new in each pass: the
-    blocks (row groups of the files) are read in random order, from a random place of it on, and shuffled within a
-    window of as many blocks as the memory allows. A group that fits its window is read once and shuffled whole.
+    Batches are made by the batch plan as for a data set in memory, and for the same seed every row of a batch has the
+    same group. Which row of the group it is differs: the rows of a group come in passes. A pass gives each row once,
+    in an order of its own. The blocks (row groups of the parquet files) are read in random order, starting at a random
+    place, and rows are shuffled within a window of as many blocks as memory allows. A group that fits into its window
+    is read once and shuffled as a whole.
 
-    The row behind the `k`-th draw of a group is a function of seed, epoch and `k`. So the stream is the same for any
-    number of DataLoader workers, and of processes that divides the batches of an epoch; each reads the blocks of its
-    own batches only. A run that
-    resumes in mid-epoch draws the groups again, without reading a row, and goes on at the block and row where it was.
+    The row of the `k`-th draw of a group is a function of seed, epoch and `k`. So the stream is the same for any
+    number of DataLoader workers, and for any number of processes that divides the number of batches in an epoch; each
+    of them reads only the blocks of its own batches. A run that resumes within an epoch draws the groups again without
+    reading a row, and goes on at the block and row where it stopped.
 
-    Memory: each process (each DataLoader worker is one) holds one window a group, together at most
-    [`GroupPartitions.memory_bound`] bytes, and while it reads the next window of a group one more of that group.
+    Each process holds one window for each group (each DataLoader worker is a process of its own). The windows take at
+    most [`GroupPartitions.memory_bound`] bytes, and a second window of one group while that is read.
 
     Args:
-        path (`str`): the folder.
+        path (`str`): the folder as the user named it.
         manifest ([`Manifest`]): the content of its `partition.json`.
-        fs (`fsspec.AbstractFileSystem`), root (`str`): the same folder to `fsspec`.
-        buffer_bytes (`int`): bytes for the windows of all groups; at least one block a group is held.
+        fs (`fsspec.AbstractFileSystem`), root (`str`): the same folder as `fsspec` knows it.
+        buffer_bytes (`int`): bytes for the windows of all groups together; at least one block of each group is held.
     """
 
     def __init__(self, path: str, manifest: Manifest, fs: Any, root: str, buffer_bytes: int):
@@ -50,17 +54,20 @@ class GroupPartitions(GroupStream):
     def load(
         cls, path: str, buffer_bytes: int = 64 << 20, storage_options: dict[str, Any] | None = None
     ) -> "GroupPartitions":
-        """Open a partition; no row is read.
+        """Open a partition by group, without reading any row.
 
         Args:
-            path (`str`): the folder, local or anything that `fsspec` knows.
-            buffer_bytes (`int`, defaults to 64 MiB): bytes for the windows of all groups. Larger windows shuffle
-                better, and the order of the rows depends on it.
-            storage_options (`dict`, *optional*): for `fsspec`.
+            path (`str`): the folder, local or anywhere that `fsspec` knows.
+            buffer_bytes (`int`, *optional*, defaults to 64 MiB): bytes for the windows of all groups together. Larger
+                windows shuffle better. The order of the rows depends on this number.
+            storage_options (`dict`, *optional*): options for `fsspec`.
+
+        Returns:
+            [`GroupPartitions`]
 
         Raises:
             FileNotFoundError: if there is no partition, or files of it are missing.
-            ValueError: for another format or version, and for files of another size.
+            ValueError: if it has another format or version, files have another size, or `buffer_bytes` is below 1.
         """
         if buffer_bytes < 1:
             raise ValueError(f"buffer_bytes must be at least 1; found {buffer_bytes}")
@@ -78,15 +85,18 @@ class GroupPartitions(GroupStream):
 
     @property
     def memory_bound(self) -> int:
-        """Most bytes of rows that a process holds, while it reads no new window; sizes are those at the writing, and
-        a reader may add a bit a value (to mark nulls)."""
+        """The most bytes of rows that a process holds, except while it reads a new window.
+
+        Sizes are those of the rows when they were written; reading may add one bit for each value, to mark nulls.
+        """
         return sum(reader.memory_bound for reader in self._readers)
 
     def reader(self, process_index: int = 0, num_processes: int = 1) -> "GroupPartitions":
-        """This partition: a ticket says all that is needed to find its row."""
+        """Return this partition itself, as a [`Ticket`] says all that is needed to find its row."""
         return self
 
     def __getitems__(self, tickets: list[Ticket]) -> list[Any]:
+        """Return the rows that the tickets of one batch ask for, in their order."""
         seed, epoch = tickets[0].seed, tickets[0].epoch
         groups, numbers = np.array([(ticket.group, ticket.number) for ticket in tickets], dtype=np.int64).T
         order = np.lexsort((numbers, groups))
@@ -94,11 +104,11 @@ class GroupPartitions(GroupStream):
         for part in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
             tables += self._readers[groups[part[0]]].take(seed, epoch, numbers[part])
         rows = pa.concat_tables(tables).take(pa.array(np.argsort(order)))
-        return self._as_rows(rows.to_pydict())
+        return self.as_rows(rows.to_pydict())
 
 
 def _check_files(manifest: Manifest, fs: Any, folder: str, path: str) -> None:
-    """Refuse a partition whose files are not those of its manifest."""
+    """Raise an error unless the files in the folder are those that the manifest lists."""
     found = {name.rsplit(folder.lstrip("/"), 1)[-1].lstrip("/"): info["size"] for name, info in _list(fs, folder)}
     for group, (shards, rows) in enumerate(zip(manifest.shards, manifest.groups.counts.ravel(), strict=True)):
         held = sum(sum(shard.blocks) for shard in shards)
@@ -120,5 +130,6 @@ def _check_files(manifest: Manifest, fs: Any, folder: str, path: str) -> None:
                 )
 
 
-def _list(fs: Any, folder: str) -> Iterable[tuple[str, dict]]:
+def _list(fs: Any, folder: str) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Return the files below a folder, each with its size and more; none if there is no folder."""
     return fs.find(folder, detail=True).items() if fs.exists(folder) else ()

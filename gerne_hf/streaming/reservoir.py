@@ -1,4 +1,7 @@
-"""`ReservoirStream`: training on a stream that nobody can rewrite, from a bounded reservoir of each group's rows."""
+"""`ReservoirStream`: training on a stream that cannot be written to disk, from the rows of each group seen lately.
+
+Imports modules of this room. Where the stream can be written to disk, `writing.py` and `partitions.py` are better.
+"""
 
 import copy
 import dataclasses
@@ -23,40 +26,42 @@ _ROWS_PER_READ = 256
 
 
 class ReservoirStream(GroupStream):
-    """A stream of rows to train on as it goes by: batches are drawn from the last rows of each group.
+    """Train on a stream of rows while it is read: batches are drawn from rows of each group that were read lately.
 
-    Up to `buffer_rows_per_group` rows of each group are held. A row that arrives is put there, in place of a random
-    one of its group once the reservoir is full; each row that is drawn for a batch has `rows_per_draw` rows arrive.
-    What this does to the distribution:
+    Each group has a reservoir of up to `buffer_rows_per_group` rows. A row that is read is put into the reservoir of
+    its group; once that is full it replaces a random row there. For each row that is drawn for a batch,
+    `rows_per_draw` rows of the stream are read. This decides which rows are trained on:
 
-    - Groups occur in batches exactly as the plan says, whatever their share of the stream.
-    - Within a group a row is drawn uniformly, with replacement, from a window of what arrived lately: a row stays for
-      `buffer_rows_per_group` arrivals of its group on average, with an exponential tail. Over a long stream in
-      random order every row of a group is drawn equally often in expectation.
-    - Rows of a group that the plan draws more often than it arrives are repeated until new ones arrive: a minority
-      with share q of the stream, drawn with probability p, has each of its rows drawn p / (q * `rows_per_draw`) times
+    - Groups occur in batches exactly as the batch plan says, whatever their share of the stream is.
+    - Within a group rows are drawn uniformly, with replacement, from the reservoir. A row stays there while
+      `buffer_rows_per_group` more rows of its group are read, on average; how long it stays has an exponential tail.
+      If the stream is long and in random order, each row of a group is drawn equally often in expectation.
+    - Rows of a group that is drawn more often than it is read are repeated until new ones are read. If a group has the
+      share q of the stream and is drawn with probability p, each of its rows is drawn p / (q * `rows_per_draw`) times
       on average.
-    - The plan's proportions (alpha) are those of `counts`, or of the first `prefix_rows` rows: if the stream is in no
-      random order, these are not those of the whole.
+    - The shares of the groups (alpha), from which the plan is made, are those of `counts`, or of the first
+      `prefix_rows` rows. If the stream is not in random order, the latter are not the shares in the whole stream.
 
-    At its end the stream begins again. It has no length: set `max_steps`. Several processes and DataLoader workers
-    each read a part of it, whole shards of the source if their number divides those, else every n-th row, and keep
-    their own reservoirs. A resumed run reads the stream up to its place again: exact if the stream comes the same
-    way twice, and as slow as reading is. Where a stream may be written to disk, [`partition_by_group`] is better.
+    At its end the stream begins again. It has no length, so `max_steps` must be set. With several processes or
+    DataLoader workers each of them reads a part of the stream and has reservoirs of its own. The parts are whole
+    shards of the source if their number can be divided by that of the parts, else every n-th row. A resumed run reads
+    the stream again up to its place: this is exact if the stream comes in the same order, and takes as long as reading
+    does. Where the stream can be written to disk, [`partition_by_group`] is better.
 
     Args:
         dataset (`datasets.IterableDataset`): the stream.
-        buffer_rows_per_group (`int`, defaults to `1000`): R, the rows that each reservoir holds.
+        buffer_rows_per_group (`int`, *optional*, defaults to `1000`): rows that each reservoir holds.
         label_column (`str`, *optional*), attribute_column (`str` or `Sequence[str]`, *optional*):
-            The columns that make up the groups, as in [`GroupIndex.from_dataset`].
-        counts (`Mapping`, *optional*): rows of each group, by `(label, attribute)` (or `(label, first, second)` ...),
-            values as in the stream. Without it the first `prefix_rows` rows are counted, now.
-        prefix_rows (`int`, defaults to `100_000`): rows to count.
-        rows_per_draw (`float`, defaults to `1.0`): rows that arrive for each row that is drawn.
+            The columns that make up the groups, as for [`GroupIndex.from_dataset`].
+        counts (`Mapping`, *optional*): number of rows of each group, by `(label, attribute)`, or
+            `(label, first attribute, second attribute)` and so on, with values as in the stream. If not given, the
+            first `prefix_rows` rows are read and counted at once.
+        prefix_rows (`int`, *optional*, defaults to `100_000`): rows to count.
+        rows_per_draw (`float`, *optional*, defaults to `1.0`): rows that are read for each row that is drawn.
 
     Raises:
-        TypeError: for anything but a `datasets.IterableDataset`.
-        ValueError: for sizes that are not positive, columns that make no groups, and an empty stream.
+        TypeError: if `dataset` is anything but a `datasets.IterableDataset`.
+        ValueError: if sizes are not positive, columns make no groups, or the stream has no rows.
     """
 
     def __init__(
@@ -74,8 +79,8 @@ class ReservoirStream(GroupStream):
                 f"ReservoirStream reads a datasets.IterableDataset; found {type(dataset).__name__}. "
                 "IterableDataset.from_generator makes one of any iterable, and a map-style data set needs no reservoir"
             )
-        sizes = {"buffer_rows_per_group": buffer_rows_per_group, "prefix_rows": prefix_rows}
-        for name, value in {**sizes, "rows_per_draw": rows_per_draw}.items():
+        numbers: dict[str, float] = {"buffer_rows_per_group": buffer_rows_per_group, "prefix_rows": prefix_rows}
+        for name, value in {**numbers, "rows_per_draw": rows_per_draw}.items():
             if not value > 0:
                 raise ValueError(f"{name} must be positive; found {value}")
         self._source = dataset.with_format("arrow")
@@ -96,8 +101,8 @@ class ReservoirStream(GroupStream):
                 self._coder.encode(table)
         self.label_column, self.attribute_columns = self._coder.label_column, self._coder.attribute_columns
         groups, self._ids = self._coder.groups()
-        sizes = f"{self.buffer_rows_per_group} {self.rows_per_draw} {groups.counts.tolist()} {self.features}"
-        self.groups = dataclasses.replace(groups, source=sizes)
+        source = f"{self.buffer_rows_per_group} {self.rows_per_draw} {groups.counts.tolist()} {self.features}"
+        self.groups = dataclasses.replace(groups, source=source)
         self._place = (0, 1)
         self._rows: _Reservoirs | None = None
 
@@ -105,22 +110,32 @@ class ReservoirStream(GroupStream):
         return f"ReservoirStream({self.groups.counts.size} groups, {self.buffer_rows_per_group} rows a group)"
 
     def reader(self, process_index: int = 0, num_processes: int = 1) -> "ReservoirStream":
-        """The part of one process, with reservoirs of its own."""
+        """Return the part of the stream that one process reads, with reservoirs of its own.
+
+        Args:
+            process_index (`int`, *optional*, defaults to `0`): number of the process.
+            num_processes (`int`, *optional*, defaults to `1`): number of processes.
+
+        Returns:
+            [`ReservoirStream`]
+        """
         twin = copy.copy(self)
         twin._place, twin._rows = (process_index, num_processes), None
         return twin
 
-    def __getstate__(self) -> dict:
-        """Another process keeps reservoirs of its own."""
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the reservoirs, as another process (a DataLoader worker) fills its own."""
         return {**vars(self), "_rows": None}
 
     def __getitems__(self, tickets: list[Ticket]) -> list[Any]:
+        """Return a row of the group that each ticket of one batch asks for."""
         seed, epoch, batch = tickets[0][:3]
         process, num_processes = self._place
         info = get_worker_info()
         workers = 1 if info is None else info.num_workers
-        # Workers take the process's batches in turn. Which part of the stream one reads follows from its batch and
-        # not from its own number, so that a resumed run, whose workers begin elsewhere, reads the same.
+        # The workers of a process take its batches in turn. The part of the stream that a worker reads follows from
+        # the number of its batch and not from its own number, so that it is the same in a resumed run, where another
+        # worker may come first.
         turn, part = divmod(batch // num_processes, workers)
         place = (process * workers + part, num_processes * workers)
         key = (seed, epoch, place)
@@ -130,15 +145,15 @@ class ReservoirStream(GroupStream):
         points = np.random.default_rng([seed, epoch, 1, batch]).random(len(tickets))
         rows = [self._rows.draw(ticket.group, point) for ticket, point in zip(tickets, points, strict=True)]
         columns = {name: [row[name] for row in rows] for name in self.features}
-        return self._as_rows(columns)
+        return self.as_rows(columns)
 
 
 class _Reservoirs:
-    """The reservoirs of one reader, at some point of its part of the stream.
+    """Hold the reservoirs of one reader, which is at some point of its part of the stream.
 
     Args:
-        stream ([`ReservoirStream`]): the whole.
-        key (`tuple`): seed, epoch, and the part as `(index, number of parts)`.
+        stream ([`ReservoirStream`]): the whole stream.
+        key (`tuple`): seed, epoch, and the part of the stream as `(index, number of parts)`.
     """
 
     def __init__(self, stream: ReservoirStream, key: tuple[int, int, tuple[int, int]]):
@@ -146,7 +161,7 @@ class _Reservoirs:
         self.turn = 0
         self._stream, self._size = stream, stream.buffer_rows_per_group
         self._part = split_dataset_by_node(stream._source, index, parts) if parts > 1 else stream._source
-        self._held: list[list[dict]] = [[] for _ in range(stream.groups.counts.size)]
+        self._held: list[list[dict[str, Any]]] = [[] for _ in range(stream.groups.counts.size)]
         self._rng = np.random.default_rng([seed, epoch, 2, index])
         self._arrivals = self._arrive()
         self._arrived = self._due = 0.0
@@ -154,7 +169,7 @@ class _Reservoirs:
         self._fill()
 
     def advance(self, turn: int, rows: int) -> None:
-        """Let arrive what is due before this reader's batch number `turn` of `rows` rows."""
+        """Read the rows of the stream that are due before this reader's batch number `turn`, which has `rows` rows."""
         self._due += (turn - self.turn) * rows * self._stream.rows_per_draw
         self.turn = turn
         for _ in range(int(self._due - self._arrived)):
@@ -162,13 +177,13 @@ class _Reservoirs:
             self._arrived += 1
 
     def draw(self, group: int, point: float) -> dict[str, Any]:
-        """A row of the group, chosen by a point in [0, 1)."""
+        """Return a row of a group (its id), chosen by a point in [0, 1)."""
         held = self._held[group]
         return held[int(point * len(held))]
 
     def _fill(self) -> None:
-        """Let the first rows arrive: enough to fill all reservoirs if they came evenly, and until none is empty."""
-        needed = np.flatnonzero(self._stream.groups.counts.ravel())
+        """Read the first rows: as many as all reservoirs hold together, and more until each holds at least one row."""
+        needed = np.flatnonzero(self._stream.groups.counts.ravel()).tolist()
         for arrived in itertools.count():
             enough = arrived >= self._size * len(needed) and all(self._held[group] for group in needed)
             if enough or self._passes:
@@ -184,7 +199,7 @@ class _Reservoirs:
             )
 
     def _arrive(self) -> Iterator[None]:
-        """One row of the stream after another, put into its reservoir; without end."""
+        """Put one row of the stream after another into its reservoir, one for each step; never ends."""
         coder = copy.copy(self._stream._coder)
         per_read = get_arrow_writer_batch_size_from_features(self._stream.features) or _ROWS_PER_READ
         coder.rows = 0
@@ -205,6 +220,7 @@ class _Reservoirs:
             self._passes += 1
 
     def _put(self, group: int, row: dict[str, Any], chance: float) -> None:
+        """Put a row into the reservoir of its group; if that is full it replaces the row that `chance` chooses."""
         held = self._held[group]
         if len(held) < self._size:
             held.append(row)
@@ -212,6 +228,7 @@ class _Reservoirs:
             held[int(chance * self._size)] = row
 
     def _say_unknown(self, table: pa.Table, codes: np.ndarray, columns: tuple[str, ...]) -> None:
+        """Warn once of rows whose group was not counted, and which are therefore left out."""
         unknown = np.flatnonzero(codes < 0)
         if len(unknown):
             row = table.select(list(columns)).slice(int(unknown[0]), 1).to_pylist()[0]
@@ -222,6 +239,7 @@ class _Reservoirs:
 
 
 def _first_rows(source: datasets.IterableDataset, rows: int) -> Iterator[pa.Table]:
+    """Yield the first rows of a stream as tables."""
     left = rows
     for table in read_tables(source, min(rows, 1000)):
         yield table.slice(0, left)

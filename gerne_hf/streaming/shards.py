@@ -1,4 +1,7 @@
-"""Writing rows by group into parquet files of bounded size, with a bounded number of rows waiting in memory."""
+"""Writing rows into parquet files of bounded size, by group, with a bounded number of rows waiting in memory.
+
+Imports no other module of the package. `writing.py` uses it.
+"""
 
 import contextlib
 import os
@@ -12,16 +15,22 @@ import pyarrow.parquet as pq
 
 _MOST_OPEN_FILES = 64
 _MOST_PIECES = 32
+"""Waiting tables of a group that are joined to one when there are more of them."""
 _BYTES_PER_COLUMN = 1024
-"""What a table takes for each column besides its values: more than the values, where it has few rows."""
+"""Bytes that a table takes for each column besides its values; with few rows this is more than the values take."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes of what is written; see [`partition_by_group`].
+    """Hold the sizes of what is written.
+
+    Args:
+        shard_rows, shard_bytes (`int`): a file is ended when it has this many rows, or bytes on disk.
+        block_bytes (`int`): most bytes of a row group in memory.
+        buffer_bytes (`int`): most bytes of rows that wait to be written.
 
     Raises:
-        ValueError: for a limit below 1.
+        ValueError: if a limit is below 1.
     """
 
     shard_rows: int
@@ -29,7 +38,7 @@ class Limits:
     block_bytes: int
     buffer_bytes: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1; found {value}")
@@ -37,12 +46,12 @@ class Limits:
 
 @dataclass
 class Shard:
-    """One parquet file.
+    """Describe one parquet file.
 
     Args:
         file (`str`): its path within the folder of the data.
-        blocks (`list[int]`): rows of each row group.
-        block_bytes (`int`): most bytes of a row group in memory.
+        blocks (`list[int]`): number of rows of each row group ("block").
+        block_bytes (`int`): bytes in memory of the largest row group.
         size (`int`): bytes of the file.
     """
 
@@ -54,19 +63,23 @@ class Shard:
 
 @dataclass
 class _Open:
+    """A file that is being written."""
+
     shard: Shard
     handle: Any
     writer: pq.ParquetWriter
 
 
 class ShardWriter:
-    """Gathers rows by group and writes a row group when a group has `block_bytes` of them, and when `buffer_bytes`
-    wait in all, one of the group with the most.
+    """Gather rows by group, and write them to files in blocks (row groups).
+
+    A block is written when `limits.block_bytes` of a group wait; and, for the group with the most bytes, when
+    `limits.buffer_bytes` wait in all groups together.
 
     Args:
-        fs (`fsspec.AbstractFileSystem`), folder (`str`): where to write.
-        part (`int`): number of the writer, part of the files' names.
-        schema (`pa.Schema`): of the rows.
+        fs (`fsspec.AbstractFileSystem`), folder (`str`): the folder to write to.
+        part (`int`): number of this writer, which is part of the names of its files.
+        schema (`pa.Schema`): schema of the rows.
         limits ([`Limits`]): the sizes.
     """
 
@@ -79,7 +92,12 @@ class ShardWriter:
         self._open: OrderedDict[str, _Open] = OrderedDict()
 
     def add(self, group: str, rows: pa.Table) -> None:
-        """Take rows of the group whose folder is `group`; the table must hold nothing else in memory."""
+        """Take rows of one group.
+
+        Args:
+            group (`str`): name of the group's folder.
+            rows (`pa.Table`): the rows; they must share no memory with other rows, which would stay in memory too.
+        """
         step = max(1, int(self.limits.block_bytes * len(rows) / max(rows.nbytes, 1)))
         for start in range(0, len(rows), step):
             piece = rows.slice(start, step)
@@ -93,15 +111,15 @@ class ShardWriter:
                 self._pieces -= len(waiting) - 1
                 waiting[:] = [pa.concat_tables(waiting).combine_chunks()]
         while self._waiting and self.waiting_bytes > self.limits.buffer_bytes:
-            self._flush(max(self._bytes, key=self._bytes.get))
+            self._flush(max(self._bytes, key=self._bytes.__getitem__))
 
     @property
     def waiting_bytes(self) -> int:
-        """Memory of the rows that wait to be written."""
+        """Bytes in memory of the rows that wait to be written."""
         return sum(self._bytes.values()) + self._pieces * len(self.schema) * _BYTES_PER_COLUMN
 
     def close(self) -> dict[str, list[Shard]]:
-        """Write what waits and end all files; the shards of each group."""
+        """Write all rows that wait, end all files, and return the files of each group by the name of its folder."""
         for group in list(self._waiting):
             self._flush(group)
         for group in list(self._open):
@@ -109,7 +127,7 @@ class ShardWriter:
         return self.shards
 
     def abandon(self) -> None:
-        """Let go of all files, finished or not."""
+        """Close all files as they are, finished or not."""
         for entry in self._open.values():
             for step in (entry.writer.close, entry.handle.close):
                 with contextlib.suppress(Exception):
@@ -117,6 +135,7 @@ class ShardWriter:
         self._open.clear()
 
     def _flush(self, group: str) -> None:
+        """Write the waiting rows of a group as one block, and end its file if that is full."""
         waiting = self._waiting.pop(group)
         self._pieces -= len(waiting)
         table = pa.concat_tables(waiting).combine_chunks()
@@ -125,30 +144,32 @@ class ShardWriter:
         entry.writer.write_table(table, row_group_size=max(len(table), 1))
         entry.shard.blocks.append(len(table))
         entry.shard.block_bytes = max(entry.shard.block_bytes, size)
-        pa.default_memory_pool().release_unused()  # many small tables came and went
+        pa.default_memory_pool().release_unused()  # many small tables were made and dropped
         full = entry.handle.tell() >= self.limits.shard_bytes or sum(entry.shard.blocks) >= self.limits.shard_rows
         if full:
             self._end(group)
 
     def _open_file(self, group: str) -> _Open:
+        """Return the file of a group that is being written, a new one if there is none."""
         if group in self._open:
             self._open.move_to_end(group)
             return self._open[group]
         if len(self._open) >= _MOST_OPEN_FILES:
-            self._end(next(iter(self._open)))  # the one that waited longest
+            self._end(next(iter(self._open)))  # the one that was written to longest ago
         shards = self.shards.setdefault(group, [])
         shard = Shard(f"{group}/{self.part:03d}-{len(shards):05d}.parquet")
         path = f"{self.folder}/{shard.file}"
         self.fs.makedirs(os.path.dirname(path), exist_ok=True)
         handle = self.fs.open(path, "wb")
-        # Statistics are for readers that look for values, and these blocks are read whole. Dictionaries would take
-        # several times the memory of a block in each open file.
+        # Statistics would only help readers that look for single values, and these blocks are read as a whole.
+        # Dictionaries would take several times the memory of a block for each open file.
         writer = pq.ParquetWriter(handle, self.schema, write_statistics=False, use_dictionary=False)
         shards.append(shard)
         self._open[group] = _Open(shard, handle, writer)
         return self._open[group]
 
     def _end(self, group: str) -> None:
+        """End the file of a group."""
         entry = self._open[group]
         entry.writer.close()
         entry.handle.flush()
@@ -158,7 +179,26 @@ class ShardWriter:
 
 
 def split_by_code(rows: pa.Table, codes: np.ndarray) -> dict[int, pa.Table]:
-    """The rows of each code as tables that share no memory with `rows`."""
+    """Return the rows of each code as a table that shares no memory with `rows`.
+
+    Args:
+        rows (`pa.Table`): the rows.
+        codes (`np.ndarray` of shape `(N,)`): an integer for each row.
+
+    Returns:
+        `dict[int, pa.Table]`: by code the rows that have it, in their order.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> import pyarrow as pa
+    >>> tables = split_by_code(pa.table({"text": ["a", "b", "c"]}), np.array([1, 0, 1]))
+    >>> tables[1].to_pydict()
+    {'text': ['a', 'c']}
+
+    ```
+    """
     order = np.argsort(codes, kind="stable")
     present, starts = np.unique(codes[order], return_index=True)
     return {

@@ -1,4 +1,7 @@
-"""The order in which the rows of a group are read: shuffled anew in each pass, addressable without reading a row."""
+"""The order in which the rows of a group are read: another one in each pass, known without reading a row.
+
+Imports no other module of the package. `windows.py` reads rows in this order.
+"""
 
 from dataclasses import dataclass
 
@@ -7,17 +10,31 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """One pass over a group: all of its rows once, window after window of whole blocks.
+    """Lay out one pass over a group: each of its rows once, in windows of several whole blocks.
 
-    The blocks come in random order, and the pass begins at a random place of it, which it comes back to at its end.
-    With the rows shuffled within each window, each row of the group is so equally likely at every place of the pass,
-    however unequal the blocks are.
+    The blocks are read in random order. The pass begins at a random place of this order, goes on to its end, and then
+    from its beginning back to that place. As rows are also shuffled within each window, each row of the group is
+    equally likely at every position of the pass, even if blocks differ in size.
 
     Args:
-        order (`np.ndarray` of shape `(B,)`): the blocks in the order of reading.
-        ends (`np.ndarray` of shape `(B,)`): rows up to the end of each of them.
-        offset (`int`): where in this order the pass begins.
-        blocks_per_window (`int`): blocks that are held, and shuffled, at a time.
+        order (`np.ndarray` of shape `(B,)`): numbers of the blocks in the order of reading.
+        ends (`np.ndarray` of shape `(B,)`): how many rows there are up to the end of each block in this order.
+        offset (`int`): place in the order of reading, counted in rows, at which the pass begins.
+        blocks_per_window (`int`): number of blocks that are in memory, and shuffled, at a time.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> one = Pass.lay_out(np.array([3, 3, 3]), blocks_per_window=2, rng=np.random.default_rng(0))
+    >>> one.order.tolist(), one.offset
+    ([2, 0, 1], 2)
+    >>> sorted(one.place(position) for position in range(9))
+    [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    >>> one.window(one.window_of(place=7))
+    (6, 9, [1])
+
+    ```
     """
 
     order: np.ndarray
@@ -27,23 +44,32 @@ class Pass:
 
     @classmethod
     def lay_out(cls, block_rows: np.ndarray, blocks_per_window: int, rng: np.random.Generator) -> "Pass":
-        """A pass over blocks of `block_rows` rows each, `(B,)`."""
-        if len(block_rows) <= blocks_per_window:  # one window: its shuffle is all there is to choose
+        """Draw the order of a pass.
+
+        Args:
+            block_rows (`np.ndarray` of shape `(B,)`): number of rows of each block.
+            blocks_per_window (`int`): number of blocks that are in memory, and shuffled, at a time.
+            rng (`np.random.Generator`): decides the order.
+
+        Returns:
+            [`Pass`]
+        """
+        if len(block_rows) <= blocks_per_window:  # all rows are in one window, whose shuffle is random enough
             return cls(np.arange(len(block_rows)), np.cumsum(block_rows), 0, blocks_per_window)
         order = rng.permutation(len(block_rows))
         ends = np.cumsum(block_rows[order])
         return cls(order, ends, int(rng.integers(ends[-1])), blocks_per_window)
 
     def place(self, position: int) -> int:
-        """The place in the order of reading of the row at a position of the pass."""
+        """Return the place in the order of reading, in rows, of the row at a position of the pass."""
         return (position + self.offset) % int(self.ends[-1])
 
     def window_of(self, place: int) -> int:
-        """The number of the window that holds a place."""
+        """Return the number of the window that holds a place in the order of reading."""
         return int(np.searchsorted(self.ends, place, side="right")) // self.blocks_per_window
 
     def window(self, number: int) -> tuple[int, int, list[int]]:
-        """The places `start, stop` that a window covers, and its blocks, ascending."""
+        """Return the places `start` and `stop` between which a window lies, and its blocks in ascending order."""
         first = number * self.blocks_per_window
         last = min(first + self.blocks_per_window, len(self.ends))
         start = int(self.ends[first - 1]) if first else 0

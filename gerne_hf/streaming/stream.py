@@ -1,28 +1,33 @@
-"""Rows asked for by group: the index stream of a batch plan where rows have no numbers, and what answers to it."""
+"""Rows that are asked for by group, as they have no numbers: the sampler that asks, the base class that answers.
+
+Imports `groups`, `method`, `config.py` and `coding.py`. `partitions.py` and `reservoir.py` have the streams.
+"""
 
 import copy
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import datasets
 import numpy as np
 from torch.utils.data import Dataset
+from transformers.trainer_pt_utils import AcceleratorConfig
 
+from ..config import GerneConfig
 from ..groups.batches import GroupedDataset
 from ..method.sampling import GroupSampler
 from .coding import StreamGroups
 
 
 class Ticket(NamedTuple):
-    """A row that a batch asks for. It holds all that decides which row that is.
+    """Ask for a row of a group, on behalf of a batch. A ticket holds everything that decides which row that is.
 
     Args:
-        seed (`int`), epoch (`int`): of the index stream.
-        batch (`int`): the batch's number in the epoch, over all processes.
-        group (`int`): the row's group id.
-        number (`int`): how many rows of this group the epoch asked for before.
+        seed (`int`), epoch (`int`): the seed and the epoch of the sampler.
+        batch (`int`): number of the batch in the epoch, counted over all processes.
+        group (`int`): the group id.
+        number (`int`): how many rows of this group have been asked for in the epoch before.
     """
 
     seed: int
@@ -33,13 +38,13 @@ class Ticket(NamedTuple):
 
 
 class TicketSampler(GroupSampler):
-    """Yields [`Ticket`]s so that every `plan.rows` of them are one batch of the plan.
+    """Yield [`Ticket`]s so that every `plan.rows` of them, in order, are one batch of the plan.
 
-    The groups are those of [`GroupSampler`], draw for draw. As the stream is a function of seed and epoch, a resumed
-    run reaches its place by drawing groups again, without reading a row.
+    The groups are the same as those of the rows that [`GroupSampler`] yields. As they are a function of seed and
+    epoch, a resumed run gets to its place by drawing groups again, without reading a row.
     """
 
-    def __iter__(self) -> Iterator[Ticket]:
+    def __iter__(self) -> Iterator[Ticket]:  # type: ignore[override]  # tickets stand for the numbers of rows
         asked = np.zeros(self.groups.counts.size, dtype=np.int64)
         batch = 0
         for group, _ in self.draws():
@@ -48,11 +53,11 @@ class TicketSampler(GroupSampler):
             batch += len(group)
             seed, epoch = itertools.repeat(self.seed), itertools.repeat(self.epoch)
             columns = (seed, epoch, batches.tolist(), group.ravel().tolist(), numbers.tolist())
-            yield from map(Ticket._make, zip(*columns))  # noqa: B905  (two of them are endless)
+            yield from itertools.starmap(Ticket, zip(*columns))  # noqa: B905  (two of them are endless)
 
 
 def _running_counts(group: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """How often each entry's group came up before it; `asked`, the counts so far, is brought up to date."""
+    """Return how often the group of each entry came up before it; add the entries to `asked`, the counts so far."""
     order = np.argsort(group, kind="stable")
     ranked = group[order]
     first = np.searchsorted(ranked, ranked, side="left")
@@ -62,35 +67,57 @@ def _running_counts(group: np.ndarray, asked: np.ndarray) -> np.ndarray:
     return numbers
 
 
+Transform = Callable[[dict[str, list[Any]]], dict[str, list[Any]]]
+"""A function of a batch of rows, given as columns, that returns columns."""
+
+
 class GroupStream(Dataset, ABC):
-    """Training rows that are fetched by group; the base of [`GroupPartitions`] and [`ReservoirStream`].
+    """Training rows that are fetched by group: the base class of [`GroupPartitions`] and [`ReservoirStream`].
+
+    A subclass sets these attributes:
 
     Args:
-        groups ([`StreamGroups`]): names and counts.
-        features (`datasets.Features`): of the rows.
-        label_column (`str`), attribute_columns (`tuple[str, ...]`): what the groups are made of.
+        groups ([`StreamGroups`]): names and counts of the groups.
+        features (`datasets.Features`): features of the rows.
+        label_column (`str`), attribute_columns (`tuple[str, ...]`): the columns that the groups are made of.
     """
 
     groups: StreamGroups
     features: datasets.Features
     label_column: str
     attribute_columns: tuple[str, ...]
-    _transform: Callable[[dict[str, list]], dict[str, list]] | None = None
+    _transform: Transform | None = None
 
     @property
     def column_names(self) -> list[str]:
-        """The names of the rows' columns."""
+        """Names of the columns of the rows."""
         return list(self.features)
 
-    def with_transform(self, transform: Callable[[dict[str, list]], dict[str, list]] | None) -> "GroupStream":
-        """The same stream with a function applied to each batch of rows, as in `datasets.Dataset.with_transform`."""
+    def with_transform(self, transform: Transform | None) -> "GroupStream":
+        """Return the same stream with a function that is applied to each batch of rows.
+
+        Args:
+            transform (`Callable`, *optional*): function of the columns of a batch, as for
+                `datasets.Dataset.with_transform`; None for no function.
+
+        Returns:
+            [`GroupStream`]: a copy.
+        """
         twin = copy.copy(self)
         twin._transform = transform
         return twin
 
     @abstractmethod
     def reader(self, process_index: int = 0, num_processes: int = 1) -> "GroupStream":
-        """What one process reads its batches from: every `num_processes`-th of those that a sampler lays out."""
+        """Return the stream from which one process reads its batches: every `num_processes`-th of the sampler's.
+
+        Args:
+            process_index (`int`, *optional*, defaults to `0`): number of the process.
+            num_processes (`int`, *optional*, defaults to `1`): number of processes.
+
+        Returns:
+            [`GroupStream`]
+        """
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, Ticket):
@@ -102,10 +129,17 @@ class GroupStream(Dataset, ABC):
 
     @abstractmethod
     def __getitems__(self, tickets: list[Ticket]) -> list[Any]:
-        """The rows that one batch asks for."""
+        """Return the rows that the tickets of one batch ask for, in their order."""
 
-    def _as_rows(self, columns: dict[str, list]) -> list[dict[str, Any]]:
-        """Decode columns as they are stored, transform them, and take them apart."""
+    def as_rows(self, columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+        """Return stored columns as rows, decoded and transformed.
+
+        Args:
+            columns (`dict[str, list]`): the values of each column, as they are stored.
+
+        Returns:
+            `list[dict[str, Any]]`: a dictionary for each row.
+        """
         columns = self.features.decode_batch(columns)
         if self._transform is not None:
             columns = self._transform(columns)
@@ -113,21 +147,30 @@ class GroupStream(Dataset, ABC):
 
 
 class GroupedStream(GroupedDataset):
-    """A stream whose batches come with group ids, as [`GroupedDataset`] has it for rows by number."""
+    """Return the batches of a [`GroupStream`] with group ids, as [`GroupedDataset`] does for numbered rows."""
 
     def group_ids(self, numbers: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(numbers[:, Ticket._fields.index("group")])
+        """Return the group id of each ticket.
+
+        Args:
+            numbers (`np.ndarray` of shape `(n, 5)`, int64): the tickets of a batch.
+
+        Returns:
+            `np.ndarray` of shape `(n,)`, int64.
+        """
+        return np.ascontiguousarray(numbers[:, list(Ticket.__annotations__).index("group")])
 
 
-def check_stream(stream: GroupStream, args: Any) -> None:
-    """Refuse settings that rows fetched by group cannot serve.
+def check_stream(stream: GroupStream, args: GerneConfig) -> None:
+    """Raise an error if settings do not go with training rows that are fetched by group.
 
     Args:
         stream ([`GroupStream`]): the training rows.
         args ([`GerneConfig`]): the settings.
 
     Raises:
-        ValueError: for pseudo-attributes, `dispatch_batches`, and for groups made of other columns.
+        ValueError: if pseudo-attributes or `dispatch_batches` are set, or the settings name other columns for the
+            groups than the stream has.
     """
     name = type(stream).__name__
     if args.pseudo_attributes:
@@ -135,7 +178,8 @@ def check_stream(stream: GroupStream, args: Any) -> None:
             f"pseudo_attributes=True needs rows by number, to score each one, and {name} has none. Score a map-style "
             "data set, add its pseudo-attribute as a column (PseudoAttributes.label), and stream that"
         )
-    if args.accelerator_config.dispatch_batches:
+    accelerator = cast(AcceleratorConfig, args.accelerator_config)  # what TrainingArguments makes of it
+    if accelerator.dispatch_batches:
         raise ValueError(
             f"dispatch_batches=True has the main process read all rows and send them on; with {name} each process "
             "reads its own batches. Leave dispatch_batches at its default"

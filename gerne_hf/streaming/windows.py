@@ -1,4 +1,7 @@
-"""Reading the rows of one group, a window of blocks in memory at a time."""
+"""Reading the rows of one group from its files, with a window of several blocks in memory at a time.
+
+Imports `shards.py` and `shuffling.py`. `partitions.py` has one reader for each group.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,14 +15,24 @@ from .shuffling import Pass
 
 
 class GroupReader:
-    """The rows of a group in the order of [`Pass`], pass after pass.
+    """Read the rows of a group pass after pass, each pass in the order of a [`Pass`].
 
     Args:
-        fs (`fsspec.AbstractFileSystem`), folder (`str`): where the data are.
+        fs (`fsspec.AbstractFileSystem`), folder (`str`): the folder of the data.
         group (`int`): the group id.
         shards (`list[Shard]`): the group's files.
-        buffer_bytes (`float`): bytes of rows to hold; at least one block is held.
+        buffer_bytes (`float`): bytes of rows to hold in memory; at least one block is held.
     """
+
+    # What is in memory: the pass it belongs to, its window in that pass, and the window's blocks as one table.
+    _key: tuple[int, int, int, int] | None
+    _pass: Pass
+    _window: int | None
+    _start: int
+    _stop: int
+    _blocks: list[int] | None
+    _table: pa.Table | None
+    _order: np.ndarray
 
     def __init__(self, fs: Any, folder: str, group: int, shards: list[Shard], buffer_bytes: float):
         self.fs, self.folder, self.group, self.shards = fs, folder, group, shards
@@ -32,24 +45,34 @@ class GroupReader:
 
     @property
     def memory_bound(self) -> int:
-        """Most bytes of rows in memory, while no new window is read."""
+        """The most bytes of rows in memory, except while a new window is read."""
         return min(self.blocks_per_window, len(self.block_rows)) * self.largest_block
 
     def take(self, seed: int, epoch: int, numbers: np.ndarray) -> Iterator[pa.Table]:
-        """The rows that the epoch's stream gives out as these draws, ascending, of the group."""
+        """Yield the rows for some of the draws of this group in an epoch, as tables.
+
+        Args:
+            seed (`int`), epoch (`int`): the seed and the epoch of the sampler.
+            numbers (`np.ndarray` of shape `(n,)`): numbers of the draws, ascending; draw k is row `k % rows` of pass
+                `k // rows`.
+
+        Yields:
+            `pa.Table`: the next rows.
+        """
         done = 0
         while done < len(numbers):
             turn, position = divmod(int(numbers[done]), self.rows)
             place = self._load(seed, epoch, turn, position)
-            # The window's rows up to its end, or to the end of the pass, which lies within the window it began in.
+            # Take rows up to the end of the window, or of the pass, which ends within the window in which it began.
             shift = place - position - self._start
             upto = int(np.searchsorted(numbers, turn * self.rows + min(position + self._stop - place, self.rows)))
+            assert self._table is not None  # a local variable would keep this window in memory with the next one
             yield self._table.take(pa.array(self._order[numbers[done:upto] - turn * self.rows + shift]))
             done = upto
 
     def _load(self, seed: int, epoch: int, turn: int, position: int) -> int:
-        """Have the window in memory that holds a position of a pass; its place in the order of reading."""
-        # Group ids from 1 on: trailing zeros would make this the seed of the draws of groups.
+        """Read the window that holds a position of a pass, unless it is in memory, and return the position's place."""
+        # Group ids count from 1 here: NumPy ignores trailing zeros of a seed, and [seed, epoch] is the sampler's own.
         key = (seed, epoch, 1 + self.group, turn)
         if self._key != key:
             self._pass = Pass.lay_out(self.block_rows, self.blocks_per_window, np.random.default_rng(key))
@@ -59,7 +82,7 @@ class GroupReader:
         if self._window != window:
             self._start, self._stop, blocks = self._pass.window(window)
             if blocks != self._blocks:
-                self._blocks = self._table = None  # two windows at once would be twice the memory
+                self._blocks = self._table = None  # two windows in memory at once would take twice the memory
                 self._table = self._read(blocks)
                 self._blocks = blocks
             self._order = np.random.default_rng([*key, 1 + window]).permutation(self._stop - self._start)
@@ -67,18 +90,19 @@ class GroupReader:
         return place
 
     def _read(self, blocks: list[int]) -> pa.Table:
-        """The rows of some blocks, ascending."""
+        """Return the rows of some blocks, whose numbers ascend."""
         files = np.searchsorted(self._first_block, blocks, side="right") - 1
         tables = []
         for file in np.unique(files):
             inside = np.array(blocks)[files == file] - self._first_block[file]
             tables.append(self._read_file(self.shards[file], inside.tolist()))
-        return pa.concat_tables(tables).combine_chunks()  # a copy: nothing else of the files stays in memory
+        return pa.concat_tables(tables).combine_chunks()  # a copy, so that nothing else of the files stays in memory
 
     def _read_file(self, shard: Shard, blocks: list[int]) -> pa.Table:
+        """Return the rows of some blocks of one file; raise an error if the file has other blocks than expected."""
         path = f"{self.folder}/{shard.file}"
         with self.fs.open(path, "rb") as handle:
-            # Read-ahead of blocks that come next in the file would be memory for rows that nobody asked for.
+            # pre_buffer would also read blocks that come next in the file, and hold rows that are not asked for.
             file = pq.ParquetFile(handle, pre_buffer=False)
             found = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
             if found != shard.blocks:
@@ -90,16 +114,14 @@ class GroupReader:
             return file.read_row_groups(blocks, use_threads=False)
 
     def _forget(self) -> None:
-        self._key: tuple | None = None
-        self._window: int | None = None
-        self._blocks: list[int] | None = None
-        self._table: pa.Table | None = None
+        """Drop the rows that are in memory."""
+        self._key = self._window = self._blocks = self._table = None
 
-    def __getstate__(self) -> dict:
-        """Another process reads for itself."""
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the rows in memory, as another process (a DataLoader worker) reads its own."""
         dropped = ("_pass", "_order", "_table", "_blocks", "_start", "_stop")
         return {name: value for name, value in vars(self).items() if name not in dropped}
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._forget()

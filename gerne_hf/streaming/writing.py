@@ -1,4 +1,7 @@
-"""`partition_by_group`: a stream is read once and written as one sharded parquet data set a group."""
+"""`partition_by_group`: reading a data set once and writing the rows of each group to parquet files of their own.
+
+Imports modules of this room. `partitions.py` streams what is written here.
+"""
 
 import concurrent.futures
 import contextlib
@@ -28,7 +31,7 @@ logger = logging.get_logger(__name__)
 _BUILDERS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 _ROWS_PER_READ = 1000
 _SAMPLED_ROWS = 4096
-"""Every so many rows one is hashed whole, for the fingerprint of the source."""
+"""One in this many rows is hashed with all of its columns, for the fingerprint of the source."""
 
 
 def partition_by_group(
@@ -46,39 +49,43 @@ def partition_by_group(
     buffer_bytes: int = 64 << 20,
     storage_options: dict[str, Any] | None = None,
 ) -> GroupPartitions:
-    """Read a data set once and write its rows by group, to be streamed by a [`GerneTrainer`].
+    """Read a data set once and write its rows by group, so that a [`GerneTrainer`] can stream them.
 
-    A process holds at most `buffer_bytes` of rows that wait to be written; besides them a block of each open file (64
-    at most), one batch of 1000 rows (100 with images), and what `datasets` itself takes to read: of parquet files one
-    at a time, decoded, which pyarrow reads ahead (up to 1 GiB). None of this grows with the number of rows.
+    Memory does not grow with the number of rows. A process holds at most `buffer_bytes` of rows that wait to be
+    written, a block of each open file (at most 64 files), one batch of 1000 rows (100 with images), and what
+    `datasets` needs for reading: of parquet files it decodes one at a time, of which pyarrow reads up to 1 GiB ahead.
 
-    The folder's `partition.json` is replaced in one step at the end: until then, and whatever stops the writing, the
-    partition that was there before is whole.
+    The file `partition.json` of the folder is replaced at the very end, in one step. If the writing stops before that,
+    for whatever reason, a partition that was there before is still whole.
 
-    Call it in one process; under `accelerate launch` in the main one, before the others load the result.
+    Call this in one process only: under `accelerate launch` in the main process, before the others load the result.
 
     Args:
         dataset: a `datasets.IterableDataset` or `datasets.Dataset`; or a path or glob of parquet, CSV or JSON lines
-            files, or a list of such, which `load_dataset` streams. External images are embedded.
-        path (`str`): the folder to write, local or anything that `fsspec` knows (`hf://`, `s3://`, ...).
+            files, or a list of these, which `load_dataset` streams. Images in files of their own are embedded.
+        path (`str`): the folder to write, local or anywhere that `fsspec` knows (`hf://`, `s3://`, ...).
         label_column (`str`, *optional*), attribute_column (`str` or `Sequence[str]`, *optional*):
-            The columns that make up the groups, as in [`GroupIndex.from_dataset`].
-        split (`str`, defaults to `"train"`): what the rows of files are called; all of the files are read.
-        num_proc (`int`, defaults to `1`): processes that write, each its own part of the source's shards.
-        overwrite (`bool`, defaults to `False`): whether to replace a partition at `path`.
-        shard_rows, shard_bytes (`int`): a parquet file ends when it has this many rows, or bytes on disk.
-        block_bytes (`int`, defaults to 1 MiB): most bytes of a row group, the unit that is read and shuffled.
-        buffer_bytes (`int`, defaults to 64 MiB): most bytes that wait in each process.
-        storage_options (`dict`, *optional*): for `fsspec`.
+            The columns that make up the groups, as for [`GroupIndex.from_dataset`].
+        split (`str`, *optional*, defaults to `"train"`): name of the split that the rows of files form; all files are
+            read, whatever it is.
+        num_proc (`int`, *optional*, defaults to `1`): number of processes; each reads and writes a part of the
+            source's shards.
+        overwrite (`bool`, *optional*, defaults to `False`): whether to replace a partition at `path`.
+        shard_rows (`int`, *optional*, defaults to `1_000_000`): rows at which a parquet file is ended.
+        shard_bytes (`int`, *optional*, defaults to 256 MiB): bytes on disk at which a parquet file is ended.
+        block_bytes (`int`, *optional*, defaults to 1 MiB): most bytes of a row group, the unit in which rows are read
+            and shuffled.
+        buffer_bytes (`int`, *optional*, defaults to 64 MiB): most bytes of rows that wait in each process.
+        storage_options (`dict`, *optional*): options for `fsspec`.
 
     Returns:
-        [`GroupPartitions`]: the written data set.
+        [`GroupPartitions`]: the written rows, to train on.
 
     Raises:
-        FileExistsError: if `path` holds a partition already, or anything else, or is a file.
-        OSError: if the disk is full, for example; says what became of the folder.
-        TypeError, ValueError: for columns that make no groups, for rows that differ in their columns or types, for a
-            source without rows, and for numbers below 1.
+        FileExistsError: if `path` is a file, or holds a partition or other files.
+        OSError: if writing fails, as on a full disk; the message says what is left in the folder.
+        TypeError, ValueError: if columns make no groups, rows differ in their columns or types, the source has no
+            rows, or numbers are below 1.
     """
     limits = Limits(shard_rows, shard_bytes, block_bytes, buffer_bytes)
     if not isinstance(num_proc, int) or num_proc < 1:
@@ -121,13 +128,13 @@ def partition_by_group(
         raise
     for entry in fs.ls(root, detail=False):
         name = str(entry).rstrip("/").rsplit("/", 1)[-1]
-        if name.startswith(DATA_PREFIX) and name != data:  # replaced now, or left by a run that was killed
+        if name.startswith(DATA_PREFIX) and name != data:  # data of the replaced partition, or of a killed process
             fs.rm(entry, recursive=True)
     return GroupPartitions.load(path, storage_options=storage_options)
 
 
 def _previous(fs: Any, root: str, path: str, overwrite: bool) -> bool:
-    """Whether there is a partition; refuses to mix with other files."""
+    """Return whether the folder holds a partition; raise an error if it holds anything that must stay."""
     if fs.isfile(root):
         raise FileExistsError(f"{path} is a file; choose a folder that is empty or new")
     names = (
@@ -148,7 +155,7 @@ def _previous(fs: Any, root: str, path: str, overwrite: bool) -> bool:
 
 
 def _as_stream(dataset: Any, split: str, num_proc: int) -> datasets.IterableDataset:
-    """Any source as a stream of arrow tables."""
+    """Return any source as a stream in the format "arrow"."""
     if isinstance(dataset, (str, list, tuple)):
         dataset = _from_files([dataset] if isinstance(dataset, str) else list(dataset), split)
     if isinstance(dataset, datasets.Dataset):
@@ -164,6 +171,7 @@ def _as_stream(dataset: Any, split: str, num_proc: int) -> datasets.IterableData
 
 
 def _from_files(files: list[str], split: str) -> datasets.IterableDataset:
+    """Return a stream of the rows of data files, all of one type."""
     builders = {os.path.splitext(str(name))[1].lower() for name in files}
     if len(builders) != 1 or not builders <= _BUILDERS.keys():
         raise ValueError(
@@ -174,7 +182,7 @@ def _from_files(files: list[str], split: str) -> datasets.IterableDataset:
 
 
 def _features(source: datasets.IterableDataset) -> datasets.Features:
-    """The features of a stream of tables; where none are declared, those of its first rows."""
+    """Return the features of a stream; where it declares none, those of its first rows."""
     if source.features is not None:
         return source.features
     for table in read_tables(source, _ROWS_PER_READ):
@@ -184,7 +192,7 @@ def _features(source: datasets.IterableDataset) -> datasets.Features:
 
 @dataclass(frozen=True)
 class _Job:
-    """What one process reads and writes."""
+    """The work of one process: what it reads, and where it writes."""
 
     source: datasets.IterableDataset
     features: datasets.Features
@@ -196,7 +204,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Part:
-    """What one process has written."""
+    """The result of one process: what it has written."""
 
     codes: dict[Key, int]
     counts: list[int]
@@ -205,6 +213,7 @@ class _Part:
 
 
 def _write_part(job: _Job, part: int, progress: bool) -> _Part:
+    """Do one job, the one with the number `part`."""
     coder = GroupCoder(job.features, job.columns[0], job.columns[1:])
     schema = job.features.arrow_schema
     embed = require_storage_embed(job.features)
@@ -237,16 +246,17 @@ _JOBS: list[_Job] = []
 
 
 def _take_jobs(jobs: list[_Job]) -> None:
-    """Forked processes get the jobs as they are, whatever functions their sources hold."""
+    """Keep the jobs where a forked process finds them: their sources may hold functions that cannot be pickled."""
     _JOBS[:] = jobs
 
 
 def _run_job(number: int) -> _Part:
+    """Do one of the jobs that this process was forked with."""
     return _write_part(_JOBS[number], number, progress=False)
 
 
 def _run(jobs: list[_Job]) -> Iterator[_Part]:
-    """The jobs' results, in order."""
+    """Do all jobs, each in a process of its own if there are several, and yield their results in order."""
     if len(jobs) == 1:
         yield _write_part(jobs[0], 0, progress=True)
         return
