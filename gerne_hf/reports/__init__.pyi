@@ -1,6 +1,7 @@
 from .examples import save_worst_examples as save_worst_examples
 from .facts import model_facts as model_facts
 from .model_card import build_card as build_card
+from .model_card import write_card as write_card
 from .page import ReportError as ReportError
 from .page import write_report as write_report
 from .plots import plot_comparison as plot_comparison

@@ -84,7 +84,7 @@ def test_training_goes_on_from_a_checkpoint_and_ends_with_the_best(tmp_path):
     assert not torch.equal(first["fc.weight"], weights(tmp_path / "whole" / "checkpoint-2")["fc.weight"])
     named = json.loads((tmp_path / "again" / "checkpoint-4" / "preprocessor_config.json").read_text())
     assert named["image_processor_type"] == "TimmWrapperImageProcessor"
-    code = loading_code(whole, "image-classification")
+    code = loading_code(whole.run_record(), whole.args.output_dir, "image-classification")
     found = {"timm": timm}
     whole.save_model()
     with contextlib.chdir(tmp_path):

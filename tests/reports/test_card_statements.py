@@ -3,14 +3,13 @@
 import json
 
 import pytest
+from cards import card_of
 from helpers import bert, config, mlp, sentences, table, trainer
 from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 
 from gerne_hf import GerneTrainer
-from gerne_hf.reports.model_card import build_card
 from gerne_hf.reports.page import render
-from gerne_hf.reports.record import save_group_metrics
 from gerne_hf.streaming import ReservoirStream
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -66,7 +65,7 @@ def test_rows_that_no_step_was_selected_on_are_not_called_the_validation_set(tmp
     assert {result.dataset_split for result in card.data.eval_results} == {"other"}
     assert "Accuracy of each group, set given to `evaluate`:" in card.text and "which the step" not in card.text
     assert "194 rows in the set given to `evaluate`." in card.text and "rows in the validation set" not in card.text
-    save_group_metrics(subject)
+    subject.save_group_metrics()
     assert "<h3><bdi>Rows given to evaluate()</bdi>" in render(tmp_path)
     subject.evaluate()
     assert "Accuracy of each group, validation set, which the step was selected on:" in read(subject).text
@@ -105,7 +104,7 @@ def test_a_folder_of_another_machine_is_no_base_model(tmp_path):
     subject = trained(tmp_path, bert(), sentences(), eval_dataset=sentences(seed=2))
     for origin, base in (("/home/me/model", None), ("models/run/last", None), ("me/model", "me/model")):
         subject.model.config._name_or_path = origin
-        assert build_card(subject).data.base_model == base
+        assert card_of(subject).data.base_model == base
 
 
 ODD = ["a|b <script>alert(1)</script>", "[x](y) *z*\nnext: - {{ 7 }} `code` #"]
@@ -125,5 +124,5 @@ def test_odd_names_break_neither_tables_nor_metadata(tmp_path):
     assert len(groups) == 4 and all(line.replace("\\|", "").count("|") == 6 for line in groups)
     assert "class0, a\\|b \\<script>alert(1)\\</script>" in card.text
     assert "\\[x](y) \\*z\\* next: - {{ 7 }} \\`code\\` #" in card.text
-    saved = json.loads(open(save_group_metrics(subject), encoding="utf-8").read())
+    saved = json.loads(open(subject.save_group_metrics(), encoding="utf-8").read())
     assert saved["train_groups"]["attribute_names"] == sorted(ODD)

@@ -18,11 +18,10 @@ from transformers import Trainer, ViTImageProcessor
 
 from gerne_hf import GerneTrainer
 from gerne_hf.comparison.comparing import compare
-from gerne_hf.evaluation.accumulator import worst_rows
-from gerne_hf.evaluation.overlapping import with_overlapping_groups
+from gerne_hf.evaluation.accumulator import GroupAccumulator, worst_rows
 from gerne_hf.hub.pushes import NOT_PUSHED
 from gerne_hf.models.texts import word_tokenizer
-from gerne_hf.reports.examples import decode_texts, image_of_pixels, save_thumbnail, save_worst_examples
+from gerne_hf.reports.examples import decode_texts, image_of_pixels, save_thumbnail
 from gerne_hf.reports.page import REPORT_FILE
 
 HELD_OUT = [[9, 14], [11, 3]]
@@ -81,7 +80,7 @@ def test_a_row_is_among_the_worst_of_each_group_that_it_belongs_to(tmp_path):
     data = table(HELD_OUT, seed=5)
     for k, name in enumerate("abc"):
         data = data.add_column(name, members[:, k].tolist())
-    subject = trainer(tmp_path, mlp(3), cls=with_overlapping_groups(GerneTrainer, "abc"))
+    subject = trainer(tmp_path, mlp(3), overlapping_columns=["a", "b", "c"])
     scores = subject.predict(data).predictions
     labels = np.array(data["label"][:])
     groups = {3 * y + a: (labels == y) & members[:, a] for y in (0, 1) for a in range(3)}
@@ -111,11 +110,20 @@ def test_rows_in_another_order_are_not_mistaken_for_others(tmp_path):
         assert bool(subject.worst_rows["eval"]) == subject.in_order
 
 
-def test_without_examples_nothing_is_computed(tmp_path):
+@pytest.mark.parametrize("k", [0, 1])
+def test_without_examples_no_losses_are_computed(tmp_path, monkeypatch, k):
+    given, add = [], GroupAccumulator.add
+    monkeypatch.setattr(GroupAccumulator, "add", lambda self, *parts: (given.append(len(parts)), add(self, *parts)))
+    subject = trainer(tmp_path, worst_examples=k)
+    subject.evaluate(table(HELD_OUT), metric_key_prefix="test")
+    assert given and set(given) == {4 if k else 3}  # labels, groups, predictions, and losses
+
+
+def test_without_examples_nothing_is_saved(tmp_path):
     subject = trainer(tmp_path, worst_examples=0)
     subject.evaluate(table(HELD_OUT), metric_key_prefix="test")
-    assert not subject._row_losses and subject.worst_rows["test"] == {}
-    assert save_worst_examples(subject, table(HELD_OUT)) is None and not (tmp_path / "_examples").exists()
+    assert subject.worst_rows["test"] == {}
+    assert subject.save_worst_examples(table(HELD_OUT)) is None and not (tmp_path / "_examples").exists()
 
 
 @pytest.mark.parametrize("value", [-1, 2.0, True, "4"])
@@ -187,7 +195,7 @@ def test_an_image_is_saved_as_it_is_and_not_as_it_is_transformed(tmp_path):
     for name in ("test-999.png", "test-3.jpg", "mine.txt"):
         (folder / name).write_text("old")
     subject.evaluate(data.with_transform(transform), metric_key_prefix="test")
-    assert save_worst_examples(subject, data.with_transform(transform)) == str(folder / "examples.json")
+    assert subject.save_worst_examples(data.with_transform(transform)) == str(folder / "examples.json")
     rows = {example["row"]: example for group in saved(tmp_path)["groups"] for example in group["examples"]}
     assert {path.name for path in folder.iterdir()} == {
         "examples.json",
@@ -213,7 +221,7 @@ def test_an_image_without_its_column_is_that_of_the_pixels(tmp_path):
         processing_class=processor,
     )
     subject.evaluate(data, metric_key_prefix="test")
-    save_worst_examples(subject, data)
+    subject.save_worst_examples(data)
     for group in saved(tmp_path)["groups"]:
         (example,) = group["examples"]
         raw = np.frombuffer(images(HELD_OUT, seed=5)[example["row"]]["image"], np.uint8).reshape(16, 16, 1)
@@ -228,7 +236,7 @@ def test_texts_are_those_that_the_model_saw(tmp_path):
     ids = Dataset.from_dict({**tokens, "label": [0, 1] * 8, "place": [0, 0, 1, 1] * 4, "note": ["no"] * 16})
     subject = GerneTrainer(model=bert(), args=config(tmp_path), train_dataset=ids, processing_class=tokenizer)
     subject.evaluate(ids, metric_key_prefix="test")
-    save_worst_examples(subject, ids)
+    subject.save_worst_examples(ids)
     for group in saved(tmp_path)["groups"]:
         assert len(group["examples"]) == 4
         assert all(tuple(example["texts"]) == pairs[example["row"] % 2] for example in group["examples"])
@@ -238,7 +246,7 @@ def test_an_evaluation_that_never_was(tmp_path):
     with pytest.raises(ValueError, match=r"no evaluation 'test', only \['eval'\]; call trainer.evaluate"):
         subject = trainer(tmp_path)
         subject.evaluate(table(HELD_OUT))
-        save_worst_examples(subject, table(HELD_OUT))
+        subject.save_worst_examples(table(HELD_OUT))
 
 
 def test_the_trainer_pushes_neither_examples_nor_page():
@@ -301,6 +309,6 @@ def test_columns_that_hold_neither_image_nor_text(tmp_path):
     data = Dataset.from_dict(rows, features=features)
     subject = trainer(tmp_path, train=data)
     subject.evaluate(data, metric_key_prefix="test")
-    save_worst_examples(subject, data)
+    subject.save_worst_examples(data)
     keys = {key for group in saved(tmp_path)["groups"] for example in group["examples"] for key in example}
     assert keys == {"row", "prediction", "probability"}  # the attribute is no text

@@ -4,13 +4,13 @@ import json
 import re
 
 import pytest
+from cards import card_of
 from helpers import MLP, bert, sentences, table, trainer
 from huggingface_hub import ModelCard
 
 from gerne_hf.baselines import JTTTrainer
 from gerne_hf.reports.card_paragraphs import as_markdown
-from gerne_hf.reports.model_card import build_card, template
-from gerne_hf.reports.record import evaluate_training_rows
+from gerne_hf.reports.model_card import template
 from gerne_hf.reports.reproduction import reproduction_command
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -58,8 +58,8 @@ def test_a_reader_finds_the_worst_group_its_rows_and_the_selection(tmp_path):
 
 def test_rows_that_the_model_was_fitted_to_are_on_the_card_but_are_no_result(tmp_path):
     subject = trained(tmp_path)
-    evaluate_training_rows(subject)
-    card = build_card(subject)
+    subject.evaluate_training_rows()
+    card = card_of(subject)
     parts = card.text.split("Accuracy of each group, ")
     assert [part.split(":")[0].split(",")[0] for part in parts[1:]] == ["test set", "validation set", "training set"]
     for group in subject.group_results["train"]["groups"]:
@@ -74,7 +74,7 @@ def test_rows_that_the_model_was_fitted_to_are_on_the_card_but_are_no_result(tmp
 def test_training_rows_without_the_attribute_are_left_alone(tmp_path):
     unknown = dict(pseudo_attributes=True, threshold=0.2, train=table().remove_columns("place"))
     subject = trained(tmp_path, **unknown)
-    evaluate_training_rows(subject)
+    subject.evaluate_training_rows()
     assert set(subject.group_results) == {"eval", "test"}
 
 
@@ -97,11 +97,11 @@ def test_data_licence_commit_and_source_of_the_attributes(tmp_path):
 
 def test_the_commit_is_that_of_rows_loaded_from_the_hub(tmp_path, monkeypatch):
     """tests/system/hub has real loads; here is what the card makes of their origin."""
-    monkeypatch.setattr("gerne_hf.reports.model_card.hub_origin", lambda data: ("me/places", "b" * 40))
+    monkeypatch.setattr("gerne_hf.trainer.hub_origin", lambda data: ("me/places", "b" * 40))
     subject = trained(tmp_path)
-    data = build_card(subject).data
+    data = card_of(subject).data
     assert data.datasets == ["me/places"] and {result.dataset_revision for result in data.eval_results} == {"b" * 40}
-    others = build_card(subject, dataset_tags="you/places").data
+    others = card_of(subject, dataset_tags="you/places").data
     assert others.datasets == ["you/places"] and {result.dataset_revision for result in others.eval_results} == {None}
 
 
@@ -109,7 +109,7 @@ def test_the_commit_is_that_of_rows_loaded_from_the_hub(tmp_path, monkeypatch):
 def test_a_worst_group_of_few_rows_is_said_to_be_one(tmp_path, rows):
     subject = trained(tmp_path, test=False)
     subject.evaluate(table([[rows] * 2] * 2, seed=9), metric_key_prefix="test")
-    assert ("These are too few rows to judge by" in build_card(subject).text) == (rows < 50)
+    assert ("These are too few rows to judge by" in card_of(subject).text) == (rows < 50)
 
 
 def test_a_search_is_told(tmp_path):
@@ -119,14 +119,14 @@ def test_a_search_is_told(tmp_path):
     for c in (0.75, 0.25):  # what this run was trained with; what an earlier search in this folder has found
         search = {"best": {"params": {"c": c, "beta": 0.5}}, "trials": [{}] * 7}
         (tmp_path / "search" / "search.json").write_text(json.dumps(search))
-        assert (told in build_card(subject).text) == (c == subject.args.c)
-    assert "settings were given, not searched for in this run" in build_card(subject).text
+        assert (told in card_of(subject).text) == (c == subject.args.c)
+    assert "settings were given, not searched for in this run" in card_of(subject).text
 
 
 def test_groups_without_rows_and_with_few_to_learn_from_are_named(tmp_path):
     subject = trained(tmp_path, test=False)
     subject.evaluate(table([[60, 0], [9, 70]], seed=9), metric_key_prefix="test")
-    limits = build_card(subject).text.split("## Known limits")[1].split("## How to load it")[0]
+    limits = card_of(subject).text.split("## Known limits")[1].split("## How to load it")[0]
     few = [g for g in subject.group_results["test"]["groups"] if g["train_count"] < 50]
     assert "Groups not judged, without rows in the test set: class0, 1." in limits and few
     assert "to learn from: " + "; ".join(f"{g['label']}, {g['attribute']} ({g['train_count']})" for g in few) in limits
@@ -150,14 +150,14 @@ def test_metadata_holds_the_metrics_of_every_evaluation(tmp_path):
 def test_the_task_follows_from_the_model(tmp_path):
     subject = trainer(tmp_path, bert(), sentences(), eval_dataset=sentences(seed=2), max_steps=1)
     subject.train()
-    card = build_card(subject)
+    card = card_of(subject)
     assert card.data.pipeline_tag == "text-classification"
     assert 'pipeline("text-classification", model=' in card.text
 
 
 def test_unknown_attributes_are_said_to_be_unknown(tmp_path):
     subject = trained(tmp_path, pseudo_attributes=True, threshold=0.2)
-    text = build_card(subject).text
+    text = card_of(subject).text
     assert "Training used no attribute labels: of each class the share 0.2 of rows" in text
     assert "The column `place` was read for evaluation only." in text
     assert "| threshold t |" in text
@@ -165,20 +165,20 @@ def test_unknown_attributes_are_said_to_be_unknown(tmp_path):
 
 def test_no_attributes_at_all(tmp_path):
     subject = trained(tmp_path, pseudo_attributes=True, threshold=0.2, attribute_column=None, test=False)
-    text = build_card(subject).text
+    text = card_of(subject).text
     assert "Training used no attribute labels: of each class" in text and "| threshold t |" not in text
     assert "Nor does the evaluation: the groups of the tables are the classes." in text
 
 
 def test_a_baseline_is_called_by_its_name(tmp_path):
-    text = build_card(trained(tmp_path, cls=JTTTrainer, plan="erm")).text
+    text = card_of(trained(tmp_path, cls=JTTTrainer, plan="erm")).text
     assert "JTTTrainer" in text and "the errors of a biased model" in text
 
 
 def test_a_model_that_was_never_evaluated(tmp_path):
     subject = trainer(tmp_path, max_steps=1)
     subject.train()
-    text = build_card(subject).text
+    text = card_of(subject).text
     assert "**Worst group: not evaluated.**" in text and "no evaluation set to select on" in text
 
 

@@ -14,7 +14,7 @@ from gerne_hf.reports.plots import COLOURS, plot_comparison, plot_pseudo_attribu
 def figures(monkeypatch):
     """The figures that were saved, kept open, each checked for text that leaves the picture or runs into others."""
     saved = []
-    save = plots._save
+    save = plots.save_figure
 
     def keep(figure, path):
         with monkeypatch.context() as patch:
@@ -22,7 +22,7 @@ def figures(monkeypatch):
             save(figure, path)
         saved.append(figure)
 
-    monkeypatch.setattr(plots, "_save", keep)
+    monkeypatch.setattr(plots, "save_figure", keep)
     yield saved
     for figure in saved:
         assert_readable(figure)

@@ -2,19 +2,20 @@
 
 import base64
 import json
+import os
 import pickle
+import subprocess
+import sys
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from helpers import mlp, table, trainer
-from places import ROOT
-from report_pages import Page, assert_self_contained, page_of, report, result, write
+from places import ROOT, python_path
+from report_pages import Page, assert_self_contained, facts, page_of, report, result, write
 
-from gerne_hf.reports.examples import save_worst_examples
 from gerne_hf.reports.page import REPORT_FILE, main
-from gerne_hf.reports.record import save_group_metrics
 
 # ---- what it says ---------------------------------------------------------------------------------------------------
 
@@ -122,8 +123,8 @@ def test_a_run_and_its_page(tmp_path, capsys):
     subject.train()
     test = table([[13, 17], [19, 11]], seed=9, sentence=[f"sentence {i}" for i in range(60)])
     subject.evaluate(test, metric_key_prefix="test")
-    save_worst_examples(subject, test)
-    save_group_metrics(subject)
+    subject.save_worst_examples(test)
+    subject.save_group_metrics()
     (run / "training_args.bin").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     before = {path.name for path in run.iterdir()}
     capsys.readouterr()
@@ -149,7 +150,7 @@ def test_a_run_and_its_page(tmp_path, capsys):
 
 
 def test_a_run_that_was_not_evaluated_has_a_page(tmp_path):
-    write(tmp_path / "run" / "group_metrics.json", {"evaluations": {}})
+    write(tmp_path / "run" / "group_metrics.json", {"evaluations": {}, **facts()})
     page = page_of(tmp_path / "run")
     text = page.all("body")[0]["text"]
     assert "has not been evaluated" in text and "did not save its settings" in text and not page.all("table")
@@ -174,5 +175,13 @@ def test_the_page_goes_where_it_is_sent(folder, tmp_path, capsys):
 
 def test_script_and_template_are_part_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["scripts"]["gerne-report"] == "gerne_hf.report_page:main"
-    assert (files("gerne_hf") / "templates" / "report.html").is_file()
+    assert project["scripts"]["gerne-report"] == "gerne_hf.reports.page:main"
+    for name in ("report.html", "model_card.md"):
+        assert (files("gerne_hf.reports") / "templates" / name).is_file()
+
+
+def test_the_script_loads_no_library_that_takes_seconds():
+    code = "import sys, gerne_hf.reports.page; print(*sys.modules)"
+    run = [sys.executable, "-c", code]
+    loaded = subprocess.run(run, env={**os.environ, "PYTHONPATH": python_path()}, capture_output=True, check=True)
+    assert not {"torch", "transformers", "datasets", "matplotlib"} & set(loaded.stdout.decode().split())

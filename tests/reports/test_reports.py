@@ -8,10 +8,10 @@ import pytest
 from helpers import EVEN, SKEWED, mlp, table, trainer
 from PIL import Image
 
-from gerne_hf import group_metrics
+from gerne_hf import GerneTrainer, group_metrics
 from gerne_hf.evaluation.metrics import wilson_interval, worst_groups
 from gerne_hf.reports.plots import COLOURS, plot_comparison, plot_training
-from gerne_hf.reports.record import GROUP_METRICS_FILE, save_group_metrics
+from gerne_hf.reports.record import GROUP_METRICS_FILE
 from gerne_hf.reports.tables import format_group_table
 from gerne_hf.utils.markdown import format_table
 
@@ -118,7 +118,7 @@ def subject(tmp_path):
 
 
 def test_the_report_holds_method_groups_and_evaluations(subject, tmp_path):
-    path = save_group_metrics(subject)
+    path = subject.save_group_metrics()
     assert path == str(tmp_path / "out" / "group_metrics.json")
     report = strict_json(tmp_path / "out" / "group_metrics.json")
     assert list(report["evaluations"]) == ["eval"]
@@ -140,7 +140,7 @@ def test_the_report_holds_method_groups_and_evaluations(subject, tmp_path):
 
 
 def test_another_folder_is_made(subject, tmp_path):
-    path = save_group_metrics(subject, str(tmp_path / "a" / "b"))
+    path = subject.save_group_metrics(str(tmp_path / "a" / "b"))
     assert path == str(tmp_path / "a" / "b" / "group_metrics.json")
     assert strict_json(tmp_path / "a" / "b" / "group_metrics.json")["evaluations"]["eval"]["step"] == 0
     assert not (tmp_path / "out" / "group_metrics.json").exists()
@@ -151,7 +151,7 @@ def test_infinite_bounds_and_nan_are_written_as_null(tmp_path):
     assert np.isinf(subject.beta_bounds).any()
     nan, inf = float("nan"), float("inf")
     subject.group_results["eval"] = {"accuracy": nan, "groups": [{"accuracy": -inf}, {"accuracy": 0.5}]}
-    save_group_metrics(subject)
+    subject.save_group_metrics()
     report = strict_json(tmp_path / "group_metrics.json")
     bounds = [None if np.isinf(bound) else bound for bound in subject.beta_bounds]
     assert report["method"]["beta_bounds"] == bounds and None in bounds
@@ -159,21 +159,21 @@ def test_infinite_bounds_and_nan_are_written_as_null(tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_old_file(subject, tmp_path):
-    save_group_metrics(subject)
+    subject.save_group_metrics()
     path = tmp_path / "out" / "group_metrics.json"
     before = path.read_bytes()
     subject.group_results["later"] = {"accuracy": object()}
     with pytest.raises(TypeError):
-        save_group_metrics(subject)
+        subject.save_group_metrics()
     assert path.read_bytes() == before
     del subject.group_results["later"]
-    save_group_metrics(subject)
+    subject.save_group_metrics()
     assert path.read_bytes() == before and [file.name for file in path.parent.iterdir()] == ["group_metrics.json"]
 
 
 def test_other_processes_write_nothing(tmp_path):
     other = SimpleNamespace(args=SimpleNamespace(should_save=False, output_dir=str(tmp_path)))
-    assert save_group_metrics(other) is None and not list(tmp_path.iterdir())
+    assert GerneTrainer.save_group_metrics(other) is None and not list(tmp_path.iterdir())
 
 
 # ---- pictures -----------------------------------------------------------------------------------------------------

@@ -64,7 +64,17 @@ def result(labels=("bird", "fish"), attributes=("land", "sea"), trained=((90, 5)
     return group_metrics(predictions, references, places, np.array(trained), list(labels), list(attributes))
 
 
+def facts():
+    """What a record says of the model and of the run."""
+    model = {"name": "MLP", "task": None, "base": None, "adapter": False, "timm": False, "own": True}
+    data = {"attribute_columns": ["place"], "overlapping_columns": [], "data_origin": None, "hub_id": None}
+    training = {"trainer": "GerneTrainer", "plan": "independent", "steps": 40, "seconds": 12.5, "devices": "1 x cpu"}
+    rows = {"processes": 1, "evaluation_sets": [], "train_rows": 1282, "streamed": False}
+    return {"model": model, "run": {**training, **rows, **data}}
+
+
 def report(**names):
+    """What `group_metrics.json` holds."""
     method = {"plan": "independent", "c": 0.5, "beta": 1.25, "beta_schedule": "constant", "beta_bounds": [-1.0, None]}
     segments = [{"name": "biased", "rows": 32, "coefficient": -1.25}]
     return {
@@ -78,6 +88,7 @@ def report(**names):
             "counts": [[1190, 5], [7, 80]],
         },
         "selection": {"metric": "worst_group_accuracy", "best_model_loaded": True, "step": 40},
+        **facts(),
     }
 
 

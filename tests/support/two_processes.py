@@ -11,7 +11,6 @@ from helpers import mlp, table, trainer, watch_batches, weights
 from gerne_hf import GerneTrainer
 from gerne_hf.evaluation.overlapping import with_overlapping_groups
 from gerne_hf.groups.batches import GROUP_KEY
-from gerne_hf.reports.examples import save_worst_examples
 from gerne_hf.utils.distributed import leave_processes_at_exit
 
 SETTINGS = dict(num_train_epochs=2, max_steps=-1, optim="adamw_torch", learning_rate=0.01, logging_steps=1, beta=0.8)
@@ -72,7 +71,7 @@ def main(folder: str) -> None:
     seen["logs"] = [entry for entry in subject.state.log_history if "loss_extrapolated" in entry]
     seen["after"] = plain(subject.evaluate())
     seen["worst"] = list(subject.worst_rows["eval"].items())
-    seen["saved"] = save_worst_examples(subject, table(HELD_OUT, seed=5), "eval")
+    seen["saved"] = subject.save_worst_examples(table(HELD_OUT, seed=5), "eval")
     output = subject.predict(table(HELD_OUT, seed=5))
     seen["labels"] = np.asarray(output.label_ids).tolist()
 
