@@ -56,7 +56,7 @@ def evaluations(output_dir) -> dict:
 def run(folder: str, processes: int) -> None:
     """Leave `PROCESSES-RANK.json` and `PROCESSES-RANK.pt` in `folder`."""
     torch.set_num_threads(1)
-    gerne_hf.plots.plot_training = lambda *args: None  # takes longer than the runs, and nobody looks at it
+    gerne_hf.reports.plots.plot_training = lambda *args: None  # takes longer than the runs, and nobody looks at it
     seen, gradients = {}, {}
     for plan in PLANS:
         for mode in MODES:

@@ -12,8 +12,8 @@ from helpers import Rows, mlp, trainer
 
 import gerne_hf.reports.plots
 from gerne_hf import GroupIndex
-from gerne_hf import trainer as trainer_module
 from gerne_hf.groups.sharing import Shards
+from gerne_hf.training import checks
 
 PROCESSES = 3
 
@@ -84,7 +84,7 @@ def content(index: GroupIndex) -> dict:
 
 def run(folder: str) -> None:
     """Leave `RANK.json` in `folder`."""
-    gerne_hf.plots.plot_training = lambda *args: None
+    gerne_hf.reports.plots.plot_training = lambda *args: None
     state = accelerate.PartialState(cpu=True)
     seen = {name: content(build(case, in_shards=True)) for name, case in cases(Path(folder)).items()}
     for name, case in bad_cases(state.process_index).items():
@@ -92,7 +92,7 @@ def run(folder: str) -> None:
             build(case, in_shards=True)
         except Exception as error:
             seen[name] = f"{type(error).__name__}: {error}"
-    trainer_module.SHARED_ROWS, join, joined = 20, Shards.join, []
+    checks.SHARED_ROWS, join, joined = 20, Shards.join, []
     Shards.join = lambda self, codes, length: joined.append(length) or join(self, codes, length)
     settings = {"attribute_column": "text", "empty_groups": "ignore", "use_cpu": True, "max_steps": 1}
     seen["trainer"] = content(trainer(f"{folder}/run", mlp(num_labels=3), data(60, 2), **settings).groups)
