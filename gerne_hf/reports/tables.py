@@ -32,9 +32,11 @@ def format_group_table(result: dict[str, Any]) -> str:
 
     ```python
     >>> from gerne_hf.evaluation.metrics import group_metrics
-    >>> print(format_group_table(group_metrics([0, 0, 1], references=[0, 0, 1], attributes=[0, 1, 1])))
-    | group | rows | accuracy |  95 % interval |
-    |-------|-----:|---------:|---------------:|
+    >>> text = format_group_table(group_metrics([0, 0, 1], references=[0, 0, 1], attributes=[0, 1, 1]))
+    >>> table, summaries = text.rsplit("\\n", 1)
+    >>> print(table)
+    | group | rows | accuracy | 95 % interval |
+    |-------|-----:|---------:|--------------:|
     | 0, 0  |    1 |    100.0 | 20.7 to 100.0 |
     | 0, 1  |    1 |    100.0 | 20.7 to 100.0 |
     | 1, 0  |    0 |        - |             - |

@@ -104,6 +104,14 @@ def test_broken_files_are_named(folder, name, content):
     assert not (folder / REPORT_FILE).exists()
 
 
+@pytest.mark.parametrize("part", ["model", "run", "evaluations", "train_groups", "method"])
+@pytest.mark.parametrize("value", [1, [1], {"test": 1}])
+def test_a_record_with_a_broken_part_is_named(folder, part, value):
+    write(folder / "group_metrics.json", {**report(), part: value})
+    with pytest.raises(ReportError, match="group_metrics.json is not what gerne_hf writes there"):
+        write_report(folder)
+
+
 def test_examples_are_read_from_their_folder_alone(folder):
     for name in ("../training.png", "/etc/hostname", "..", "a/b.png"):
         saved = examples()
