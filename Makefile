@@ -7,15 +7,17 @@ MIN_VENV := .venv-min
 MIN_STAMP := $(MIN_VENV)/.installed
 # Two at a time; the tests of a file share what they train.
 PYTEST := python -m pytest -n 2 --dist loadfile
+# Of the package alone, and branches too: settings in pyproject.toml.
+COVERAGE := --cov --cov-report=term
 # What `make test-min` leaves out. Where a build of torch of several GB is too much: MIN_EXCEPT="torch peers"
 MIN_EXCEPT ?= peers
 
-.PHONY: demo test test-slow test-min quality style clean
+.PHONY: demo test test-slow test-min coverage quality style clean
 
 demo: $(STAMP)  ## train ERM and GERNE on a small grammar, and print one table
 	$(BIN)/accelerate launch recipes/multinli.py --demo
 
-test: $(STAMP)  ## the tests, without the slow ones
+test: $(STAMP)  ## the tests and the examples in docstrings, without the slow ones
 	$(BIN)/$(PYTEST) -m "not slow"
 
 test-slow: $(STAMP)  ## all tests
@@ -24,16 +26,21 @@ test-slow: $(STAMP)  ## all tests
 test-min: $(MIN_STAMP)  ## the tests, without the slow ones, with the lowest supported versions
 	$(MIN_VENV)/bin/$(PYTEST) -m "not slow"
 
-quality: $(STAMP)  ## what CI checks
+coverage: $(STAMP)  ## the same tests, and which lines and branches of gerne_hf they ran
+	$(BIN)/$(PYTEST) -m "not slow" $(COVERAGE)
+
+quality: $(STAMP)  ## what CI checks: style, types, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
 
 style: $(STAMP)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(MIN_VENV) outputs build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MIN_VENV) outputs build dist .coverage .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
