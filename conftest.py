@@ -1,4 +1,4 @@
-"""Doctests: the examples in the docstrings of `gerne_hf` are tests; under tests/ lie scripts, which are not imported."""
+"""Doctests: examples in the docstrings of `gerne_hf` are tests; under tests/ lie scripts, which are not imported."""
 
 from collections.abc import Generator
 from pathlib import Path
