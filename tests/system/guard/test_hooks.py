@@ -1,18 +1,39 @@
-"""The hooks of Transformers that gerne_hf overrides or relies on still exist with the parameters it expects."""
+"""The hooks of Transformers that gerne_hf overrides or relies on still exist with the parameters it expects.
 
+Which they are stands in the table at the end of CONTRIBUTING.md, which is compared with the source of the rungs here.
+"""
+
+import ast
 import inspect
+import re
+import textwrap
 
 import pytest
 import torch
 from accelerate import Accelerator
-from helpers import bert, config, sentences, trainer
+from helpers import Rows, bert, config, sentences, trainer
+from places import ROOT
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.data import default_data_collator
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from gerne_hf import GerneTrainer
-from gerne_hf.groups.batches import GroupCollator
+from gerne_hf.groups.batches import GROUP_KEY, GroupCollator
+
+RUNGS = [cls for cls in GerneTrainer.__mro__ if cls.__module__.startswith("gerne_hf")]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n## Hooks of Transformers\n")[1]
+TABLE = {
+    (hook, use): set(re.findall(r"`(\w+)`", rungs))
+    for hook, use, rungs in re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \|", TEXT, flags=re.MULTILINE)
+}
+"""By hook and use (overrides, calls, sets), the rungs that do it."""
+
+
+def used(use: str) -> list[str]:
+    """The hooks of one use, as the table has them."""
+    return [hook for hook, of in TABLE if of == use]
+
 
 OVERRIDDEN = {
     "training_step": ["self", "model", "inputs", "num_items_in_batch"],
@@ -33,7 +54,6 @@ OVERRIDDEN = {
     "_get_dataloader": [
         *("self", "dataset", "description", "batch_size", "sampler_fn", "is_training", "dataloader_key")
     ],
-    "_get_collator_with_removed_columns": ["self", "data_collator", "description"],
     "hyperparameter_search": [
         *("self", "hp_space", "compute_objective", "n_trials", "direction", "backend", "hp_name", "kwargs")
     ],
@@ -48,30 +68,114 @@ OVERRIDDEN = {
         *("ignore_keys_for_eval", "start_time", "resume_from_checkpoint", "epochs_trained"),
         "steps_trained_in_current_epoch",
     ],
+    "create_model_card": [
+        *("self", "language", "license", "tags", "model_name", "finetuned_from", "tasks", "dataset_tags", "dataset"),
+        "dataset_args",
+    ],
 }
-OTHER_DEFAULTS = {("hyperparameter_search", "direction"): "maximize"}  # accuracies, where the parent has a loss
+OTHER_DEFAULTS = {("hyperparameter_search", "direction"): "maximize"}  # accuracies, where Trainer has a loss
+MORE_PARAMETERS = {
+    "create_model_card": ["dataset_revision", "dataset_license", "attribute_source", "other_settings"],
+}
 
-RELIED_ON = {
+CALLED = {
     "evaluate": ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"],
     "predict": ["self", "test_dataset", "ignore_keys", "metric_key_prefix"],
-    "get_train_dataloader": ["self"],
-    "get_test_dataloader": ["self", "test_dataset"],
-    "_get_eval_sampler": ["self", "eval_dataset"],
+    "_get_collator_with_removed_columns": ["self", "data_collator", "description"],
+    "_get_dataloader": OVERRIDDEN["_get_dataloader"],
+    "_get_output_dir": ["self", "trial"],
     "_remove_unused_columns": ["self", "dataset", "description"],
-    "_inner_training_loop": ["self", "batch_size", "args", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
     "add_callback": ["self", "callback"],
+    "call_model_init": ["self", "trial"],
     "create_accelerator_and_postprocess": ["self"],
     "is_world_process_zero": ["self"],
 }
+
+PASSED_THROUGH = {
+    "get_train_dataloader": ["self"],
+    "get_test_dataloader": ["self", "test_dataset"],
+    "_get_eval_sampler": ["self", "eval_dataset"],
+    "_inner_training_loop": ["self", "batch_size", "args", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
+}
+"""Neither overridden nor called, but on the way from Trainer's loops to the hooks."""
 
 
 def parameters(function):
     return list(inspect.signature(function).parameters)
 
 
-@pytest.mark.parametrize("name, expected", [*OVERRIDDEN.items(), *RELIED_ON.items()])
+# ---- the table ----------------------------------------------------------------------------------------------------
+
+OF_TRAINER = {name for name in vars(Trainer) if not name.startswith("__")}
+_ATTRIBUTES = [node for node in ast.walk(ast.parse(inspect.getsource(Trainer))) if isinstance(node, ast.Attribute)]
+_OF_SELF = [node for node in _ATTRIBUTES if ast.unparse(node.value) == "self"]
+READ_BY_TRAINER = {node.attr for node in _OF_SELF if isinstance(node.ctx, ast.Load)}
+KEPT_BY_TRAINER = {node.attr for node in _OF_SELF if isinstance(node.ctx, ast.Store)} | set(
+    inspect.get_annotations(Trainer)
+)
+"""Attributes that Trainer sets, or declares."""
+
+
+def overridden_by(rung: type) -> set[str]:
+    return set(vars(rung)) & OF_TRAINER
+
+
+def called_by(rung: type) -> set[str]:
+    """Methods of Trainer that a rung calls of itself, or of Trainer, and that no rung overrides."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(rung)))
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = [(f.attr, ast.unparse(f.value)) for f in calls if isinstance(f, ast.Attribute)]
+    overridden = {name for each in RUNGS for name in overridden_by(each)}
+    mine = {name for name, owner in names if owner == "self" and name not in overridden}
+    return (mine | {name for name, owner in names if owner == "Trainer"}) & OF_TRAINER
+
+
+def set_by(rung: type) -> set[str]:
+    """Attributes of Trainer that a rung sets."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(rung)))
+    stored = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+    return {node.attr for node in stored if ast.unparse(node.value) == "self"} & KEPT_BY_TRAINER
+
+
+@pytest.mark.parametrize("use, done_by", [("overrides", overridden_by), ("calls", called_by), ("sets", set_by)])
+def test_the_table_in_contributing_is_that_of_the_source(use, done_by):
+    found = {}
+    for rung in RUNGS:
+        for name in done_by(rung):
+            found.setdefault(name, set()).add(rung.__name__)
+    assert {hook: rungs for (hook, of), rungs in TABLE.items() if of == use} == found
+
+
+def test_the_table_counts_the_private_methods_that_are_overridden():
+    private = [hook for hook in used("overrides") if hook.startswith("_")]
+    (said,) = re.findall(r"Private methods of `Trainer` that are overridden: (\d+)\.", TEXT)
+    assert len(private) == int(said) < 12  # there were 12 before the ladder
+
+
+def test_every_line_of_the_table_is_guarded_here():
+    assert {use for _, use in TABLE} == {"overrides", "calls", "sets"}
+    assert set(used("overrides")) == set(OVERRIDDEN) and set(used("calls")) == set(CALLED)
+    assert len(re.findall(r"^\| `", TEXT, flags=re.MULTILINE)) == len(TABLE)
+
+
+# ---- each hook ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, expected", [*OVERRIDDEN.items(), *CALLED.items(), *PASSED_THROUGH.items()])
 def test_hooks_of_trainer(name, expected):
     assert parameters(getattr(Trainer, name)) == expected
+
+
+@pytest.mark.parametrize("name", used("sets"))
+def test_attributes_that_are_set_are_those_of_trainer(name):
+    assert name in KEPT_BY_TRAINER
+    assert name in READ_BY_TRAINER or name == "_trial"  # which a search leaves behind
+
+
+def test_marks_that_are_taken_away():
+    assert "_eval_dataloaders" in KEPT_BY_TRAINER and "_eval_dataloaders" in TEXT
+    assert "model._is_accelerate_prepared = True" in inspect.getsource(Accelerator.prepare_model)
+    assert "_is_accelerate_prepared" in TEXT
 
 
 @pytest.mark.parametrize("name", OVERRIDDEN)
@@ -79,17 +183,19 @@ def test_overrides_can_be_called_as_trainer_calls_them(name):
     mine = inspect.signature(getattr(GerneTrainer, name))
     theirs = inspect.signature(getattr(Trainer, name))
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in mine.parameters.values())
-    assert takes_any or list(mine.parameters) == list(theirs.parameters)
+    more = MORE_PARAMETERS.get(name, [])
+    assert takes_any or list(mine.parameters) == [*theirs.parameters, *more]
     for parameter in mine.parameters.values():
-        if parameter.default is not inspect.Parameter.empty:
+        if parameter.name in more:
+            assert parameter.default is None
+        elif parameter.default is not inspect.Parameter.empty:
             default = OTHER_DEFAULTS.get((name, parameter.name), theirs.parameters[parameter.name].default)
             assert parameter.default == default
 
 
 def test_no_other_part_of_trainer_is_overridden():
-    mine = {name for cls in GerneTrainer.__mro__ if cls.__module__.startswith("gerne_hf") for name in vars(cls)}
-    methods = {name for name in vars(Trainer) if not name.startswith("__")}
-    assert mine & methods <= set(OVERRIDDEN) | {"create_model_card", "save_model", "_save", "push_to_hub"}
+    mine = {name for cls in RUNGS for name in vars(cls)}
+    assert mine & OF_TRAINER == set(OVERRIDDEN)
 
 
 def test_constructor_is_that_of_trainer():
@@ -159,13 +265,17 @@ def test_other_parts_of_the_libraries():
     assert set(default_data_collator([{"label": 1, "inputs": [0.0]}])) == {"labels", "inputs"}
 
 
-def test_the_group_collator_is_not_wrapped_and_others_are(tmp_path):
-    """Columns are removed inside the group collator; a second pass over the rows would meet no rows it knows."""
-    subject = trainer(tmp_path, bert(), sentences())
-    collator = GroupCollator(default_data_collator, 2)
-    assert subject._get_collator_with_removed_columns(collator, "training") is collator
-    other = subject._get_collator_with_removed_columns(list, "training")
-    assert other([{"place": 1, "input_ids": [2]}]) == [{"input_ids": [2]}]
+@pytest.mark.parametrize("rows", [lambda data: data, Rows], ids=["of datasets", "of another library"])
+def test_columns_are_removed_inside_the_group_collator_and_not_again_outside(tmp_path, rows):
+    """A second pass over the rows would meet no rows it knows."""
+    subject = trainer(tmp_path, bert(), rows(sentences()))
+    for loader in (subject.get_train_dataloader(), subject.get_test_dataloader(rows(sentences()))):
+        assert type(loader.collate_fn) is GroupCollator
+        assert set(next(iter(loader))) == {"input_ids", "attention_mask", "labels", GROUP_KEY}
+    wrapped = subject._get_collator_with_removed_columns(list, "training")
+    assert wrapped([{"place": 1, "input_ids": [2]}]) == [{"input_ids": [2]}]
+    subject.args.remove_unused_columns = False  # so it is while the loader is made
+    assert subject._get_collator_with_removed_columns(list, "training") is list
 
 
 def test_a_sampler_reaches_the_loader_as_it_is(tmp_path):
