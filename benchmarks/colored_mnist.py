@@ -13,8 +13,7 @@ from pathlib import Path
 
 from recipe_runs import ROOT, recipe_results
 
-from gerne_hf.utils.files import write_json
-from gerne_hf.utils.markdown import format_table
+from gerne_hf.utils import format_table, write_json
 
 PAPER = {  # group-balanced test accuracy, per cent
     "0.5": {"ERM": 35.19, "Group DRO": 63.12, "JTT": 53.03, "resampling": 77.68, "GERNE, unknown attributes": 77.25}

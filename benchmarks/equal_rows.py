@@ -19,8 +19,7 @@ import yaml
 from machine import describe_machine
 from recipe_runs import ROOT, recipe_results
 
-from gerne_hf.utils.files import write_json
-from gerne_hf.utils.markdown import format_table
+from gerne_hf.utils import format_table, write_json
 
 FIGURES = {"group_balanced_accuracy": "GBA %", "worst_group_accuracy": "WGA %"}
 PLANS = ("resampling", "collapsed", "shared")

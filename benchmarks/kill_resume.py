@@ -27,7 +27,7 @@ import optuna  # isort: skip
 import torch  # isort: skip
 from transformers import set_seed  # isort: skip
 
-from gerne_hf.utils.markdown import format_table  # isort: skip
+from gerne_hf.utils import format_table  # isort: skip
 
 MOST_KILLS_IN_A_ROW = 3
 LONGEST_RUN = 120.0  # seconds; a run that takes longer hangs

@@ -22,9 +22,8 @@ sys.modules["gerne_hf.reports.plots"] = None  # pictures take longer than these 
 
 from gerne_hf import GerneTrainer  # noqa: E402
 from gerne_hf.baselines import BaselineConfig, GroupDROTrainer  # noqa: E402
-from gerne_hf.checkpoints.seals import checkpoint_to_resume  # noqa: E402
-from gerne_hf.comparison.comparing import compare  # noqa: E402
-from gerne_hf.tuning.search import tune  # noqa: E402
+from gerne_hf.checkpoints import checkpoint_to_resume  # noqa: E402
+from gerne_hf.comparison import compare  # noqa: E402
 
 COUNTS = [[40, 8], [10, 30]]
 
@@ -139,7 +138,8 @@ def train(setting: Setting, folder: Path) -> dict[str, torch.Tensor]:
         compare(["erm", "dfr", "pseudo"], config, make_trainer, rows(COUNTS, 7, False), (0, 1))
         return load_file(Path(config.output_dir) / "model.safetensors")
     if setting.kind == "search":
-        for name, value in tune(make_trainer(config), 4).items():
+        found = dict(make_trainer(config).hyperparameter_search(n_trials=4).hyperparameters)
+        for name, value in found.items():
             setattr(config, name, value)
     trainer = make_trainer(config)
     trainer.train(resume_from_checkpoint=checkpoint_to_resume(config.output_dir))

@@ -25,7 +25,7 @@ from transformers import TrainerCallback
 
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.baselines import BaselineConfig, GroupDROTrainer
-from gerne_hf.utils.markdown import format_table
+from gerne_hf.utils import format_table
 
 MOST_MEGABYTES = 8.0
 WIDTH = 16

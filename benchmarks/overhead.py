@@ -32,9 +32,8 @@ from machine import describe_machine
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.method.distributions import less_biased_distribution
-from gerne_hf.utils.markdown import format_table
+from gerne_hf import GerneConfig, GerneTrainer, less_biased_distribution
+from gerne_hf.utils import format_table
 
 WARM_UP = 10
 TURN = 5  # steps

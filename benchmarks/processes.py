@@ -31,7 +31,7 @@ from overhead import MODELS
 from transformers import TrainerCallback
 
 from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.utils.markdown import format_table
+from gerne_hf.utils import format_table
 
 BOUND = 0.9
 STEPS, WARM_UP = 3, 2  # steps of a turn, rounds that are not counted

@@ -26,7 +26,7 @@ from datasets.arrow_writer import ArrowWriter
 from machine import describe_machine, in_fresh_process, memory
 
 from gerne_hf import BatchPlan, GroupIndex, GroupSampler
-from gerne_hf.utils.markdown import format_table
+from gerne_hf.utils import format_table
 
 NUM_CLASSES = NUM_ATTRIBUTES = 10
 LEAST_ROWS_PER_SECOND = 1_000_000

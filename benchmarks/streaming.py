@@ -29,9 +29,8 @@ from machine import describe_machine, in_fresh_process, memory
 from torch.utils.data import BatchSampler, DataLoader
 
 from gerne_hf import BatchPlan
-from gerne_hf.streaming import GroupPartitions, partition_by_group
-from gerne_hf.streaming.stream import TicketSampler
-from gerne_hf.utils.markdown import format_table
+from gerne_hf.streaming import GroupPartitions, TicketSampler, partition_by_group
+from gerne_hf.utils import format_table
 
 NUM_CLASSES, NUM_ATTRIBUTES = 5, 4
 SOURCE_FILES = 8
