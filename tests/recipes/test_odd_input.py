@@ -8,7 +8,6 @@ from gerne_hf.data.texts import load_texts, tokenize
 from gerne_hf.models.texts import word_tokenizer
 from gerne_hf.recipes.arguments import RecipeArguments, parse_arguments
 from gerne_hf.reports.plots import plot_comparison
-from gerne_hf.utils.markdown import format_table
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -154,11 +153,6 @@ def test_a_length_without_room_for_a_text(length):
 
 
 # ---- names --------------------------------------------------------------------------------------------------------
-
-
-def test_bars_and_line_breaks_stay_in_their_cell():
-    lines = format_table(["group", "rows"], [["a|b\nc\r\nd", 3]]).splitlines()
-    assert lines[2] == "| a\\|b c  d |    3 |" and len({len(line) for line in lines}) == 1
 
 
 def test_a_picture_of_groups_with_odd_and_long_names(tmp_path, recwarn):

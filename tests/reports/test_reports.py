@@ -13,7 +13,6 @@ from gerne_hf.evaluation.metrics import wilson_interval, worst_groups
 from gerne_hf.reports.plots import COLOURS, plot_comparison, plot_training
 from gerne_hf.reports.record import GROUP_METRICS_FILE
 from gerne_hf.reports.tables import format_group_table
-from gerne_hf.utils.markdown import format_table
 
 
 def strict_json(path):
@@ -41,20 +40,6 @@ def cells(text):
 
 
 # ---- tables -------------------------------------------------------------------------------------------------------
-
-
-def test_columns_line_up():
-    printed = format_table(["group", "n", "accuracy"], [["a longer name", "7", "1.0"], ["b", "1,234", "-"]])
-    assert printed.splitlines() == [
-        "| group         |     n | accuracy |",
-        "|---------------|------:|---------:|",
-        "| a longer name |     7 |      1.0 |",
-        "| b             | 1,234 |        - |",
-    ]
-
-
-def test_a_table_without_rows_is_its_header():
-    assert format_table(["group", "n"], []).splitlines() == ["| group | n |", "|-------|--:|"]
 
 
 def test_the_group_table_shows_intervals_and_counts():

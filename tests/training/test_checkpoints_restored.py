@@ -10,8 +10,6 @@ from helpers import SKEWED, assert_same, mlp, sentences, table, trainer, watch_b
 from resumed_runs import SETTINGS, again
 from transformers import MixtralConfig, MixtralForSequenceClassification, ViTConfig, ViTForImageClassification
 
-from gerne_hf.utils.random import batch_seed, seeded
-
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
@@ -136,21 +134,3 @@ def test_random_transforms_are_resumed_too(tmp_path):
     for batch, other in zip(*seen, strict=True):
         assert_same(batch, other)
     assert not torch.equal(seen[0][0]["inputs"] - seen[0][1]["inputs"], torch.zeros(8, 6))
-
-
-def draws():
-    return random.random(), float(np.random.rand()), torch.rand(1).item()
-
-
-def test_seeding_leaves_no_trace():
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
-    expected = [draws(), draws()]
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
-    found = [draws()]
-    with seeded(batch_seed(3, [5, 6])):
-        inside = draws()
-    found.append(draws())
-    assert found == expected
-    with seeded(batch_seed(3, [5, 6])):
-        assert draws() == inside
-    assert len({batch_seed(3, [5, 6]), batch_seed(3, [6, 5]), batch_seed(4, [5, 6])}) == 3
