@@ -1,6 +1,5 @@
 """Group metrics against brute force, Wilson's interval against known values, and what is refused."""
 
-import doctest
 import math
 from statistics import NormalDist, mean
 
@@ -10,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gerne_hf import group_metrics
-from gerne_hf.evaluation import metrics
 from gerne_hf.evaluation.metrics import SUMMARY_METRICS, flatten_group_metrics, wilson_interval
 
 property_test = settings(derandomize=True, deadline=None, max_examples=200)
@@ -232,8 +230,3 @@ def test_flattened_without_training_counts():
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         group_metrics(*arguments)
-
-
-def test_docstring_examples():
-    outcome = doctest.testmod(metrics)
-    assert outcome.attempted >= 3 and outcome.failed == 0

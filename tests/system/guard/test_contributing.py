@@ -182,6 +182,26 @@ def test_every_example_is_in_the_list_at_the_top_and_is_read():
     )  # one block, two files
 
 
+def test_links_files_and_commands_exist():
+    headings = re.findall(r"^#+ (.+)$", TEXT, flags=re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+    links = re.findall(r"\]\(#([^)]+)\)", TEXT)
+    assert links and set(links) <= anchors
+    made = {path for example in READ.values() for path in example.new}
+    files = re.findall(r"`/?((?:gerne_hf|tests|recipes|\.github)/[\w./]*\w\.\w+)`", TEXT)
+    assert files and not [path for path in files if path not in made and not (ROOT / path).is_file()]
+    targets = re.findall(r"`make ([\w-]+)`", TEXT)
+    rules = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert targets and not [name for name in targets if f"\n{name}:" not in rules]
+
+
+def test_examples_in_docstrings_are_tests(pytestconfig):
+    """That they pass is told by `make test`, which collects them as tests of their own."""
+    assert pytestconfig.getoption("doctestmodules") and "gerne_hf" in pytestconfig.getini("testpaths")
+    shown = [path for path in (ROOT / "gerne_hf").rglob("*.py") if ">>> " in path.read_text(encoding="utf-8")]
+    assert ROOT / "gerne_hf" / "evaluation" / "metrics.py" in shown and len(shown) > 20
+
+
 def test_a_diff_must_fit():
     assert apply(" a\n-b\n+c\n", "a\nb\n") == "a\nc\n"
     with pytest.raises(AssertionError, match="0 times"):
