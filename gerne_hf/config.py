@@ -9,7 +9,7 @@ from .checkpoints.identity import RUN_FIELDS
 from .evaluation.selection import AUTOMATIC
 from .method.beta import BETA_SCHEDULES
 from .method.distributions import check_c
-from .method.plans import PLANS, check_biased_share
+from .method.plans import PLANS, SCHEDULED_PLANS, check_biased_share
 from .utils.field_types import settle_types
 
 _CHOICES = {
@@ -19,7 +19,6 @@ _CHOICES = {
     "beta_out_of_bounds": ("error", "warn", "ignore"),
     "beta_schedule": BETA_SCHEDULES,
 }
-_SCHEDULED_PLANS = ("independent", "shared")
 
 
 @dataclass
@@ -226,10 +225,10 @@ class GerneConfig(TrainingArguments):
                 "worst_examples, the number of rows of each group to keep, must be a whole number, 0 for none; found "
                 f"{self.worst_examples!r}"
             )
-        if self.beta_schedule != "constant" and self.plan not in (*_SCHEDULED_PLANS, "erm", "resampling"):
+        if self.beta_schedule != "constant" and self.plan not in (*SCHEDULED_PLANS, "erm", "resampling"):
             raise ValueError(
                 f"beta_schedule={self.beta_schedule!r} needs a plan with beta in its loss, "
-                f"{' or '.join(_SCHEDULED_PLANS)}; plan {self.plan!r} has it in its sampling or weights. Choose "
+                f"{' or '.join(SCHEDULED_PLANS)}; plan {self.plan!r} has it in its sampling or weights. Choose "
                 "another plan, or the schedule 'constant'"
             )
         if isinstance(self.resume_with_changes, str):

@@ -330,8 +330,10 @@ class GerneTrainer(SearchingTrainer):
                 "metric": self.selection_metric(),
                 "best_model_loaded": best,
                 "step": self.state.best_global_step if best else self.state.global_step,
-                "search": self._search_of_these_settings(),
             }
+            search = self._search_of_these_settings()
+            if search is not None:
+                selection["search"] = search
         if self.pseudo is not None:
             pseudo = {
                 "recovery": self.recovery(),

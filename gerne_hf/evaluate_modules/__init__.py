@@ -1,51 +1,9 @@
-"""Modules for the library `evaluate`: `evaluate.load(GROUP_ACCURACY_PATH)`, or by id once pushed to the Hub."""
+"""Modules for the library `evaluate`: `evaluate.load(GROUP_ACCURACY_PATH)`, or by id once pushed to the Hub.
 
-from pathlib import Path
+The metric lies in `group_accuracy/`, in the form that `evaluate` loads, and computes nothing itself: the figures are
+those of `evaluation/metrics.py`. `pushing.py` brings it to the Hub.
+"""
 
-from huggingface_hub import CommitInfo, HfApi
+import lazy_loader
 
-from ..hub.repositories import RIGHTS, explained, make_repository
-
-GROUP_ACCURACY_PATH = str(Path(__file__).parent / "group_accuracy")
-"""Folder of the metric `group_accuracy`, as `evaluate.load` takes it."""
-
-
-def push_group_accuracy(
-    repo_id: str,
-    *,
-    token: str | None = None,
-    private: bool | None = None,
-    commit_message: str = "Metric group_accuracy",
-) -> CommitInfo:
-    """Push the metric as a Space; then `evaluate.load(repo_id, module_type="metric")` works anywhere.
-
-    The command `python -m gerne_hf.evaluate_modules push REPO_ID` calls it.
-
-    Args:
-        repo_id (`str`): `OWNER/group_accuracy`; made if there is none.
-        token (`str`, *optional*): with write access; that of the log-in if not given.
-        private (`bool`, *optional*): whether a Space that is made is private.
-        commit_message (`str`): what the commit is called.
-
-    Returns:
-        `huggingface_hub.CommitInfo`
-
-    Raises:
-        ValueError: for another name, or a Space that holds something else; nothing is pushed.
-        HfHubHTTPError: without a token or the rights, or for a failed upload; notes say what to do.
-    """
-    folder = Path(GROUP_ACCURACY_PATH)
-    if repo_id.split("/")[-1] != folder.name:
-        raise ValueError(
-            f"the Space must be called OWNER/{folder.name}: evaluate looks for a script of the Space's name; found "
-            f"{repo_id!r}"
-        )
-    repo_id = make_repository(repo_id, "space", f"{folder.name}.py", "metric group_accuracy", token, private, "gradio")
-    with explained(f"The push to the Space {repo_id} failed. Push again by the same call. {RIGHTS}."):
-        return HfApi(token=token).upload_folder(
-            repo_id=repo_id,
-            repo_type="space",
-            folder_path=folder,
-            ignore_patterns=["__pycache__/*", "*.pyc"],
-            commit_message=commit_message,
-        )
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,8 +1,11 @@
-"""`python -m gerne_hf.evaluate_modules push OWNER/group_accuracy`: the metric as a Space on the Hub."""
+"""`python -m gerne_hf.evaluate_modules push OWNER/group_accuracy`: the metric as a Space on the Hub.
+
+The command line of [`pushing`](gerne_hf.evaluate_modules.pushing).
+"""
 
 import argparse
 
-from .__init__ import push_group_accuracy
+from .pushing import push_group_accuracy
 
 
 def main(argv: list[str] | None = None) -> None:

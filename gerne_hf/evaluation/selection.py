@@ -1,12 +1,9 @@
-"""Which metric models are selected on, and whether the evaluation set can give it."""
+"""Which metric models are selected on, and whether the evaluation set can give it.
 
+Pure functions of names; what the metrics mean stands in [`metrics`](gerne_hf.evaluation.metrics).
+"""
 
-def selected_on(trainer, metric: str) -> tuple[str, str]:
-    """The prefix of the evaluation that models are selected on, and the metric without the set's name."""
-    named = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {}
-    name = next((name for name in named if metric.startswith(f"{name}_")), None)
-    return ("eval", metric) if name is None else (f"eval_{name}", metric.removeprefix(f"{name}_"))
-
+from collections.abc import Sequence
 
 GROUP_SELECTION_METRICS = ("worst_group_accuracy", "group_balanced_accuracy", "adjusted_accuracy")
 """Metrics that mean something only where the evaluation set has attributes."""
@@ -34,3 +31,27 @@ def check_selection(metric: str | None, attribute_columns: tuple[str, ...]) -> N
         "Name the column that holds the attribute, or select on 'worst_class_accuracy' (the default without "
         "attributes), 'class_balanced_accuracy' or 'accuracy'"
     )
+
+
+def selected_on(metric: str, evaluation_sets: Sequence[str]) -> tuple[str, str]:
+    """Return the prefix of the evaluation that models are selected on, and the metric without the set's name.
+
+    Args:
+        metric (`str`): `metric_for_best_model` without `eval_`.
+        evaluation_sets (`Sequence[str]`): names of the evaluation sets; empty for a single one without a name.
+
+    Returns:
+        `tuple[str, str]`: the prefix and the metric.
+
+    Example:
+
+    ```python
+    >>> selected_on("far_worst_group_accuracy", ["near", "far"])
+    ('eval_far', 'worst_group_accuracy')
+    >>> selected_on("worst_group_accuracy", [])
+    ('eval', 'worst_group_accuracy')
+
+    ```
+    """
+    name = next((name for name in evaluation_sets if metric.startswith(f"{name}_")), None)
+    return ("eval", metric) if name is None else (f"eval_{name}", metric.removeprefix(f"{name}_"))

@@ -1,6 +1,5 @@
 """Schedules of the extrapolation factor over training."""
 
-
 BETA_SCHEDULES = ("constant", "linear")
 """Names of the schedules, as `GerneConfig.beta_schedule` takes them."""
 

@@ -22,6 +22,25 @@ from .distributions import (
 PLANS = ("independent", "shared", "collapsed", "erm", "resampling", "reweighting")
 """Names of the batch plans, as `GerneConfig.plan` takes them."""
 
+PLANS_WITH_BETA = ("independent", "shared", "collapsed", "reweighting")
+"""Plans that depend on the extrapolation factor, in their coefficients, their sampling or their weights."""
+
+SCHEDULED_PLANS = ("independent", "shared")
+"""Plans with beta in their coefficients, so that it can change over the training."""
+
+PLANS_WITHOUT_ATTRIBUTES = ("erm",)
+"""Plans that look at no attribute."""
+
+PLAN_TITLES = {
+    "independent": "GERNE: a biased and a less biased batch, one extrapolated gradient",
+    "shared": "GERNE with the rows common to both batches computed once",
+    "collapsed": "rows drawn from GERNE's extrapolated distribution",
+    "erm": "ERM",
+    "resampling": "resampling: all groups of a class equally often",
+    "reweighting": "reweighting: rows weighted to GERNE's extrapolated distribution",
+}
+"""What a reader calls the method that a plan makes."""
+
 _NEGLIGIBLE = 1e-12
 
 _ROUNDING = 1e-8  # a beta at its bound, written with few digits
@@ -240,16 +259,3 @@ def _shared_segments(rows: int, p_b: np.ndarray, p_lb: np.ndarray, beta: float):
     )
     components = {"loss_biased": np.array([mass, rest, 0.0]), "loss_less_biased": np.array([mass, 0.0, rest])}
     return segments, components
-
-
-PLANS_WITH_BETA = ("independent", "shared", "collapsed", "reweighting")
-"""Plans for which this is a space."""
-
-_PLANS = {
-    "independent": "GERNE: a biased and a less biased batch, one extrapolated gradient",
-    "shared": "GERNE with the rows common to both batches computed once",
-    "collapsed": "rows drawn from GERNE's extrapolated distribution",
-    "erm": "ERM",
-    "resampling": "resampling: all groups of a class equally often",
-    "reweighting": "reweighting: rows weighted to GERNE's extrapolated distribution",
-}

@@ -12,14 +12,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, default_data_collator
 
-from ..groups.index import GroupIndex
-
 
 def name_labels(model: Any, names: Sequence[str] | None) -> None:
     """Give a model the names of its classes, unless it has names already.
 
     Args:
-        model ([`~torch.nn.Module`]): its config is changed in place; a model without names in its config is left alone.
+        model ([`~torch.nn.Module`]): its config is changed in place, if it has names of classes.
         names (`Sequence[str]`, *optional*): the classes in the order of their ids; None changes nothing.
     """
     config = getattr(model, "config", None)

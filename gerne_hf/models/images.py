@@ -76,22 +76,22 @@ def pretrained_image_model(name: str, names: Sequence[str], image_size: int) -> 
 
 def normalization(name: str) -> tuple[list[float], list[float]]:
     """Mean and deviation of the channels that a backbone expects."""
-    return _normalization(_image_processor(name))
+    return processor_normalization(image_processor(name))
 
 
-def _image_processor(name: str) -> Any:
+def image_processor(name: str) -> Any:
     with found_by("model_name_or_path", name):
         return AutoImageProcessor.from_pretrained(name)
 
 
-def _normalization(processor: Any) -> tuple[list[float], list[float]]:
+def processor_normalization(processor: Any) -> tuple[list[float], list[float]]:
     timm_settings = getattr(processor, "data_config", None)
     if timm_settings is not None:
         return timm_settings["mean"], timm_settings["std"]
     return processor.image_mean, processor.image_std
 
 
-def _native_size(processor: Any) -> int:
+def native_size(processor: Any) -> int:
     """Height of the images that a backbone was trained on."""
     timm_settings = getattr(processor, "data_config", None)
     if timm_settings is not None:

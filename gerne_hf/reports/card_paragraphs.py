@@ -15,7 +15,7 @@ from ..evaluation.metrics import MAX_TABLE_GROUPS
 from ..evaluation.names import metric_title, set_name
 from ..evaluation.selection import selected_on
 from ..groups.names import group_title
-from ..method.plans import _PLANS, PLANS_WITH_BETA
+from ..method.plans import PLAN_TITLES, PLANS_WITH_BETA
 from ..utils.markdown import escaped, format_table, plain
 from .record import (
     COMPARISON_FILE,
@@ -231,7 +231,7 @@ def loading_code(record: RunRecord, folder: str, task: str | None) -> str:
     place = record.run.hub_id or os.path.basename(os.path.abspath(folder))
     if task is None:
         return f'from transformers import AutoModel\n\nmodel = AutoModel.from_pretrained("{place}")'
-    own = "import gerne_hf.models  # registers the model's class\n" if record.model.own else ""
+    own = f"from gerne_hf.models import {record.model.name}  # registers its class\n" if record.model.own else ""
     code = f'{own}from transformers import pipeline\n\nclassify = pipeline("{task}", model="{place}")'
     if not record.model.timm:
         return code
@@ -265,7 +265,7 @@ def method_text(record: RunRecord) -> str:
         record ([`RunRecord`]): the run.
     """
     run = record.run
-    return _PLANS[run.plan] if run.trainer == ORIGINAL_TRAINER else f"{run.trainer} on the plan {run.plan}"
+    return PLAN_TITLES[run.plan] if run.trainer == ORIGINAL_TRAINER else f"{run.trainer} on the plan {run.plan}"
 
 
 def method_table(record: RunRecord) -> str:

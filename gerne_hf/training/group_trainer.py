@@ -28,6 +28,7 @@ from ..groups.batches import GROUP_KEY, GroupCollator, GroupedDataset, UniformRo
 from ..groups.index import GroupIndex
 from ..groups.sets import GroupSets
 from ..method.outputs import logits_of
+from ..method.plans import PLANS_WITHOUT_ATTRIBUTES
 from ..streaming.stream import GroupedStream, GroupStream
 from ..utils.distributed import tells_the_others
 from .checks import check_classes, index_training_set
@@ -57,7 +58,7 @@ class GroupTrainer(ResumableTrainer):
         ValueError: for groups that cannot be trained on, and for `label_names` other than "labels".
     """
 
-    plans_without_attributes: ClassVar[tuple[str, ...]] = ("erm",)
+    plans_without_attributes: ClassVar[tuple[str, ...]] = PLANS_WITHOUT_ATTRIBUTES
     """Plans that this trainer can train without an attribute column."""
     hidden_columns: tuple[str, ...] = ()
     """Columns that are taken out of every batch, besides the attribute columns."""

@@ -7,7 +7,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from ...evaluation.metrics import group_metrics
+from gerne_hf.evaluation import group_metrics
 
 _INPUTS = ("predictions", "references", "attributes")
 

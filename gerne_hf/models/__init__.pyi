@@ -1,0 +1,17 @@
+from .heads import classification_head as classification_head
+from .heads import freeze_batch_norm as freeze_batch_norm
+from .heads import freeze_layers as freeze_layers
+from .heads import frozen_features as frozen_features
+from .heads import label_maps as label_maps
+from .heads import name_labels as name_labels
+from .images import ImageBackbone as ImageBackbone
+from .images import normalization as normalization
+from .images import pretrained_image_model as pretrained_image_model
+from .images import small_image_model as small_image_model
+from .mlp import MLPConfig as MLPConfig
+from .mlp import MLPForImageClassification as MLPForImageClassification
+from .texts import pretrained_text_model as pretrained_text_model
+from .texts import pretrained_tokenizer as pretrained_tokenizer
+from .texts import small_text_model as small_text_model
+from .texts import word_tokenizer as word_tokenizer
+from .timm_checkpoints import timm_processor as timm_processor
