@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import cast
 
 from transformers import TrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from .checkpoints.identity import RUN_FIELDS
 from .evaluation.selection import AUTOMATIC
@@ -200,7 +202,7 @@ class GerneConfig(TrainingArguments):
         metadata={"help": "What may differ from the checkpoint resumed from: " + ", ".join(RUN_FIELDS)},
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.load_best_model_at_end and self.metric_for_best_model is None:
             self.metric_for_best_model = AUTOMATIC
         super().__post_init__()
@@ -246,7 +248,7 @@ class GerneConfig(TrainingArguments):
                 f"{self.metric_for_best_model!r} selects on them. Leave it at False, or select on 'loss'"
             )
         self._check_pseudo_attributes()
-        if self.accelerator_config.split_batches:
+        if cast(AcceleratorConfig, self.accelerator_config).split_batches:
             raise ValueError(
                 "split_batches=True would give some processes only biased and others only less biased rows. Leave it "
                 "False: every process then gets whole batches of the plan"
@@ -290,6 +292,11 @@ class GerneConfig(TrainingArguments):
             )
         if self.plan == "erm":
             raise ValueError("plan 'erm' uses no attributes; pseudo_attributes=True needs another plan")
+
+    @property
+    def folder(self) -> str:
+        """`output_dir`, which [`~transformers.TrainingArguments`] sets if it is not given."""
+        return str(self.output_dir)
 
     @property
     def attribute_columns(self) -> tuple[str, ...]:

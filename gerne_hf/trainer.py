@@ -9,7 +9,7 @@ import copy
 import json
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -54,9 +54,8 @@ class GerneTrainer(SearchingTrainer):
 
     Args:
         model, data_collator, train_dataset, eval_dataset, processing_class, model_init, compute_metrics, callbacks,
-        optimizers, optimizer_cls_and_kwargs, preprocess_logits_for_metrics:
-            As for [`~transformers.Trainer`]. Data sets are map-style and have the label and attribute columns;
-            training rows may also be streamed ([`GroupPartitions`], [`ReservoirStream`]).
+        optimizers, optimizer_cls_and_kwargs, preprocess_logits_for_metrics: as for [`~transformers.Trainer`]. Data
+            sets have the label and attribute columns; training rows may also be a stream.
         args ([`GerneConfig`]): the settings; names the attribute column.
         compute_loss_func (`Callable`, *optional*): `f(outputs, labels, num_items_in_batch)` returning the mean loss of
             the rows it is given. In training it is called once a segment of the plan.
@@ -254,9 +253,9 @@ class GerneTrainer(SearchingTrainer):
             )
             return
         if args.should_save:
-            plot_training(state.log_history, os.path.join(args.output_dir, TRAINING_PICTURE_FILE))
+            plot_training(state.log_history, os.path.join(self.run_folder, TRAINING_PICTURE_FILE))
             if recovery:
-                plot_pseudo_attributes(recovery, os.path.join(args.output_dir, RECOVERY_PICTURE_FILE))
+                plot_pseudo_attributes(recovery, os.path.join(self.run_folder, RECOVERY_PICTURE_FILE))
 
     def evaluate_training_rows(self) -> None:
         """Evaluate the model on the rows it was trained on, as the evaluation "train", if their attributes are known.
@@ -266,7 +265,7 @@ class GerneTrainer(SearchingTrainer):
         needed = self.args.overlapping_columns or self.args.attribute_columns
         if needed and set(needed) <= set(column_names(self.train_dataset)):
             # evaluate() would log train_runtime, training's own figure
-            self.predict(self.train_dataset, metric_key_prefix="train")
+            self.predict(cast(Any, self.train_dataset), metric_key_prefix="train")
 
     def save_worst_examples(self, dataset: Any, prefix: str = "test") -> str | None:
         """Write the rows that the last evaluation of a data set was most wrong about to `output_dir/_examples`.
@@ -292,7 +291,7 @@ class GerneTrainer(SearchingTrainer):
                 f"trainer.evaluate(dataset, metric_key_prefix={prefix!r}) first"
             )
         return save_worst_examples(
-            self.args.output_dir,
+            self.run_folder,
             self.group_results[prefix],
             self.worst_rows[prefix],
             dataset,
@@ -378,7 +377,7 @@ class GerneTrainer(SearchingTrainer):
 
     def _search_of_these_settings(self) -> dict[str, Any] | None:
         """Return which settings a search in `output_dir` has chosen; None unless they are those of this run."""
-        path = os.path.join(self.args.output_dir, SEARCH_FOLDER, SEARCH_FILE)
+        path = os.path.join(self.run_folder, SEARCH_FOLDER, SEARCH_FILE)
         if not os.path.isfile(path):
             return None
         with open(path, encoding="utf-8") as file:
@@ -399,7 +398,7 @@ class GerneTrainer(SearchingTrainer):
         """
         if not self.args.should_save:
             return None
-        return self.run_record().save(directory or self.args.output_dir)
+        return self.run_record().save(directory or self.run_folder)
 
     def write_reports(self, directory: str | None = None) -> None:
         """Bring group metrics and picture in `output_dir` up to date, or write the metrics into a checkpoint's folder.
@@ -410,7 +409,7 @@ class GerneTrainer(SearchingTrainer):
         if directory is not None:
             self.save_group_metrics(directory)
             return
-        directory, news = self.args.output_dir, self.group_results or self.state.log_history
+        directory, news = self.run_folder, self.group_results or self.state.log_history
         if news or not os.path.exists(os.path.join(directory, GROUP_METRICS_FILE)):
             self.save_group_metrics()
         try:
@@ -448,4 +447,4 @@ class GerneTrainer(SearchingTrainer):
         """
         given = {name: value for name, value in locals().items() if name != "self"}
         if self.is_world_process_zero():
-            write_card(self.run_record(), self.args.output_dir, **given)
+            write_card(self.run_record(), self.run_folder, **given)

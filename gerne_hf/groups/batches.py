@@ -4,14 +4,20 @@ Imports [`random`](gerne_hf.utils.random), and [`index`](gerne_hf.groups.index) 
 are in [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer).
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import DataCollatorWithPadding, DefaultDataCollator, default_data_collator
+from transformers import (
+    DataCollatorWithPadding,
+    DefaultDataCollator,
+    TrainingArguments,
+    default_data_collator,
+)
 from transformers.trainer_utils import RemoveColumnsCollator
 
 from ..utils.random import batch_seed, seeded
@@ -183,3 +189,22 @@ class GroupCollator:
                 f"the collator {name} returned rows in another order than it was given (or changed their labels). A "
                 "batch is laid out by the plan, row by row, so a collator must keep the order"
             )
+
+
+@contextlib.contextmanager
+def all_rows_in_order(args: TrainingArguments) -> Iterator[None]:
+    """Let loaders that are made meanwhile give every row, in the order of the data set.
+
+    Evaluations need that, whatever the settings of training loaders are: group metrics count all rows, and scores are
+    matched to rows by position.
+
+    Args:
+        args ([`~transformers.TrainingArguments`]): its `dataloader_drop_last` and `dataloader_in_order` are set, and
+            afterwards they are as before.
+    """
+    before = args.dataloader_drop_last, args.dataloader_in_order
+    args.dataloader_drop_last, args.dataloader_in_order = False, True
+    try:
+        yield
+    finally:
+        args.dataloader_drop_last, args.dataloader_in_order = before

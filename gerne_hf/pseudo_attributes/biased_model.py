@@ -74,7 +74,7 @@ class BiasedFit:
     @property
     def directory(self) -> str:
         """The fit's folder, whose name follows from the record."""
-        return self.config.output_dir
+        return self.config.folder
 
     def run(self) -> BiasedScores:
         """Train the model, unless it is a trained one, save it to `model/` of the folder, and score the training rows.
@@ -97,7 +97,7 @@ class BiasedFit:
             if self.eval_dataset is not None:
                 trainer.evaluate_if_stale()
         output = trainer.predict(self.train_dataset, metric_key_prefix="train")
-        scores, predictions = np.ascontiguousarray(output.predictions.T)
+        scores, predictions = np.ascontiguousarray(np.asarray(output.predictions).T)
         index = trainer.reference_groups
         assert index is not None
         labels = (index.codes // index.num_attributes).astype(np.int64)
@@ -133,7 +133,7 @@ def prepare_fit(
         model = load_biased_model(model, args.biased_model)
     if isinstance(eval_dataset, dict):
         eval_dataset = next(iter(eval_dataset.values()), None)
-    config = biased_config(args, args.output_dir, eval_dataset is not None and args.biased_model is None)
+    config = biased_config(args, args.folder, eval_dataset is not None and args.biased_model is None)
     optimizer = None
     if optimizer_cls_and_kwargs is not None:
         # The optimizer's own rate and decay win over those of the config, as in the main run.
@@ -143,7 +143,7 @@ def prepare_fit(
         optimizer = cls, {**kwargs, "lr": config.learning_rate, "weight_decay": config.weight_decay}
     record = fit_record(config, train_dataset, model, optimizer, eval_dataset)
     key = hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    parent = args.pseudo_attributes_dir or os.path.join(args.output_dir, "pseudo_attributes")
+    parent = args.pseudo_attributes_dir or os.path.join(args.folder, "pseudo_attributes")
     config.output_dir = os.path.join(parent, key)
     hidden = args.attribute_columns
     return BiasedFit(model, config, train_dataset, eval_dataset, optimizer, record, hidden, arguments)

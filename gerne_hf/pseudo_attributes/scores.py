@@ -164,7 +164,7 @@ class PseudoAttributes:
 
     def recovery(
         self, true_attributes: np.ndarray | Sequence, thresholds: Sequence[float], rows: np.ndarray | None = None
-    ) -> list[dict[str, float]]:
+    ) -> list[dict[str, Any]]:
         """How well the hard rows recover the minority, for rows whose true attributes are known (Figure 3).
 
         A group is a minority if its share within its class is below that of an even split among the attribute values

@@ -131,7 +131,7 @@ def index_training_set(
     known = needed or all(name in column_names(dataset) for name in args.attribute_columns)
     if isinstance(dataset, GroupStream):
         check_stream(dataset, args)
-        reference = dataset.groups
+        reference: GroupIndex = dataset.groups
     else:
         columns = args.attribute_columns if known else None
         in_shards = args.world_size > 1 and len(dataset) >= SHARED_ROWS

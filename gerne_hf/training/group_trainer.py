@@ -24,7 +24,7 @@ from ..evaluation.accumulator import GroupAccumulator, loggable
 from ..evaluation.metrics import flatten_group_metrics
 from ..evaluation.overlapping import OverlappingAccumulator
 from ..evaluation.selection import AUTOMATIC, automatic_metric, check_selection
-from ..groups.batches import GROUP_KEY, GroupCollator, GroupedDataset, UniformRowsCollator
+from ..groups.batches import GROUP_KEY, GroupCollator, GroupedDataset, UniformRowsCollator, all_rows_in_order
 from ..groups.index import GroupIndex
 from ..groups.sets import GroupSets
 from ..method.outputs import logits_of
@@ -65,11 +65,14 @@ class GroupTrainer(ResumableTrainer):
     overlapping_train_counts: np.ndarray | None = None
     """Training rows of each overlapping group, `(K, A)`, for tables; set it where they are known."""
 
+    args: GerneConfig
     groups: GroupIndex | None
     """The groups that are trained on; None without a training set."""
     reference_groups: GroupIndex | None
     """Training groups by the attribute that is evaluated; where that is unknown in training, by class alone."""
 
+    compute_metrics: Any
+    data_collator: Any
     _accumulator: GroupAccumulator | None = None
     _scored: Any = None
     _user_compute_metrics: Callable | None = None
@@ -197,12 +200,13 @@ class GroupTrainer(ResumableTrainer):
     ) -> DataLoader:
         """Make a loader as `Trainer` does, over rows that carry their group ids."""
         groups = self.settle_training_groups() if is_training else self.groups_of(dataset, description)
-        order = contextlib.nullcontext() if is_training else _all_rows_in_order(self.args)
+        order = contextlib.nullcontext() if is_training else all_rows_in_order(self.args)
         rest = description, batch_size, sampler_fn, is_training, dataloader_key
         if groups is None:
             with order:
                 return super()._get_dataloader(dataset, *rest)
         check_classes(self.model, groups)
+        collator: Any
         collator, removes = self.data_collator, self.args.remove_unused_columns
         # Trainer removes columns from a datasets.Dataset, or else from the rows before they are collated. The view
         # below hides the data set, and its rows are no dictionaries, so both are done here.
@@ -248,11 +252,7 @@ class GroupTrainer(ResumableTrainer):
     # ---- evaluation -------------------------------------------------------------------------------------------------
 
     def make_accumulator(self, index: GroupIndex) -> GroupAccumulator:
-        """Return what collects the rows of one evaluation and turns them into group metrics.
-
-        Args:
-            index ([`GroupIndex`]): the groups of the evaluated set.
-        """
+        """Return what collects the rows of one evaluation, over the groups of `index`, for their group metrics."""
         if self.args.overlapping_columns:
             return OverlappingAccumulator(index, self.args.overlapping_columns, self.overlapping_train_counts)
         return GroupAccumulator(index, self._sets.train_counts(index))
@@ -270,7 +270,7 @@ class GroupTrainer(ResumableTrainer):
         Args:
             ignore_keys (`list[str]`, *optional*): outputs of the model that the evaluation leaves out.
         """
-        step = self.state.global_step
+        step: int | None = self.state.global_step
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             step = self.state.best_global_step
         prefixes, results = self.evaluation_prefixes(), self.group_results
@@ -295,6 +295,8 @@ class GroupTrainer(ResumableTrainer):
         """Evaluate a batch as `Trainer` does; the labels come back with the group ids and the predicted classes."""
         inputs = dict(inputs)
         groups, self._scored = inputs.pop(GROUP_KEY, None), None
+        loss: Any
+        logits: Any
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         outputs, self._scored = self._scored, None
         if groups is None or logits is None or labels is None:
@@ -305,7 +307,7 @@ class GroupTrainer(ResumableTrainer):
             outputs = outputs if isinstance(outputs, torch.Tensor) else tuple(outputs)
             logits = outputs[0] if isinstance(outputs, tuple) and len(outputs) == 1 else outputs
         scores = logits_of(outputs)
-        packed = (labels, groups.to(scores.device), scores.argmax(dim=-1))
+        packed: tuple[Any, ...] = (labels, groups.to(scores.device), scores.argmax(dim=-1))
         if self.args.worst_examples:
             packed += (F.cross_entropy(scores.float(), labels.long(), reduction="none"),)
         return loss, logits, packed
@@ -435,20 +437,6 @@ class GroupTrainer(ResumableTrainer):
         kept = loggable(logs)
         super().log(kept, start_time)
         logs.update(kept)
-
-
-@contextlib.contextmanager
-def _all_rows_in_order(args: GerneConfig) -> Iterator[None]:
-    """Evaluate every row, in the order of the data set, whatever the settings of training loaders are.
-
-    Group metrics count all rows, and scores are matched to rows by position.
-    """
-    before = args.dataloader_drop_last, args.dataloader_in_order
-    args.dataloader_drop_last, args.dataloader_in_order = False, True
-    try:
-        yield
-    finally:
-        args.dataloader_drop_last, args.dataloader_in_order = before
 
 
 def _plain(labels: Any) -> Any:

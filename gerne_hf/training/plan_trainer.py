@@ -7,7 +7,7 @@ Stands on [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer) and imp
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -68,8 +68,8 @@ class PlanTrainer(GroupTrainer):
     _known_fingerprint: tuple[GroupIndex | None, str] = (None, "")
 
     def __init__(self, *, compute_loss_func: Callable | None = None, **arguments: Any):
-        # Kept from Trainer, which would take it for a loss normalized over the accumulated batch. The same goes for
-        # models with **kwargs in forward: they still return a mean, whatever Trainer believes.
+        # Kept from Trainer, which would take it for a loss normalized over the accumulated batch; so would it the loss
+        # of models with **kwargs in forward, which still return a mean.
         self.loss_func = compute_loss_func
         super().__init__(**arguments)
         self.model_accepts_loss_kwargs = False
@@ -148,7 +148,7 @@ class PlanTrainer(GroupTrainer):
         self._batch_norms: list[_BatchNorm] | None = None
         self._spares_labels: bool | None = None
         self._to_check = 0 if self._withholds_labels() else _CHECKED_BATCHES
-        check_one_backward(self.is_deepspeed_enabled and not self.uses_one_forward(self.model))
+        check_one_backward(self.is_deepspeed_enabled and not self.uses_one_forward(cast(torch.nn.Module, self.model)))
         return plan
 
     def check_model(self) -> None:
@@ -247,7 +247,8 @@ class PlanTrainer(GroupTrainer):
         classes = self.class_probabilities()
         weights = 1.0 / self.known_groups.num_classes if classes is None else classes[:, None]
         plan = BatchPlan.single(name, rows, weights * distribution)
-        dataset, sampler = self.train_dataset, self._sampler_of(plan, self.args.seed)
+        dataset: Any = self.train_dataset
+        sampler = self._sampler_of(plan, self.args.seed)
         if isinstance(dataset, GroupStream):
             dataset = dataset.reader(self.args.process_index, self.args.world_size)
         return Trainer._get_dataloader(self, dataset, name, rows, lambda dataset: sampler, True)
@@ -379,7 +380,7 @@ class PlanTrainer(GroupTrainer):
     def _plain_loss(self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any) -> tuple[Any, Any]:
         """Return the mean loss of an evaluation batch, and the outputs, as `Trainer` does with the user's function."""
         if self.loss_func is None or "labels" not in inputs:
-            return super().compute_loss(model, inputs, True, num_items_in_batch)
+            return cast(tuple[Any, Any], super().compute_loss(model, inputs, True, num_items_in_batch))
         labels = inputs.pop("labels")
         outputs = model(**inputs)
         return self.loss_func(outputs, labels, num_items_in_batch=len(labels)), outputs

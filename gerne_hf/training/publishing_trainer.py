@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from accelerate.utils import broadcast_object_list
-from huggingface_hub import CommitInfo, auth_check, create_branch
+from huggingface_hub import auth_check, create_branch
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
@@ -52,6 +52,11 @@ class PublishingTrainer(Trainer):
     }
     """Private methods and attributes of earlier versions, and the public hooks that have taken their place."""
 
+    hub_model_id: Any
+    """Hub id of the repository, `str`; None where nothing was pushed."""
+    push_in_progress: Any
+    """The pushes of checkpoints that are under way, or None."""
+
     _left_out: str | None = None
 
     def __init_subclass__(cls, **arguments: Any):
@@ -80,6 +85,11 @@ class PublishingTrainer(Trainer):
         return None
 
     @property
+    def run_folder(self) -> str:
+        """The folder of this run, `output_dir`, which [`~transformers.TrainingArguments`] sets if it is not given."""
+        return str(self.args.output_dir)
+
+    @property
     def _push_log(self) -> PushLog:
         return vars(self).setdefault("_pushes", PushLog())
 
@@ -101,7 +111,7 @@ class PublishingTrainer(Trainer):
             if revision is not None:
                 create_branch(self.hub_model_id, branch=revision, token=token, exist_ok=True)
         except HfHubHTTPError as error:
-            repo = self.args.hub_model_id or os.path.basename(os.path.abspath(self.args.output_dir))
+            repo = self.args.hub_model_id or os.path.basename(os.path.abspath(self.run_folder))
             error.add_note(f"The repository {repo!r} cannot be made or written to. {RIGHTS}; or set hub_model_id.")
             raise
 
@@ -116,7 +126,7 @@ class PublishingTrainer(Trainer):
             complete_config(model, self.processing_class)
         super().save_model(output_dir, _internal_call)
         if is_timm(model) and self.args.should_save:
-            complete_checkpoint(output_dir or self.args.output_dir, self.processing_class)
+            complete_checkpoint(output_dir or self.run_folder, self.processing_class)
 
     def push_to_hub(
         self,
@@ -126,14 +136,17 @@ class PublishingTrainer(Trainer):
         revision: str | None = None,
         private: bool | None = None,
         **kwargs: Any,
-    ) -> CommitInfo | Future:
+    ) -> Any:
         """Push `output_dir` as `Trainer` does, with the reports as they are now.
+
+        Returns:
+            `huggingface_hub.CommitInfo`: the commit, or with `blocking=False` a `Future` of it.
 
         Raises:
             Exception: whatever made the push fail; a note says how to push again.
         """
         self.write_reports()
-        push = Push(self.args.output_dir, "", self.state.global_step)
+        push = Push(self.run_folder, "", self.state.global_step)
         try:
             commit = super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
         except Exception as error:
@@ -163,15 +176,15 @@ class PublishingTrainer(Trainer):
             return
         self._left_out = None
         self.write_reports()
-        write_processor(args.output_dir, self.processing_class)
+        write_processor(self.run_folder, self.processing_class)
         if folders:
             self.write_reports(checkpoint_folder)
-        known = [] if self.push_in_progress is None else list(self.push_in_progress.jobs)
+        known: list[Future] = [] if self.push_in_progress is None else list(self.push_in_progress.jobs)
         super()._push_from_checkpoint(checkpoint_folder)
         jobs = [job for job in self.push_in_progress.jobs if job not in known]
         latest = args.hub_strategy == HubStrategy.CHECKPOINT
         name = "last-checkpoint" if latest else os.path.basename(checkpoint_folder)
-        for (folder, place), job in zip([(args.output_dir, ""), (checkpoint_folder, name)], jobs, strict=False):
+        for (folder, place), job in zip([(self.run_folder, ""), (checkpoint_folder, name)], jobs, strict=False):
             self._push_log.watch(Push(folder, place, self.state.global_step), job)
         if rotated and args.save_total_limit == 1:  # Trainer may delete the folder before it waits for the push
             super()._finish_current_push()
@@ -182,7 +195,7 @@ class PublishingTrainer(Trainer):
         if self.hub_model_id is not None and self.args.should_save:
             # A pickle that nobody reads. No upload is under way here that could find its file gone.
             with suppress(FileNotFoundError):
-                os.remove(os.path.join(self.args.output_dir, TRAINING_ARGS_NAME))
+                os.remove(os.path.join(self.run_folder, TRAINING_ARGS_NAME))
         folder, self._left_out = self._left_out, None
         if folder is None:
             return

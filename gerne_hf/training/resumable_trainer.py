@@ -8,8 +8,9 @@ import functools
 import json
 import os
 import shutil
-from typing import Any
+from typing import Any, cast
 
+import torch
 from transformers import (
     EarlyStoppingCallback,
     TrainerCallback,
@@ -81,13 +82,13 @@ class ResumableTrainer(PublishingTrainer):
             resume_from_checkpoint = self._checked_checkpoint(resume_from_checkpoint)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
-    def _checked_checkpoint(self, wanted: str | bool) -> str:
+    def _checked_checkpoint(self, wanted: str | os.PathLike | bool) -> str:
         """Return the folder of the checkpoint to go on from, after all checks."""
         args = self.args
         if wanted is True:
-            newest, damaged = newest_whole(args.output_dir)
+            newest, damaged = newest_whole(self.run_folder)
             if self.is_world_process_zero() and newest is not None:
-                checkpoint_to_resume(args.output_dir)
+                checkpoint_to_resume(self.run_folder)
             if newest is None:
                 found = "; ".join(f"{path} is not whole: {reason}" for path, reason in damaged.items())
                 raise ValueError(
@@ -96,7 +97,7 @@ class ResumableTrainer(PublishingTrainer):
                 )
             folder = newest
         else:
-            folder = os.fspath(wanted)
+            folder = os.fspath(cast(str, wanted))
         try:
             saved = read_seal(folder)
         except ValueError as error:
@@ -140,7 +141,7 @@ class ResumableTrainer(PublishingTrainer):
         compared = {name: identity.pop(name) for name in RUN_FIELDS if name in identity}
         return compared, identity
 
-    def _run_epoch(self, **arguments: Any) -> None:
+    def _run_epoch(self, *positional: Any, **arguments: Any) -> None:
         """Run an epoch as `Trainer` does, unless the run has ended.
 
         A run that resumes from its last checkpoint, saved within an epoch, would take one more step otherwise.
@@ -148,7 +149,7 @@ class ResumableTrainer(PublishingTrainer):
         if self._ended_early or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
-        super()._run_epoch(**arguments)
+        super()._run_epoch(*positional, **arguments)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the weights of a checkpoint, which are found under the names they were saved with."""
@@ -165,7 +166,10 @@ class ResumableTrainer(PublishingTrainer):
         if checkpoint is not None and plugin is not None and plugin.fsdp_version == 1:
             from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
-            get_optimizer_state_dict(self.model, self.optimizer.optimizer)  # it gives a new one its first state
+            optimizer: Any = self.optimizer
+            get_optimizer_state_dict(
+                cast(torch.nn.Module, self.model), optimizer.optimizer
+            )  # it gives a new one its first state
         super()._load_optimizer_and_scheduler(checkpoint)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -191,7 +195,7 @@ class ResumableTrainer(PublishingTrainer):
 
     def _load_best_model(self) -> None:
         """Load the weights of the best checkpoint, which are found under the names they were saved with."""
-        with read_back(self.model, self.state.best_model_checkpoint):
+        with read_back(self.model, str(self.state.best_model_checkpoint)):
             super()._load_best_model()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -171,7 +171,7 @@ def open_search(
         "weight_decay": args.weight_decay,
         "load_best_model_at_end": args.load_best_model_at_end,
     }
-    study, arguments = open_study(os.path.join(args.output_dir, SEARCH_FOLDER), direction, made_with, arguments)
+    study, arguments = open_study(os.path.join(args.folder, SEARCH_FOLDER), direction, made_with, arguments)
     arguments.setdefault("sampler", default_sampler(args.seed))
     arguments.setdefault("pruner", default_pruner(steps))
     return study, arguments

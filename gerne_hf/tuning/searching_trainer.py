@@ -6,8 +6,8 @@ and what is left behind are functions of values in [`search`](gerne_hf.tuning.se
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, cast
 
 from accelerate.utils import broadcast_object_list
 from transformers.trainer_utils import BestRun, TrainOutput
@@ -28,6 +28,9 @@ class SearchingTrainer(PlanTrainer):
         arguments: those of [`~transformers.Trainer`], by keyword; a search needs a `model_init`.
     """
 
+    objective: Any
+    """The value of the trial that runs."""
+
     _ends_of_trials: tuple[type[BaseException], ...] = ()
 
     def hyperparameter_search(
@@ -39,7 +42,7 @@ class SearchingTrainer(PlanTrainer):
         backend: str | None = None,
         hp_name: Callable | None = None,
         **kwargs: Any,
-    ) -> BestRun | list[BestRun] | None:
+    ) -> BestRun | list[BestRun]:
         """Search for settings as `Trainer` does, in a space of its own and with a study that outlives the process.
 
         The study lies in `output_dir/search/study.db`. A search that was killed goes on when it is started again:
@@ -98,7 +101,7 @@ class SearchingTrainer(PlanTrainer):
 
         study, best, missing = None, None, 0
         if self.is_world_process_zero():
-            steps = training_steps(args, len(self.train_dataset), self._train_batch_size)
+            steps = training_steps(args, len(cast(Sized, self.train_dataset)), self._train_batch_size)
             own = hp_space is not None
             study, kwargs = open_search(args, counts, steps, self._train_batch_size, objective, direction, own, kwargs)
             ended = len(finished_trials(study))
@@ -116,7 +119,7 @@ class SearchingTrainer(PlanTrainer):
                     **kwargs,
                 )
         if study is not None:
-            best = report_search(study, objective, args.output_dir)
+            best = report_search(study, objective, self.run_folder)
         (best,) = broadcast_object_list([best])
         if best is None:
             raise RuntimeError(
@@ -127,9 +130,9 @@ class SearchingTrainer(PlanTrainer):
 
     def _objective_name(self) -> str:
         """Return the metric that trials are compared by, without the prefix `eval_`."""
-        name = self.selection_metric()
-        several = isinstance(self.eval_dataset, dict) and self.args.metric_for_best_model is None
-        return f"{next(iter(self.eval_dataset))}_{name}" if several else name
+        name, sets = self.selection_metric(), self.eval_dataset
+        several = isinstance(sets, dict) and self.args.metric_for_best_model is None
+        return f"{next(iter(cast(dict, sets)))}_{name}" if several else name
 
     def _best_value_kept(self) -> float | None:
         return self.state.best_metric if self.args.load_best_model_at_end else None
@@ -171,9 +174,10 @@ class SearchingTrainer(PlanTrainer):
             return run(resume_from_checkpoint, trial, ignore_keys_for_eval)
         import optuna
 
+        ends: tuple[type[BaseException], ...] = (optuna.TrialPruned, *self._ends_of_trials)
         try:
             return run(resume_from_checkpoint, trial, ignore_keys_for_eval)
-        except (optuna.TrialPruned, *self._ends_of_trials):
+        except ends:
             self.objective = math.nan  # else Trainer would evaluate, on this process alone
             return TrainOutput(self.state.global_step, math.nan, {})
 

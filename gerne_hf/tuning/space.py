@@ -22,7 +22,7 @@ MAX_SHIFT = 4.0
 
 
 def beta_range(counts: np.ndarray, c: float) -> tuple[float, float]:
-    """The interval of beta that is searched: its bounds (Eq. 9), cut off at [`MAX_SHIFT`].
+    """Return the interval of beta that is searched: its bounds (Eq. 9), cut off at `MAX_SHIFT / c - 1`.
 
     Args:
         counts (`np.ndarray` of shape `(K, A)`): training rows of each group.
@@ -33,7 +33,7 @@ def beta_range(counts: np.ndarray, c: float) -> tuple[float, float]:
 
 
 def threshold_range(class_counts: np.ndarray) -> tuple[float, float]:
-    """The interval of t that is searched: every class has a hard row, and no more hard rows than others.
+    """Return the interval of t that is searched: every class has a hard row, and no more hard rows than others.
 
     Args:
         class_counts (`np.ndarray` of shape `(K,)`): training rows of each class.

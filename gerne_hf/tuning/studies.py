@@ -8,7 +8,8 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -50,14 +51,16 @@ def open_study(
     if own:
         os.makedirs(folder, exist_ok=True)
         path = os.path.abspath(os.path.join(folder, STUDY_FILE))
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+        storage: optuna.storages.BaseStorage = optuna.storages.RDBStorage(
+            f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}
+        )
     elif arguments["storage"] is None:
         storage = optuna.storages.InMemoryStorage()
     else:
         storage = optuna.storages.get_storage(arguments["storage"])
     arguments = {"study_name": STUDY_NAME, "load_if_exists": True, **arguments, "storage": storage}
     names = ("study_name", "storage", "load_if_exists")
-    study = optuna.create_study(direction=direction, **{name: arguments[name] for name in names})
+    study = optuna.create_study(direction=cast(Any, direction), **{name: arguments[name] for name in names})
     _check_same_search(study, made_with, path if own else "the storage given")
     if own:  # with a storage that others share, a trial that runs may run elsewhere
         running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
@@ -80,35 +83,54 @@ def _check_same_search(study: "optuna.Study", made_with: dict[str, Any], place: 
 
 
 def default_sampler(seed: int) -> "optuna.samplers.BaseSampler":
-    """A TPE sampler whose draws follow from the seed and the trials before: a trial that was interrupted is drawn
-    again as it was, and a search that goes on draws what it would have drawn without the interruption."""
+    """Return a TPE sampler whose draws follow from the seed and the trials before.
+
+    A trial that was interrupted is drawn again as it was, and a search that goes on draws what it would have drawn
+    without the interruption.
+
+    Args:
+        seed (`int`): together with the number of earlier trials this decides the draws.
+    """
     import optuna
 
     class SeededTPESampler(optuna.samplers.TPESampler):
+        """Draws as if it were new, from a seed that follows from the trials before."""
+
         draws_again = True
 
         def __init__(self, number: int = 0):
             own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
             super().__init__(n_startup_trials=STARTUP_TRIALS, seed=own)
 
-        def before_trial(self, study, trial):
+        def before_trial(self, study: "optuna.Study", trial: "optuna.trial.FrozenTrial") -> None:
+            """Begin a trial with the seed that belongs to its number."""
             uncounted = {*study.user_attrs.get(_INTERRUPTED, []), trial.number}
             begun = (t for t in study.get_trials(deepcopy=False) if t.state.name != "WAITING")
-            self.__init__(sum(t.number not in uncounted for t in begun))
+            SeededTPESampler.__init__(self, sum(t.number not in uncounted for t in begun))
             super().before_trial(study, trial)
 
     return SeededTPESampler()
 
 
 def default_pruner(training_steps: int) -> "optuna.pruners.BasePruner":
-    """Prunes trials below the median of the others, after the first third of their training steps."""
+    """Return a pruner that ends trials below the median of the others, after the first third of their training.
+
+    Args:
+        training_steps (`int`): optimizer steps of a trial.
+    """
     import optuna
 
     return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=training_steps // 3)
 
 
 def set_aside(study: "optuna.Study", trials: list["optuna.trial.FrozenTrial"], retry: bool) -> None:
-    """Mark trials as interrupted, which do not count; with `retry` their parameters are the next to be tried."""
+    """Mark trials as interrupted: they do not count.
+
+    Args:
+        study (`optuna.Study`): their study.
+        trials (`list[optuna.trial.FrozenTrial]`): the trials.
+        retry (`bool`): whether their parameters are the next to be tried.
+    """
     import optuna
 
     if not trials:
@@ -126,7 +148,7 @@ def set_aside(study: "optuna.Study", trials: list["optuna.trial.FrozenTrial"], r
 def trials_of(
     study: "optuna.Study | None", caught: tuple[type[BaseException], ...], retry: bool = True
 ) -> Iterator[None]:
-    """While trials run: the one that an error or an interrupt ends does not count; the interrupted one is retried.
+    """Look after a study while its trials run: a trial that an error or an interrupt ends does not count.
 
     Args:
         study (`optuna.Study`, *optional*): None on processes that do not hold it.
@@ -141,7 +163,7 @@ def trials_of(
     try:
         yield
     except BaseException as error:
-        ended = sorted(finished_trials(study), key=lambda trial: trial.datetime_complete)
+        ended = sorted(finished_trials(study), key=lambda trial: cast(datetime, trial.datetime_complete))
         if isinstance(error, caught) and not any(is_complete(trial) for trial in ended):
             return  # from Optuna, which has no best trial to return
         running = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
@@ -151,19 +173,23 @@ def trials_of(
 
 
 def finished_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    """The trials that count: complete, pruned, or failed by themselves; not those that were killed or interrupted."""
+    """Return the trials that count: complete, pruned, or failed by themselves, but not killed or interrupted.
+
+    Args:
+        study (`optuna.Study`): the study.
+    """
     uncounted = set(study.user_attrs.get(_INTERRUPTED, []))
     trials = study.get_trials(deepcopy=False)
     return [trial for trial in trials if trial.state.is_finished() and trial.number not in uncounted]
 
 
 def is_complete(trial: "optuna.trial.FrozenTrial") -> bool:
-    """Whether the trial ran to its end and has a value."""
+    """Return True if the trial ran to its end and has a value."""
     return trial.state.name == "COMPLETE"
 
 
 def trial_records(study: "optuna.Study") -> list[dict[str, Any]]:
-    """The trials that were begun, the best first, then those that did not complete, in order.
+    """Return the trials that were begun, the best first, then those that did not complete, in order.
 
     Returns:
         `list[dict]`: `number`, `state` ("complete", "pruned", "failed", "interrupted" or "running"), `value` (of a
@@ -184,11 +210,12 @@ def trial_records(study: "optuna.Study") -> list[dict[str, Any]]:
         }
         interval = trial.distributions.get("beta")
         if interval is not None:
-            record["beta_bounds"] = [interval.low, interval.high]
+            drawn = cast(Any, interval)
+            record["beta_bounds"] = [drawn.low, drawn.high]
         records.append(record)
     sign = -1 if study.direction.name == "MAXIMIZE" else 1
 
-    def place(record):
+    def place(record: dict[str, Any]) -> tuple[int, float, int]:
         if record["state"] == "complete":
             return 0, sign * record["value"], record["number"]
         return 1 if record["state"] == "pruned" else 2, 0, record["number"]
