@@ -35,8 +35,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.baselines import BaselineConfig, GroupDROTrainer
-from gerne_hf.data.colored_mnist import ColoredDigits, demo_colored_mnist, load_colored_mnist
-from gerne_hf.models.mlp import MLPConfig, MLPForImageClassification
+from gerne_hf.data import ColoredDigits, demo_colored_mnist, load_colored_mnist
+from gerne_hf.models import MLPConfig, MLPForImageClassification
 from gerne_hf.utils import format_table
 
 NUM_CLASSES = 10

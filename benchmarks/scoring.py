@@ -11,8 +11,8 @@ import torch
 from transformers.utils import logging
 
 from gerne_hf import GerneConfig, PseudoAttributes
-from gerne_hf.data.colored_mnist import load_colored_mnist
-from gerne_hf.models.mlp import MLPConfig, MLPForImageClassification
+from gerne_hf.data import load_colored_mnist
+from gerne_hf.models import MLPConfig, MLPForImageClassification
 
 SCORING_BOUND = 20.0  # seconds
 

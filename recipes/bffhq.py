@@ -14,12 +14,9 @@ from dataclasses import dataclass, field
 from accelerate import PartialState
 
 from gerne_hf import GerneConfig
-from gerne_hf.data.bffhq import demo_bffhq, list_bffhq, load_bffhq, minority_accuracy
-from gerne_hf.recipes.arguments import ImageArguments, parse_arguments
-from gerne_hf.recipes.images import image_backbone, image_trainer
-from gerne_hf.recipes.run import card_facts, run_recipe
-from gerne_hf.utils.files import write_json
-from gerne_hf.utils.markdown import format_table
+from gerne_hf.data import demo_bffhq, list_bffhq, load_bffhq, minority_accuracy
+from gerne_hf.recipes import ImageArguments, card_facts, image_backbone, image_trainer, parse_arguments, run_recipe
+from gerne_hf.utils import format_table, write_json
 
 
 @dataclass

@@ -8,10 +8,8 @@ Settings: recipes/configs/celeba.yaml; the command line overrides them.
 """
 
 from gerne_hf import GerneConfig
-from gerne_hf.data.celeba import HUB_NAME, demo_celeba, load_celeba
-from gerne_hf.recipes.arguments import ImageArguments, parse_arguments
-from gerne_hf.recipes.images import image_backbone, image_trainer
-from gerne_hf.recipes.run import card_facts, run_recipe
+from gerne_hf.data import celeba, demo_celeba, load_celeba
+from gerne_hf.recipes import ImageArguments, card_facts, image_backbone, image_trainer, parse_arguments, run_recipe
 
 
 def main(arguments: ImageArguments, config: GerneConfig) -> dict:
@@ -20,7 +18,7 @@ def main(arguments: ImageArguments, config: GerneConfig) -> dict:
     config.label_column = config.label_column or "Blond_Hair"
     config.remove_unused_columns = False  # images are decoded from a column that no model takes
     data = load_celeba(
-        demo_celeba() if arguments.demo else arguments.dataset_name or HUB_NAME,
+        demo_celeba() if arguments.demo else arguments.dataset_name or celeba.HUB_NAME,
         config.label_column,
         config.attribute_columns,
         augment=arguments.augment,

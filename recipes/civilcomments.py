@@ -9,13 +9,9 @@ Settings: recipes/configs/civilcomments.yaml; the command line overrides them.
 
 from dataclasses import dataclass, field
 
-from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.data.civilcomments import GROUPINGS, HUB_NAME, IDENTITIES, TEXT, demo_civilcomments, load_civilcomments
-from gerne_hf.data.texts import tokenize
-from gerne_hf.evaluation.overlapping import with_overlapping_groups
-from gerne_hf.recipes.arguments import TextArguments, parse_arguments
-from gerne_hf.recipes.run import card_facts, run_recipe
-from gerne_hf.recipes.texts import text_tokenizer, text_trainer
+from gerne_hf import GerneConfig
+from gerne_hf.data import civilcomments, demo_civilcomments, load_civilcomments, tokenize
+from gerne_hf.recipes import TextArguments, card_facts, parse_arguments, run_recipe, text_tokenizer, text_trainer
 
 
 @dataclass
@@ -26,22 +22,19 @@ class Arguments(TextArguments):
         default="each",
         metadata={
             "help": "Groups of training: any identity, a row for each mentioned identity, or one identity.",
-            "choices": list(GROUPINGS),
+            "choices": list(civilcomments.GROUPINGS),
         },
     )
 
 
 def main(arguments: Arguments, config: GerneConfig) -> dict:
     """Train the methods and return their test results."""
-    source = demo_civilcomments() if arguments.demo else arguments.dataset_name or HUB_NAME
+    source = demo_civilcomments() if arguments.demo else arguments.dataset_name or civilcomments.HUB_NAME
     data, counts = load_civilcomments(source, arguments.grouping)
-    tokenizer = text_tokenizer(arguments, data["train"], [TEXT])
-    data = tokenize(data, tokenizer, [TEXT], arguments.max_length)
-    plain_trainer = text_trainer(arguments, tokenizer, data)
-
-    def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
-        return plain_trainer(run, with_overlapping_groups(trainer_class, IDENTITIES, counts))
-
+    tokenizer = text_tokenizer(arguments, data["train"], [civilcomments.TEXT])
+    data = tokenize(data, tokenizer, [civilcomments.TEXT], arguments.max_length)
+    config.overlapping_columns = list(civilcomments.IDENTITIES)
+    make_trainer = text_trainer(arguments, tokenizer, data, counts)
     return run_recipe(arguments, config, make_trainer, data["test"], card_facts("civilcomments", arguments))
 
 

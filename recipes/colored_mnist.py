@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 import torch
 
 from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.data.colored_mnist import demo_colored_mnist, load_colored_mnist
-from gerne_hf.models.mlp import MLPConfig, MLPForImageClassification
-from gerne_hf.recipes.arguments import RecipeArguments, parse_arguments
-from gerne_hf.recipes.run import card_facts, run_recipe
+from gerne_hf.data import demo_colored_mnist, load_colored_mnist
+from gerne_hf.models import MLPConfig, MLPForImageClassification
+from gerne_hf.recipes import RecipeArguments, card_facts, parse_arguments, run_recipe
 
 
 @dataclass

@@ -9,10 +9,8 @@ Settings: recipes/configs/corrupted_cifar10.yaml; the command line overrides the
 from dataclasses import dataclass, field
 
 from gerne_hf import GerneConfig
-from gerne_hf.data.corrupted_cifar10 import DEMO_SIZES, demo_cifar10, load_corrupted_cifar10
-from gerne_hf.recipes.arguments import ImageArguments, parse_arguments
-from gerne_hf.recipes.images import image_backbone, image_trainer
-from gerne_hf.recipes.run import card_facts, run_recipe
+from gerne_hf.data import corrupted_cifar10, demo_cifar10, load_corrupted_cifar10
+from gerne_hf.recipes import ImageArguments, card_facts, image_backbone, image_trainer, parse_arguments, run_recipe
 
 
 @dataclass
@@ -26,7 +24,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
     """Train the methods and return their test results."""
     backbone = image_backbone(arguments)
     if arguments.demo:
-        data = load_corrupted_cifar10(demo_cifar10(), **DEMO_SIZES, **backbone.images)
+        data = load_corrupted_cifar10(demo_cifar10(), **corrupted_cifar10.DEMO_SIZES, **backbone.images)
     else:
         name = arguments.dataset_name or "uoft-cs/cifar10"
         skip = arguments.skip_undecodable

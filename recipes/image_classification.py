@@ -14,11 +14,17 @@ recipes/configs/image_classification.yaml; the command line overrides them.
 from dataclasses import dataclass, field
 
 from gerne_hf import GerneConfig
-from gerne_hf.data.celeba import demo_celeba
-from gerne_hf.data.images import load_images
-from gerne_hf.recipes.arguments import DatasetArguments, ImageArguments, parse_arguments, require_settings
-from gerne_hf.recipes.images import image_backbone, image_trainer
-from gerne_hf.recipes.run import card_facts, run_recipe
+from gerne_hf.data import demo_celeba, load_images
+from gerne_hf.recipes import (
+    DatasetArguments,
+    ImageArguments,
+    card_facts,
+    image_backbone,
+    image_trainer,
+    parse_arguments,
+    require_settings,
+    run_recipe,
+)
 
 
 @dataclass

@@ -10,12 +10,10 @@ import os
 from dataclasses import dataclass, field, replace
 
 from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.comparison.methods import METHODS
-from gerne_hf.data.multinli import LABELS, demo_multinli, load_multinli
-from gerne_hf.data.texts import tokenize
-from gerne_hf.models.texts import pretrained_text_model, pretrained_tokenizer, small_text_model, word_tokenizer
-from gerne_hf.recipes.arguments import RecipeArguments, parse_arguments
-from gerne_hf.recipes.run import card_facts, run_recipe
+from gerne_hf.comparison import METHODS
+from gerne_hf.data import demo_multinli, load_multinli, multinli, tokenize
+from gerne_hf.models import pretrained_text_model, pretrained_tokenizer, small_text_model, word_tokenizer
+from gerne_hf.recipes import RecipeArguments, card_facts, parse_arguments, run_recipe
 
 DEMO_LENGTH = 32
 
@@ -61,8 +59,8 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
 
     def make_model():
         if arguments.demo:
-            return small_text_model(tokenizer, LABELS, DEMO_LENGTH)
-        return pretrained_text_model(arguments.model_name_or_path, tokenizer, LABELS)
+            return small_text_model(tokenizer, multinli.LABELS, DEMO_LENGTH)
+        return pretrained_text_model(arguments.model_name_or_path, tokenizer, multinli.LABELS)
 
     starts: dict[int, dict] = {}  # ERM's weights by seed, the same for all methods
 

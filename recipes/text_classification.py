@@ -14,11 +14,17 @@ recipes/configs/text_classification.yaml; the command line overrides them.
 from dataclasses import dataclass, field
 
 from gerne_hf import GerneConfig
-from gerne_hf.data.multinli import demo_multinli
-from gerne_hf.data.texts import load_texts, tokenize
-from gerne_hf.recipes.arguments import DatasetArguments, TextArguments, parse_arguments, require_settings
-from gerne_hf.recipes.run import card_facts, run_recipe
-from gerne_hf.recipes.texts import text_tokenizer, text_trainer
+from gerne_hf.data import demo_multinli, load_texts, tokenize
+from gerne_hf.recipes import (
+    DatasetArguments,
+    TextArguments,
+    card_facts,
+    parse_arguments,
+    require_settings,
+    run_recipe,
+    text_tokenizer,
+    text_trainer,
+)
 
 
 @dataclass

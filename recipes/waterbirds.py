@@ -16,12 +16,19 @@ import torch
 from transformers import PreTrainedModel
 
 from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.data.waterbirds import LABELS, WaterbirdFeatures, demo_waterbirds, load_waterbirds
-from gerne_hf.models.heads import freeze_batch_norm, freeze_layers, frozen_features, label_maps
-from gerne_hf.models.images import normalization, pretrained_image_model, small_image_model
-from gerne_hf.models.mlp import MLPConfig, MLPForImageClassification
-from gerne_hf.recipes.arguments import RecipeArguments, parse_arguments
-from gerne_hf.recipes.run import card_facts, run_recipe
+from gerne_hf.data import WaterbirdFeatures, demo_waterbirds, load_waterbirds, waterbirds
+from gerne_hf.models import (
+    MLPConfig,
+    MLPForImageClassification,
+    freeze_batch_norm,
+    freeze_layers,
+    frozen_features,
+    label_maps,
+    normalization,
+    pretrained_image_model,
+    small_image_model,
+)
+from gerne_hf.recipes import RecipeArguments, card_facts, parse_arguments, run_recipe
 
 
 @dataclass
@@ -53,14 +60,14 @@ def on_features(data: dict, model: PreTrainedModel) -> tuple[dict, Callable[[], 
     }
     for name, split in data.items():
         features[name].origin = split.origin
-    config = MLPConfig(image_size=1, num_channels=len(mean), hidden_sizes=[], **label_maps(LABELS))
+    config = MLPConfig(image_size=1, num_channels=len(mean), hidden_sizes=[], **label_maps(waterbirds.LABELS))
     return features, lambda: MLPForImageClassification(config)
 
 
 def main(arguments: Arguments, config: GerneConfig) -> dict:
     """Train the methods and return their test results."""
     if arguments.demo:
-        data, make_model = demo_waterbirds(), lambda: small_image_model(LABELS)
+        data, make_model = demo_waterbirds(), lambda: small_image_model(waterbirds.LABELS)
     else:
         name = arguments.model_name_or_path
         mean, std = normalization(name)
@@ -74,7 +81,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
         )
 
         def make_model() -> PreTrainedModel:
-            return pretrained_image_model(name, LABELS, arguments.image_size)
+            return pretrained_image_model(name, waterbirds.LABELS, arguments.image_size)
 
     if arguments.freeze_backbone:
         data, make_model = on_features(data, make_model().to(config.device))

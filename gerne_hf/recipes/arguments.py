@@ -1,14 +1,18 @@
-"""Arguments of the recipes: a YAML file of settings, which the command line overrides."""
+"""The arguments of the recipes: dataclasses, and how they are read from a YAML file and the command line.
+
+Imports `data`, `config.py`, `baselines` and `comparison`. `run.py` does what the arguments say.
+"""
 
 import argparse
 import difflib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import DataClassType
 
 from ..baselines.config import BaselineConfig
 from ..comparison.methods import check_methods, main_method
@@ -19,18 +23,19 @@ from ..utils.distributed import leave_processes_at_exit
 
 @dataclass
 class RecipeArguments:
-    """What every recipe takes besides the fields of [`GerneConfig`].
+    """Arguments that every recipe takes, besides the fields of [`GerneConfig`] and [`BaselineConfig`].
 
     Args:
-        config (`str`, *optional*): YAML file of settings; the recipe's own in `recipes/configs` if not given.
-        demo (`bool`, defaults to `False`): train on small embedded data, without a network.
+        config (`str`, *optional*): YAML file of settings; the recipe's own file in `recipes/configs` if not given.
+        demo (`bool`, *optional*, defaults to `False`): whether to train on small embedded data, without a network.
         dataset_name (`str`, *optional*): Hub id or folder; the recipe's data set on the Hub if not given.
-        compare (`str`, defaults to `"erm"`): methods trained beside the main one, for the table, separated by commas
-            ([`METHODS`](gerne_hf.methods.METHODS)); "none" for no other.
-        seeds (`str`, *optional*): a run of each method for each of these, separated by commas; `seed` if not given.
-        tune (`int`, defaults to `0`): trials of a search for c, beta and (with pseudo-attributes) t before the final
-            runs, selected on the validation set.
-        method_settings (`str` or `dict`, *optional*): by method, settings of its own: as JSON on the command line, as
+        compare (`str`, *optional*, defaults to `"erm"`): methods to train besides the main one, separated by commas:
+            names in [`METHODS`](gerne_hf.comparison.METHODS), or "none".
+        seeds (`str`, *optional*): seeds, separated by commas; each method is trained with each of them. `seed` if not
+            given.
+        tune (`int`, *optional*, defaults to `0`): number of trials of a search for c, beta and (with
+            pseudo-attributes) t, which is done before the final runs and compares trials on the validation set.
+        method_settings (`str` or `dict`, *optional*): settings of single methods, by method: JSON on the command line,
             a mapping in the YAML file.
     """
 
@@ -46,17 +51,43 @@ class RecipeArguments:
     )
 
     def methods(self, main: str) -> list[str]:
-        """The methods to train, the main one last."""
+        """Return the names of the methods to train, the main one last.
+
+        Args:
+            main (`str`): name of the main method.
+
+        Returns:
+            `list[str]`: each name once.
+
+        Example:
+
+        ```python
+        >>> RecipeArguments(compare="erm,resampling").methods("independent")
+        ['erm', 'resampling', 'independent']
+
+        ```
+        """
         others = [name for name in _parts(self.compare) if name not in ("none", main)]
         return [*dict.fromkeys(others), main]
 
     def settings_by_method(self) -> dict[str, dict[str, Any]]:
-        """`method_settings` as a dictionary of dictionaries.
+        """Return `method_settings` as a dictionary.
+
+        Returns:
+            `dict[str, dict[str, Any]]`: fields of the config with their values, by method.
 
         Raises:
-            ValueError: if it is not one.
+            ValueError: if `method_settings` is something else.
+
+        Example:
+
+        ```python
+        >>> RecipeArguments(method_settings='{"erm": {"learning_rate": 0.1}}').settings_by_method()
+        {'erm': {'learning_rate': 0.1}}
+
+        ```
         """
-        value = self.method_settings or {}
+        value: Any = self.method_settings or {}
         try:
             value = json.loads(value) if isinstance(value, str) else value
         except json.JSONDecodeError as error:
@@ -68,10 +99,24 @@ class RecipeArguments:
         return {name: dict(own) for name, own in value.items()}
 
     def seed_list(self, seed: int) -> list[int]:
-        """The seeds to run.
+        """Return the seeds to train with.
+
+        Args:
+            seed (`int`): the seed if `seeds` is not given.
+
+        Returns:
+            `list[int]`
 
         Raises:
-            ValueError: unless they are whole numbers that can be seeds, each given once.
+            ValueError: unless `seeds` are whole numbers that can be seeds, each given once.
+
+        Example:
+
+        ```python
+        >>> RecipeArguments(seeds="0,1,2").seed_list(seed=42)
+        [0, 1, 2]
+
+        ```
         """
         if self.seeds is None:
             return [seed]
@@ -89,15 +134,17 @@ class RecipeArguments:
 
 @dataclass
 class ImageArguments(RecipeArguments):
-    """What image recipes take besides [`RecipeArguments`].
+    """Arguments of image recipes, besides those of [`RecipeArguments`].
 
     Args:
-        model_name_or_path (`str`): the backbone.
-        image_size (`int`, *optional*): height and width of the images in pixels; the backbone's own if not given.
-        momentum (`float`, *optional*): that of SGD; the optimizer is the Trainer's (`--optim`) if not given.
-        freeze_batch_norm (`bool`, defaults to `False`): keep the statistics of BatchNorm layers.
-        augment (`bool`, defaults to `True`): random crops and mirrored images in training.
-        skip_undecodable (`bool`, defaults to `False`): drop rows whose image cannot be decoded.
+        model_name_or_path (`str`, *optional*, defaults to `"timm/resnet50.tv_in1k"`): folder or Hub id of the
+        backbone. image_size (`int`, *optional*): height and width of the images in pixels; the size that the backbone
+            was trained with if not given.
+        momentum (`float`, *optional*): momentum of SGD; if not given, the optimizer is the one that `--optim` names.
+        freeze_batch_norm (`bool`, *optional*, defaults to `False`): whether to keep the pretrained statistics of
+            BatchNorm layers.
+        augment (`bool`, *optional*, defaults to `True`): whether to crop and mirror training images at random.
+        skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
     """
 
     model_name_or_path: str = field(
@@ -114,11 +161,11 @@ class ImageArguments(RecipeArguments):
 
 @dataclass
 class TextArguments(RecipeArguments):
-    """What text recipes take besides [`RecipeArguments`].
+    """Arguments of text recipes, besides those of [`RecipeArguments`].
 
     Args:
-        model_name_or_path (`str`): the backbone.
-        max_length (`int`, *optional*): tokens of a row; what the tokenizer says that the model takes if not given.
+        model_name_or_path (`str`, *optional*, defaults to `"bert-base-uncased"`): folder or Hub id of the backbone.
+        max_length (`int`, *optional*): most tokens of a row; the limit that the tokenizer states if not given.
     """
 
     model_name_or_path: str = field(default="bert-base-uncased", metadata={"help": "Backbone: Hub id or folder."})
@@ -127,11 +174,12 @@ class TextArguments(RecipeArguments):
 
 @dataclass
 class DatasetArguments(RecipeArguments):
-    """What recipes for any data set take besides [`RecipeArguments`].
+    """Arguments of recipes for any data set, besides those of [`RecipeArguments`].
 
     Args:
         dataset_config (`str`, *optional*): configuration of the data set on the Hub.
-        train_split, validation_split, test_split (`str`, *optional*): where they have unusual names.
+        train_split, validation_split, test_split (`str`, *optional*): names of the splits in the data set, where they
+            are not the usual ones.
     """
 
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the data set on the Hub."})
@@ -141,13 +189,22 @@ class DatasetArguments(RecipeArguments):
 
     @property
     def source(self) -> dict[str, str | None]:
-        """The settings that [`prepare_splits`] takes."""
+        """The arguments `config`, `train`, `validation` and `test` of [`prepare_splits`]."""
         chosen = {key: getattr(self, f"{key}_split") for key in SPLITS}
         return {"config": self.dataset_config, **chosen}
 
 
 def require_settings(arguments: DatasetArguments, config: GerneConfig) -> None:
-    """Raise a `SystemExit` that tells what to add, unless the data set and a way to its groups are named."""
+    """End the program with a message, unless the arguments name a data set and say what its groups are made of.
+
+    Args:
+        arguments ([`DatasetArguments`]): the recipe's arguments; a demo needs none of them.
+        config ([`GerneConfig`]): the recipe's settings.
+
+    Raises:
+        SystemExit: if `--dataset_name`, or `--attribute_column` and `--pseudo_attributes`, are missing; the message
+            says what to add.
+    """
     if arguments.demo:
         return
     if not arguments.dataset_name:
@@ -160,7 +217,7 @@ def require_settings(arguments: DatasetArguments, config: GerneConfig) -> None:
 
 
 def _parts(value: Any) -> list[str]:
-    """The parts of "a,b", or of a list in a settings file."""
+    """Return the parts of a text such as "a,b", or of a list from a settings file, without spaces and empty parts."""
     parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
     return [text for text in (str(part).strip() for part in parts) if text]
 
@@ -168,26 +225,32 @@ def _parts(value: Any) -> list[str]:
 Arguments = TypeVar("Arguments", bound=RecipeArguments)
 
 _LAST_SEED = 2**32 - 1
-"""NumPy's bound."""
+"""The largest seed that NumPy takes."""
 
 
 def parse_arguments(
     arguments_class: type[Arguments], recipe: str, argv: list[str] | None = None
 ) -> tuple[Arguments, BaselineConfig]:
-    """The arguments of a recipe: the command line over `--config` (or the recipe's own file) over the defaults.
+    """Read the arguments of a recipe from a YAML file and the command line.
+
+    The command line wins over the file, and the file over the defaults. The file is the one that `--config` names,
+    else `configs/NAME.yaml` beside the recipe NAME, and with `--demo` `configs/NAME_demo.yaml`.
 
     Args:
-        arguments_class (`type`): the recipe's dataclass.
-        recipe (`str`): path of the recipe's file; its settings lie in `configs/NAME.yaml` beside it, those of `--demo`
-            in `configs/NAME_demo.yaml`.
+        arguments_class (`type`): the recipe's dataclass of arguments.
+        recipe (`str`): path of the recipe's file.
         argv (`list[str]`, *optional*): the command line; `sys.argv[1:]` if not given.
 
+    Returns:
+        `tuple[RecipeArguments, BaselineConfig]`: the recipe's own arguments, and the settings of training.
+
     Raises:
-        SystemExit: for an unknown argument or setting, naming the nearest known one; for a settings file that is none;
-            and for methods, seeds or a number of trials that cannot be.
+        SystemExit: if an argument or setting is unknown (the message names the nearest known one), the settings file
+            cannot be read, or methods, seeds or the number of trials have values that they cannot have.
     """
     description = f"Recipe {Path(recipe).stem}."
-    parser = HfArgumentParser((arguments_class, BaselineConfig), description=description, allow_abbrev=False)
+    classes = [DataClassType(arguments_class), DataClassType(BaselineConfig)]
+    parser = HfArgumentParser(classes, description=description, allow_abbrev=False)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
     first.add_argument("--demo", nargs="?", const="true", default="false")
@@ -203,7 +266,7 @@ def parse_arguments(
         parser.error(f"{path} is no YAML: {' '.join(str(error).split())}")
     if not isinstance(settings, dict):
         parser.error(f"{path} must hold settings, one a line as NAME: VALUE; found a {type(settings).__name__}")
-    known = [action.dest for action in parser._actions]
+    known = ["help", *(one.name for known_class in classes for one in fields(known_class) if one.init)]
     for key in settings:
         if key not in known:
             parser.error(f"{path} sets {key!r}, which is no argument{_nearest(str(key), known)}")
@@ -223,5 +286,6 @@ def parse_arguments(
 
 
 def _nearest(name: str, known: list[str]) -> str:
+    """Return the part of a message that asks about the most similar known name, empty if none is similar."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

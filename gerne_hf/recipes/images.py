@@ -1,4 +1,7 @@
-"""What image recipes share: a backbone, and what makes trainers of it."""
+"""What image recipes share: the backbone that the arguments name, and the function that makes their trainers.
+
+Imports `models`, `comparison`, `trainer.py` and `arguments.py`. `run.py` uses the trainers; `texts.py` is for texts.
+"""
 
 from typing import Any
 
@@ -10,10 +13,10 @@ from ..config import GerneConfig
 from ..models.heads import freeze_batch_norm
 from ..models.images import (
     ImageBackbone,
-    _image_processor,
-    _native_size,
-    _normalization,
+    image_processor,
+    native_size,
     pretrained_image_model,
+    processor_normalization,
     small_image_model,
 )
 from ..trainer import GerneTrainer
@@ -21,25 +24,38 @@ from .arguments import ImageArguments
 
 
 def image_backbone(arguments: ImageArguments) -> ImageBackbone:
-    """The backbone that the arguments name; in a demo a small one, from scratch, for images of 32 pixels."""
+    """Return the backbone that the arguments name; in a demo a small, untrained one for images of 32 pixels.
+
+    Args:
+        arguments ([`ImageArguments`]): the recipe's arguments.
+
+    Returns:
+        [`ImageBackbone`]: how to make the model, and the size and normalization of its images.
+
+    Raises:
+        OSError: if there is no such backbone, or no network; a note says what to do.
+    """
     if arguments.demo:
         return ImageBackbone(small_image_model, 32)
     name = arguments.model_name_or_path
-    processor = _image_processor(name)
-    size = arguments.image_size or _native_size(processor)
-    mean, std = _normalization(processor)
+    processor = image_processor(name)
+    size = arguments.image_size or native_size(processor)
+    mean, std = processor_normalization(processor)
     timm = hasattr(processor, "data_config")
     return ImageBackbone(lambda names: pretrained_image_model(name, names, size), size, tuple(mean), tuple(std), timm)
 
 
 def image_trainer(arguments: ImageArguments, backbone: ImageBackbone, data: dict[str, Any]) -> MakeTrainer:
-    """What makes the trainers of an image recipe, for [`run_recipe`].
+    """Return the function that makes the trainers of an image recipe, for [`run_recipe`].
 
     Args:
-        arguments ([`ImageArguments`]): momentum and frozen layers.
-        backbone ([`ImageBackbone`]): what is trained.
-        data (`dict`): `train` and `validation`, rows of `pixel_values` and `label`; the training rows are a
-            `datasets.Dataset` whose label column is a ClassLabel, or have `label_names`.
+        arguments ([`ImageArguments`]): the recipe's arguments, of which `momentum` and `freeze_batch_norm` are used.
+        backbone ([`ImageBackbone`]): the backbone to train.
+        data (`dict`): `train` and `validation`, whose rows are `pixel_values` and `label`. The training set is a
+            `datasets.Dataset` whose label column is a ClassLabel, or has the attribute `label_names`.
+
+    Returns:
+        `Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]`
     """
 
     def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
@@ -48,9 +64,11 @@ def image_trainer(arguments: ImageArguments, backbone: ImageBackbone, data: dict
 
         def init() -> PreTrainedModel:
             model = backbone.make_model(names)
-            return freeze_batch_norm(model) if arguments.freeze_batch_norm else model
+            if arguments.freeze_batch_norm:
+                freeze_batch_norm(model)
+            return model
 
-        more = {}
+        more: dict[str, Any] = {}
         if arguments.momentum is not None:
             sgd = {"lr": run.learning_rate, "momentum": arguments.momentum, "weight_decay": run.weight_decay}
             more["optimizer_cls_and_kwargs"] = (torch.optim.SGD, sgd)

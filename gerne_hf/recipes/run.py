@@ -1,40 +1,47 @@
-"""What a recipe does with its data and models, and what its model card says of the data."""
+"""What a recipe does once it has its data and models: an optional search, then a comparison of methods.
+
+Imports `data`, `reports`, `comparison` and `arguments.py`. `images.py` and `texts.py` make the trainers it needs.
+"""
 
 import os
 from typing import Any
 
-from ..comparison.comparing import MakeTrainer, _configs, compare
+from ..comparison.comparing import MakeTrainer, compare, run_configs
 from ..comparison.methods import METHODS, main_method, method_config
 from ..config import GerneConfig
 from ..data.facts import FACTS
 from ..reports.reproduction import chosen_settings
-from ..tuning.search import tune
+from ..trainer import GerneTrainer
 from .arguments import RecipeArguments
 
 
 def run_recipe(
-    arguments: "RecipeArguments",
+    arguments: RecipeArguments,
     config: GerneConfig,
     make_trainer: MakeTrainer,
     test_dataset: Any,
     card: dict[str, Any] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """What a recipe does with its data and models: `--tune N` where asked for, then [`compare`].
+    """Search for settings if `--tune` asks for it, then train and compare all methods with [`compare`].
 
     Args:
-        arguments ([`RecipeArguments`]): `compare`, `seeds`, `tune` and `method_settings`.
-        config ([`GerneConfig`]): the recipe's settings; they describe the main method.
-        make_trainer (`Callable`): makes a trainer of the given class, with a fresh model, from a config.
-        test_dataset: read once a run, after training, and never by the search.
-        card (`dict`, *optional*): as in [`compare`].
+        arguments ([`RecipeArguments`]): the recipe's arguments, of which `compare`, `seeds`, `tune` and
+            `method_settings` decide what is trained.
+        config ([`GerneConfig`]): the recipe's settings, which describe the main method.
+        make_trainer (`Callable`): function that makes a trainer with a fresh model, given a config and a class.
+        test_dataset: the test set. It is read once for each run, after training, and never by the search.
+        card (`dict`, *optional*): what the model card says about the data, from [`card_facts`].
 
     Returns:
-        `dict[str, list[dict]]`: as [`compare`].
+        `dict[str, list[dict]]`: by the method's title, the test result of each seed, as [`compare`] returns it.
+
+    Raises:
+        ValueError: if methods or fields do not exist, or have values that the config or the data refuse.
     """
     main = main_method(config)
     settings = arguments.settings_by_method()
     seeds = arguments.seed_list(config.seed)
-    _configs(arguments.methods(main), config, seeds, settings)  # bad values are found before the search
+    run_configs(arguments.methods(main), config, seeds, settings)  # finds bad values before the search
     if arguments.tune:
         trainer = make_trainer(method_config(config, main, settings, seed=seeds[0]), METHODS[main].trainer)
         settings[main] = {**settings.get(main, {}), **tune(trainer, arguments.tune)}
@@ -45,21 +52,47 @@ def run_recipe(
     return compare(arguments.methods(main), config, make_trainer, test_dataset, seeds, settings, card, made_with)
 
 
-def card_facts(recipe: str, arguments: RecipeArguments) -> dict[str, Any]:
-    """What [`run_recipe`] hands to the model card.
+def tune(trainer: GerneTrainer, n_trials: int) -> dict[str, Any]:
+    """Search the default space of settings until the study has `n_trials` trials.
 
     Args:
-        recipe (`str`): one of [`FACTS`], or another for data of the user's own.
-        arguments ([`RecipeArguments`]): whether it is the demo, and the data set.
+        trainer ([`GerneTrainer`]): a trainer that was made with a `model_init` and an `eval_dataset`.
+        n_trials (`int`): number of trials in total, including those of an earlier search in this `output_dir`.
+
+    Returns:
+        `dict`: the best trial's settings, by their names in [`GerneConfig`]; the same on every process.
+    """
+    best = trainer.hyperparameter_search(n_trials=n_trials)
+    return dict(best.hyperparameters)
+
+
+def card_facts(recipe: str, arguments: RecipeArguments) -> dict[str, Any]:
+    """Return what the model card says about the data of a recipe.
+
+    Args:
+        recipe (`str`): a key of [`FACTS`], or another name if the data are the user's own.
+        arguments ([`RecipeArguments`]): the recipe's arguments, of which `demo` and `dataset_name` are used.
 
     Returns:
         `dict`: arguments of [`GerneTrainer.create_model_card`].
+
+    Example:
+
+    ```python
+    >>> from gerne_hf.recipes import RecipeArguments
+    >>> card_facts("waterbirds", RecipeArguments(dataset_name="grodino/waterbirds"))["dataset"]
+    'Waterbirds'
+
+    ```
     """
     facts, name = FACTS.get(recipe), arguments.dataset_name
     if arguments.demo:
-        title = facts.title if facts else recipe.replace("_", " ")
-        card = {"dataset": f"{title}, demo", "license": "apache-2.0", "language": facts and facts.language}
-        return card | {"dataset_license": "Apache-2.0, as the recipe that made it"}
+        return {
+            "dataset": f"{facts.title if facts else recipe.replace('_', ' ')}, demo",
+            "license": "apache-2.0",
+            "language": facts.language if facts else None,
+            "dataset_license": "Apache-2.0, as the recipe that made it",
+        }
     if facts is None:
         title = os.path.basename(os.path.normpath(name)) if name else None
         return {"dataset": title, "dataset_tags": _hub_id(name)}
@@ -74,5 +107,5 @@ def card_facts(recipe: str, arguments: RecipeArguments) -> dict[str, Any]:
 
 
 def _hub_id(name: str | None) -> str | None:
-    """A data set's name, if it can be no path: the place of a folder is nobody's business."""
+    """Return the name of a data set if it can only be a Hub id; None if it may be a path, which is private."""
     return name if name and name.count("/") == 1 and not os.path.exists(name) and name[0] not in "./~" else None

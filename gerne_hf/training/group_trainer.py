@@ -252,7 +252,7 @@ class GroupTrainer(ResumableTrainer):
     # ---- evaluation -------------------------------------------------------------------------------------------------
 
     def make_accumulator(self, index: GroupIndex) -> GroupAccumulator:
-        """Return what collects the rows of one evaluation, over the groups of `index`, for their group metrics."""
+        """Return what collects the rows of an evaluation over the groups of `index`, for their group metrics."""
         if self.args.overlapping_columns:
             return OverlappingAccumulator(index, self.args.overlapping_columns, self.overlapping_train_counts)
         return GroupAccumulator(index, self._sets.train_counts(index))
@@ -385,13 +385,8 @@ class GroupTrainer(ResumableTrainer):
         for part in parts:
             self._accumulator.add(*map(_numpy, part))
         plain = [part[0] for part in parts] if isinstance(packed, list) else packed[0]
-        metrics = dict(
-            self._call_user_metrics(
-                EvalPrediction(prediction.predictions, plain, inputs=prediction.inputs, losses=prediction.losses),
-                compute_result,
-            )
-            or {}
-        )
+        given = EvalPrediction(prediction.predictions, plain, inputs=prediction.inputs, losses=prediction.losses)
+        metrics = dict(self._call_user_metrics(given, compute_result) or {})
         if not compute_result:
             return metrics
         self._result = self._accumulator.result()
@@ -419,7 +414,7 @@ class GroupTrainer(ResumableTrainer):
         """
         chosen = self.args.metric_for_best_model
         if chosen in (None, AUTOMATIC):
-            return automatic_metric(self.args.attribute_columns)
+            return automatic_metric(self._judged_columns())
         return chosen.removeprefix("eval_")
 
     def _settle_selection(self, eval_dataset: Any) -> None:
@@ -430,7 +425,11 @@ class GroupTrainer(ResumableTrainer):
             args.metric_for_best_model = first + self.selection_metric()
             logger.info(f"Models are selected on {args.metric_for_best_model} of the evaluation set.")
         if eval_dataset is not None:
-            check_selection(args.metric_for_best_model, args.attribute_columns)
+            check_selection(args.metric_for_best_model, self._judged_columns())
+
+    def _judged_columns(self) -> tuple[str, ...]:
+        """Return the columns whose groups evaluations are over."""
+        return self.args.attribute_columns or tuple(self.args.overlapping_columns or ())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as `Trainer` does, without counts and intervals, and without single groups where these are many."""

@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from helpers import mlp, table, trainer, watch_batches, weights
 
-from gerne_hf import GerneTrainer
-from gerne_hf.evaluation.overlapping import with_overlapping_groups
 from gerne_hf.groups.batches import GROUP_KEY
 from gerne_hf.utils.distributed import leave_processes_at_exit
 
@@ -43,9 +41,9 @@ def overlapping_rows():
 def evaluate_overlapping(output_dir, **settings):
     """The group result of a model that was not trained, over groups that overlap."""
     data, members = overlapping_rows()
-    kind = with_overlapping_groups(GerneTrainer, "abc", np.array([[5, 6, 7], [8, 9, 10]]))
-    settings = dict(cls=kind, eval_dataset=data, per_device_eval_batch_size=4, **settings)
+    settings = dict(overlapping_columns=list("abc"), eval_dataset=data, per_device_eval_batch_size=4, **settings)
     subject = trainer(output_dir, mlp(3), **settings)
+    subject.overlapping_train_counts = np.array([[5, 6, 7], [8, 9, 10]])
     metrics = subject.evaluate()
     return subject.group_results["eval"], plain(metrics), subject.predict(data).predictions, members
 

@@ -10,8 +10,8 @@ from searches import CLS, Evaluations, searching, the_search
 
 from gerne_hf.groups.proportions import group_proportions
 from gerne_hf.method.distributions import beta_bounds
+from gerne_hf.recipes.run import tune
 from gerne_hf.reports.tables import MAX_TABLE_TRIALS, format_search_table
-from gerne_hf.tuning.search import tune
 from gerne_hf.tuning.space import MAX_SHIFT, threshold_range
 
 pytestmark = pytest.mark.usefixtures("quick_and_quiet")

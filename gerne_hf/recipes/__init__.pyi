@@ -1,0 +1,13 @@
+from .arguments import DatasetArguments as DatasetArguments
+from .arguments import ImageArguments as ImageArguments
+from .arguments import RecipeArguments as RecipeArguments
+from .arguments import TextArguments as TextArguments
+from .arguments import parse_arguments as parse_arguments
+from .arguments import require_settings as require_settings
+from .images import image_backbone as image_backbone
+from .images import image_trainer as image_trainer
+from .run import card_facts as card_facts
+from .run import run_recipe as run_recipe
+from .run import tune as tune
+from .texts import text_tokenizer as text_tokenizer
+from .texts import text_trainer as text_trainer
