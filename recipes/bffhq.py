@@ -3,13 +3,14 @@
     accelerate launch recipes/bffhq.py --demo
     accelerate launch recipes/bffhq.py --dataset_name FOLDER --seeds 0,1,2
 
-FOLDER holds the images as they were published (gerne_hf.data.bffhq.LAYOUT). Settings: recipes/configs/bffhq.yaml; the
-command line overrides them.
+FOLDER holds the images in the layout in which they were published (gerne_hf.data.bffhq.LAYOUT). Settings:
+recipes/configs/bffhq.yaml; the command line overrides them.
 """
 
 import os
 import statistics
 from dataclasses import dataclass, field
+from typing import Any
 
 from accelerate import PartialState
 
@@ -26,15 +27,16 @@ class Arguments(ImageArguments):
     share: str = field(default="0.5pct", metadata={"help": "Folder of the training images."})
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict:
+def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     """Train the methods and return their test results."""
+    output_dir = str(config.output_dir)
     folder = arguments.dataset_name or "data/bffhq"
     if arguments.demo:
-        folder = os.path.join(config.output_dir, "demo_images")
+        folder = os.path.join(output_dir, "demo_images")
         with PartialState().main_process_first():
             if PartialState().is_main_process:
                 demo_bffhq(folder)
-    list_bffhq(folder, arguments.share)  # a missing folder is said before a backbone is loaded
+    list_bffhq(folder, arguments.share)  # so that a missing folder is found before a backbone is loaded
     backbone = image_backbone(arguments)
     config.remove_unused_columns = False  # images are decoded from a column that no model takes
     data = load_bffhq(
@@ -47,12 +49,12 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
     make_trainer = image_trainer(arguments, backbone, data)
     results = run_recipe(arguments, config, make_trainer, data["test"], card_facts("bffhq", arguments))
     if PartialState().is_main_process:
-        report_minority(results, config.output_dir)
+        report_minority(results, output_dir)
     return results
 
 
-def report_minority(results: dict, output_dir: str) -> None:
-    """Print and save what the literature reports on bFFHQ: the accuracy on young men and old women."""
+def report_minority(results: dict[str, Any], output_dir: str) -> None:
+    """Print and save the accuracy on young men and old women, the figure that the literature reports on bFFHQ."""
     figures = {method: [minority_accuracy(run) for run in runs] for method, runs in results.items()}
     rows = []
     for method, values in figures.items():

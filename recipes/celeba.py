@@ -7,12 +7,14 @@
 Settings: recipes/configs/celeba.yaml; the command line overrides them.
 """
 
+from typing import Any
+
 from gerne_hf import GerneConfig
 from gerne_hf.data import celeba, demo_celeba, load_celeba
 from gerne_hf.recipes import ImageArguments, card_facts, image_backbone, image_trainer, parse_arguments, run_recipe
 
 
-def main(arguments: ImageArguments, config: GerneConfig) -> dict:
+def main(arguments: ImageArguments, config: GerneConfig) -> dict[str, Any]:
     """Train the methods and return their test results."""
     backbone = image_backbone(arguments)
     config.label_column = config.label_column or "Blond_Hair"

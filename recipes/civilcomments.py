@@ -8,6 +8,7 @@ Settings: recipes/configs/civilcomments.yaml; the command line overrides them.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from gerne_hf import GerneConfig
 from gerne_hf.data import civilcomments, demo_civilcomments, load_civilcomments, tokenize
@@ -27,13 +28,13 @@ class Arguments(TextArguments):
     )
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict:
+def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     """Train the methods and return their test results."""
     source = demo_civilcomments() if arguments.demo else arguments.dataset_name or civilcomments.HUB_NAME
     data, counts = load_civilcomments(source, arguments.grouping)
     tokenizer = text_tokenizer(arguments, data["train"], [civilcomments.TEXT])
     data = tokenize(data, tokenizer, [civilcomments.TEXT], arguments.max_length)
-    config.overlapping_columns = list(civilcomments.IDENTITIES)
+    config.overlapping_columns = list(civilcomments.IDENTITIES)  # evaluate over the 16 groups of WILDS
     make_trainer = text_trainer(arguments, tokenizer, data, counts)
     return run_recipe(arguments, config, make_trainer, data["test"], card_facts("civilcomments", arguments))
 

@@ -7,6 +7,7 @@ Settings: recipes/configs/colored_mnist.yaml; the command line overrides them.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -26,7 +27,7 @@ class Arguments(RecipeArguments):
     skip_undecodable: bool = field(default=False, metadata={"help": "Drop rows whose image cannot be decoded."})
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict:
+def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     """Train the methods and return their test results."""
     if arguments.demo:
         data = demo_colored_mnist()
@@ -36,7 +37,8 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
 
     def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         size = data["train"].digits.shape[-1]
-        model_config = MLPConfig(image_size=size, hidden_sizes=[100] * arguments.hidden_layers, num_labels=10)
+        shape: dict[str, Any] = {"hidden_sizes": [100] * arguments.hidden_layers, "num_labels": 10}
+        model_config = MLPConfig(image_size=size, **shape)
         sgd = {"lr": run.learning_rate, "momentum": arguments.momentum, "weight_decay": run.weight_decay}
         return trainer_class(
             model_init=lambda: MLPForImageClassification(model_config),

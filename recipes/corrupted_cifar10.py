@@ -7,6 +7,7 @@ Settings: recipes/configs/corrupted_cifar10.yaml; the command line overrides the
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from gerne_hf import GerneConfig
 from gerne_hf.data import corrupted_cifar10, demo_cifar10, load_corrupted_cifar10
@@ -20,11 +21,11 @@ class Arguments(ImageArguments):
     minority: float = field(default=0.5, metadata={"help": "Minority share in training, per cent: 0.5, 1, 2 or 5."})
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict:
+def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     """Train the methods and return their test results."""
     backbone = image_backbone(arguments)
     if arguments.demo:
-        data = load_corrupted_cifar10(demo_cifar10(), **corrupted_cifar10.DEMO_SIZES, **backbone.images)
+        data = load_corrupted_cifar10(demo_cifar10(), **{**corrupted_cifar10.DEMO_SIZES, **backbone.images})
     else:
         name = arguments.dataset_name or "uoft-cs/cifar10"
         skip = arguments.skip_undecodable

@@ -12,6 +12,7 @@ recipes/configs/image_classification.yaml; the command line overrides them.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from gerne_hf import GerneConfig
 from gerne_hf.data import demo_celeba, load_images
@@ -34,7 +35,7 @@ class Arguments(DatasetArguments, ImageArguments):
     image_column: str = field(default="image", metadata={"help": "Column of the images, or of paths of image files."})
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict:
+def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     """Train the methods and return their test results."""
     require_settings(arguments, config)
     backbone = image_backbone(arguments)
@@ -47,8 +48,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
         config.attribute_columns,
         augment=arguments.augment,
         skip_undecodable=arguments.skip_undecodable,
-        **arguments.source,
-        **backbone.images,
+        **{**arguments.source, **backbone.images},
     )
     make_trainer = image_trainer(arguments, backbone, data)
     return run_recipe(arguments, config, make_trainer, data["test"], card_facts("image_classification", arguments))

@@ -7,7 +7,12 @@ Settings: recipes/configs/multinli.yaml; the command line overrides them.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from datasets import DatasetDict
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.comparison import METHODS
@@ -28,8 +33,15 @@ class Arguments(RecipeArguments):
     erm_learning_rate: float = field(default=2e-5, metadata={"help": "Learning rate of these epochs."})
 
 
-def trainer_for(data, tokenizer, model_init, config, trainer_class=GerneTrainer, evaluate=True) -> GerneTrainer:
-    """A trainer of a fresh model."""
+def trainer_for(
+    data: DatasetDict,
+    tokenizer: PreTrainedTokenizerBase,
+    model_init: Callable[[], PreTrainedModel],
+    config: GerneConfig,
+    trainer_class: type[GerneTrainer] = GerneTrainer,
+    evaluate: bool = True,
+) -> GerneTrainer:
+    """Return a trainer of a fresh model."""
     return trainer_class(
         model_init=model_init,
         args=config,
@@ -40,14 +52,14 @@ def trainer_for(data, tokenizer, model_init, config, trainer_class=GerneTrainer,
 
 
 def erm_start(config: GerneConfig, arguments: Arguments) -> GerneConfig:
-    """The settings of the ERM epochs: those of the run, without evaluation and checkpoints."""
-    settings = METHODS["erm"].settings | {"num_train_epochs": arguments.erm_epochs, "max_steps": -1}
-    unsaved = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-    folder = os.path.join(config.output_dir, f"erm-start-seed{config.seed}")
+    """Return the settings of the ERM epochs: those of the run, without evaluation and checkpoints."""
+    settings: dict[str, Any] = METHODS["erm"].settings | {"num_train_epochs": arguments.erm_epochs, "max_steps": -1}
+    unsaved: dict[str, Any] = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    folder = os.path.join(str(config.output_dir), f"erm-start-seed{config.seed}")
     return replace(config, **settings, **unsaved, learning_rate=arguments.erm_learning_rate, output_dir=folder)
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict:
+def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     """Train the methods and return their test results."""
     if arguments.demo:
         data = demo_multinli()
@@ -57,20 +69,21 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
         tokenizer = pretrained_tokenizer(arguments.model_name_or_path)
     data = tokenize(data, tokenizer, ["premise", "hypothesis"], arguments.max_length)
 
-    def make_model():
+    def make_model() -> PreTrainedModel:
         if arguments.demo:
             return small_text_model(tokenizer, multinli.LABELS, DEMO_LENGTH)
         return pretrained_text_model(arguments.model_name_or_path, tokenizer, multinli.LABELS)
 
-    starts: dict[int, dict] = {}  # ERM's weights by seed, the same for all methods
+    starts: dict[int, dict[str, Any]] = {}  # weights after ERM by seed, from which all methods start
 
     def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         if arguments.erm_epochs and run.seed not in starts:
             start = trainer_for(data, tokenizer, make_model, erm_start(run, arguments), evaluate=False)
             start.train()
-            starts[run.seed] = {name: weight.cpu() for name, weight in start.model.state_dict().items()}
+            weights = cast(PreTrainedModel, start.model).state_dict()
+            starts[run.seed] = {name: weight.cpu() for name, weight in weights.items()}
 
-        def init():
+        def init() -> PreTrainedModel:
             model = make_model()
             if arguments.erm_epochs:
                 model.load_state_dict(starts[run.seed])

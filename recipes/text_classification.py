@@ -12,6 +12,7 @@ recipes/configs/text_classification.yaml; the command line overrides them.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from gerne_hf import GerneConfig
 from gerne_hf.data import demo_multinli, load_texts, tokenize
@@ -35,7 +36,7 @@ class Arguments(DatasetArguments, TextArguments):
     text_pair_column: str | None = field(default=None, metadata={"help": "Column of the second text of each pair."})
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict:
+def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     """Train the methods and return their test results."""
     require_settings(arguments, config)
     config.label_column = config.label_column or "label"

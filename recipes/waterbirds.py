@@ -11,6 +11,7 @@ ImageNet weights from a Python package.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -50,8 +51,8 @@ class Arguments(RecipeArguments):
     skip_undecodable: bool = field(default=False, metadata={"help": "Drop rows whose image cannot be decoded."})
 
 
-def on_features(data: dict, model: PreTrainedModel) -> tuple[dict, Callable[[], PreTrainedModel]]:
-    """The data as a frozen model sees it, standardized by the training rows, and what makes a linear head for it."""
+def on_features(data: dict[str, Any], model: PreTrainedModel) -> tuple[dict[str, Any], Callable[[], PreTrainedModel]]:
+    """Return standardized features that a frozen model computes, and a function that makes a linear head for them."""
     vectors = {name: frozen_features(model, split, description=f"Features, {name}") for name, split in data.items()}
     mean, deviation = vectors["train"].mean(dim=0), vectors["train"].std(dim=0) + 1e-3  # some units never fire
     features = {
@@ -60,12 +61,15 @@ def on_features(data: dict, model: PreTrainedModel) -> tuple[dict, Callable[[], 
     }
     for name, split in data.items():
         features[name].origin = split.origin
-    config = MLPConfig(image_size=1, num_channels=len(mean), hidden_sizes=[], **label_maps(waterbirds.LABELS))
+    names: dict[str, Any] = label_maps(waterbirds.LABELS)
+    config = MLPConfig(image_size=1, num_channels=len(mean), hidden_sizes=[], **names)
     return features, lambda: MLPForImageClassification(config)
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict:
+def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     """Train the methods and return their test results."""
+    data: dict[str, Any]
+    make_model: Callable[[], PreTrainedModel]
     if arguments.demo:
         data, make_model = demo_waterbirds(), lambda: small_image_model(waterbirds.LABELS)
     else:
@@ -80,16 +84,22 @@ def main(arguments: Arguments, config: GerneConfig) -> dict:
             skip_undecodable=arguments.skip_undecodable,
         )
 
-        def make_model() -> PreTrainedModel:
+        def pretrained() -> PreTrainedModel:
             return pretrained_image_model(name, waterbirds.LABELS, arguments.image_size)
 
+        make_model = pretrained
     if arguments.freeze_backbone:
-        data, make_model = on_features(data, make_model().to(config.device))
+        backbone = make_model()
+        backbone.to(config.device)  # type: ignore[arg-type]  # mypy takes the decorated method for a function
+        data, make_model = on_features(data, backbone)
 
     def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         def init() -> PreTrainedModel:
-            model = freeze_layers(make_model(), arguments.frozen_layers or [])
-            return freeze_batch_norm(model) if arguments.freeze_batch_norm else model
+            model = make_model()
+            freeze_layers(model, arguments.frozen_layers or [])
+            if arguments.freeze_batch_norm:
+                freeze_batch_norm(model)
+            return model
 
         sgd = {"lr": run.learning_rate, "momentum": arguments.momentum, "weight_decay": run.weight_decay}
         return trainer_class(

@@ -4,7 +4,9 @@ Imports `data`, `reports`, `comparison` and `arguments.py`. `images.py` and `tex
 """
 
 import os
-from typing import Any
+from typing import Any, cast
+
+from transformers.trainer_utils import BestRun
 
 from ..comparison.comparing import MakeTrainer, compare, run_configs
 from ..comparison.methods import METHODS, main_method, method_config
@@ -62,7 +64,7 @@ def tune(trainer: GerneTrainer, n_trials: int) -> dict[str, Any]:
     Returns:
         `dict`: the best trial's settings, by their names in [`GerneConfig`]; the same on every process.
     """
-    best = trainer.hyperparameter_search(n_trials=n_trials)
+    best = cast(BestRun, trainer.hyperparameter_search(n_trials=n_trials))  # one objective, so one best trial
     return dict(best.hyperparameters)
 
 
