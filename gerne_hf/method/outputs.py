@@ -1,4 +1,8 @@
-"""What a model returns: logits, its own loss, and parts of both."""
+"""What a model returns: its logits, the loss that it computes itself, and the part of both for some rows.
+
+Imports torch, and nothing of this package. The loss of a plan is computed from the logits in
+[`losses`](gerne_hf.method.losses).
+"""
 
 import copy
 import math
@@ -9,11 +13,30 @@ import torch.nn.functional as F
 
 
 def split_loss(outputs: Any, model: str) -> tuple[torch.Tensor, Any]:
-    """A model's own loss, and the outputs in which [`logits_of`] finds the logits.
+    """Return the loss that a model computed itself, and the outputs in which [`logits_of`] finds the logits.
+
+    Args:
+        outputs: what the model returned for a batch with labels: a mapping with `loss` and `logits`, or a tuple that
+            starts with the two.
+        model (`str`): name of the model, for the message.
+
+    Returns:
+        `tuple[torch.Tensor, Any]`: the loss, of shape `()`, and the outputs; of a tuple, all but the loss.
 
     Raises:
-        ValueError: if there is none, or one that is no mean over the batch; `model` is the name in the message.
+        ValueError: if there is no loss, or one that is not a single number, the mean over the batch.
+
+    Example:
+
+    ```python
+    >>> loss, rest = split_loss((torch.tensor(0.5), torch.zeros(2, 3)), "MyModel")
+    >>> loss.item(), logits_of(rest).shape
+    (0.5, torch.Size([2, 3]))
+
+    ```
     """
+    own: Any
+    rest: Any
     if isinstance(outputs, dict):
         own, rest = outputs.get("loss"), outputs
     elif isinstance(outputs, torch.Tensor):
@@ -31,25 +54,28 @@ def split_loss(outputs: Any, model: str) -> tuple[torch.Tensor, Any]:
 
 
 def check_own_loss(own: torch.Tensor, outputs: Any, labels: torch.Tensor, mixed_precision: bool, model: str) -> bool:
-    """Make sure that a model's own loss is the mean cross-entropy of its logits, which a plan weights row by row.
+    """Refuse a model whose own loss is not the mean cross-entropy of its logits.
+
+    A plan weights the rows of a batch, so it computes the cross-entropy of each row anew from the logits; a model with
+    another loss of its own would be trained on something else than it was made for.
 
     Args:
         own (`torch.Tensor` of shape `()`): the loss that the model returned for this batch.
-        outputs: what [`split_loss`] returned with it.
+        outputs: what [`split_loss`] returned beside the loss.
         labels (`torch.Tensor` of shape `(B,)`): class ids.
-        mixed_precision (`bool`): whether the forward ran in reduced precision.
-        model (`str`): the model's name, for the message.
+        mixed_precision (`bool`): whether the forward ran in reduced precision, which the tolerance allows for.
+        model (`str`): name of the model, for the message.
 
     Returns:
-        `bool`: whether the batch could tell: while a fresh head gives all rows about the same loss, so does any
-        weighting of them.
+        `bool`: whether the batch could tell. It cannot if all rows have about the same loss, as those of a fresh head
+        do, because every weighting of the rows gives about the same mean then.
 
     Raises:
-        ValueError: if the two differ by more than rounding.
+        ValueError: if the two losses differ by more than rounding.
     """
     logits = logits_of(outputs).detach().double()
     if not own.isfinite():
-        return False  # a diverged or overflowing forward is for the Trainer to report, not a loss of another kind
+        return False  # training has diverged or overflowed, which the Trainer reports; the loss itself may be right
     rows = F.cross_entropy(logits, labels, reduction="none")
     expected, spread = torch.stack([rows.mean(), rows.max() - rows.min()]).tolist()
     tolerance = 0.05 if mixed_precision else {torch.float64: 1e-6, torch.float32: 3e-5}.get(own.dtype, 0.05)
@@ -63,7 +89,18 @@ def check_own_loss(own: torch.Tensor, outputs: Any, labels: torch.Tensor, mixed_
 
 
 def logits_of(outputs: Any) -> torch.Tensor:
-    """The logits in a model's outputs, a tuple being without its loss; a `ValueError` if there are none."""
+    """Return the logits in the outputs of a model.
+
+    Args:
+        outputs: the logits themselves, a mapping with `logits`, or a tuple that starts with them (one without a loss,
+            as [`split_loss`] returns it).
+
+    Returns:
+        `torch.Tensor` of shape `(B, K)`: class scores.
+
+    Raises:
+        ValueError: for a mapping without logits.
+    """
     if isinstance(outputs, torch.Tensor):
         return outputs
     if not isinstance(outputs, dict):
@@ -77,11 +114,29 @@ def logits_of(outputs: Any) -> torch.Tensor:
 
 
 def slice_rows(outputs: Any, rows: slice | torch.Tensor, total: int) -> Any:
-    """The given rows of every tensor in `outputs` whose first dimension is the batch, and of lists of texts."""
+    """Return the part of a model's outputs that belongs to some rows of the batch.
+
+    Args:
+        outputs: a tensor, or a mapping, tuple or list of such, nested at will. Tensors whose first dimension is the
+            batch are cut, and so are lists of one text for each row; everything else stays as it is.
+        rows (`slice` or `torch.Tensor` of row numbers): the rows to keep.
+        total (`int`): rows of the batch.
+
+    Returns:
+        The same types as `outputs`.
+
+    Example:
+
+    ```python
+    >>> slice_rows({"logits": torch.arange(4.0), "names": ["a", "b", "c", "d"], "beams": 3}, slice(1, 3), 4)
+    {'logits': tensor([1., 2.]), 'names': ['b', 'c'], 'beams': 3}
+
+    ```
+    """
     if isinstance(outputs, torch.Tensor):
         return outputs[rows] if outputs.ndim and len(outputs) == total else outputs
     if isinstance(outputs, dict):
-        sliced = copy.copy(outputs)  # classes of outputs may demand fields that were not given
+        sliced = copy.copy(outputs)  # the class may have required fields, so no new object is made of it
         for key, value in outputs.items():
             sliced[key] = slice_rows(value, rows, total)
         return sliced

@@ -1,4 +1,8 @@
-"""The batch plan: how one training batch is made up. The sampler and the loss both read it, so they cannot disagree.
+"""Batch plans: how one training batch is made up. Sampler and loss both read the plan, so they cannot disagree.
+
+All facts about plans are in this file. It imports [`distributions`](gerne_hf.method.distributions) alone. Next:
+[`sampling`](gerne_hf.method.sampling) draws the rows of a plan, [`losses`](gerne_hf.method.losses) weights their
+losses.
 
 A batch on a device is a fixed sequence of segments, and the training loss is
 
@@ -23,13 +27,13 @@ PLANS = ("independent", "shared", "collapsed", "erm", "resampling", "reweighting
 """Names of the batch plans, as `GerneConfig.plan` takes them."""
 
 PLANS_WITH_BETA = ("independent", "shared", "collapsed", "reweighting")
-"""Plans that depend on the extrapolation factor, in their coefficients, their sampling or their weights."""
+"""Plans that depend on the extrapolation factor beta, in their coefficients, their sampling or their weights."""
 
 SCHEDULED_PLANS = ("independent", "shared")
-"""Plans with beta in their coefficients, so that it can change over the training."""
+"""Plans with beta in their coefficients alone, so that it can change during the training."""
 
 PLANS_WITHOUT_ATTRIBUTES = ("erm",)
-"""Plans that look at no attribute."""
+"""Plans that need no attribute: they train on the training set as it is."""
 
 PLAN_TITLES = {
     "independent": "GERNE: a biased and a less biased batch, one extrapolated gradient",
@@ -39,23 +43,25 @@ PLAN_TITLES = {
     "resampling": "resampling: all groups of a class equally often",
     "reweighting": "reweighting: rows weighted to GERNE's extrapolated distribution",
 }
-"""What a reader calls the method that a plan makes."""
+"""What cards and tables call the method that a plan amounts to, by the name of the plan."""
 
-_NEGLIGIBLE = 1e-12
+_NEGLIGIBLE = 1e-12  # of a probability mass: what is left over by rounding
 
-_ROUNDING = 1e-8  # a beta at its bound, written with few digits
+_ROUNDING = 1e-8  # by so much a beta that is written with few digits may miss its bound
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """One part of a batch.
+    """One part of a batch: so many rows, drawn from one group distribution, with one coefficient in the loss.
 
     Args:
         name (`str`): what the rows are, for logs and errors.
         rows (`int`): number of rows, at least 1.
-        distribution (`np.ndarray` of shape `(K, A)`): joint probability `p(y, a)` of a drawn row's group; sums to 1.
+        distribution (`np.ndarray` of shape `(K, A)`): joint probability `p(y, a)` of the group of a row that is drawn;
+            sums to 1.
         coefficient (`float`): factor of the segment's mean loss in the training loss; may be negative.
-        group_weights (`np.ndarray` of shape `(K, A)`, *optional*): factor of a row's loss by its group.
+        group_weights (`np.ndarray` of shape `(K, A)`, *optional*): factor of a row's loss, by the row's group; no
+            factors if not given.
     """
 
     name: str
@@ -70,12 +76,12 @@ class BatchPlan:
     """The make-up of one training batch on one device.
 
     Args:
-        name (`str`): one of [`PLANS`], or the name of a single stream.
-        segments (`tuple[Segment, ...]`): the batch's parts, in the order of its rows.
-        components (`dict[str, np.ndarray]`): losses worth logging, each as one factor a segment: its value is the sum
-            of factor times the segment's mean loss.
-        slopes (`np.ndarray` of shape `(S,)`, *optional*): by how much each coefficient grows when beta grows by 1,
-            for plans with beta in their coefficients.
+        name (`str`): one of `PLANS`, or the name of a single stream.
+        segments (`tuple[Segment, ...]`): the S parts of the batch, in the order of its rows.
+        components (`dict[str, np.ndarray]`): losses worth logging, by name. Each is an array of shape `(S,)` with a
+            factor for each segment; the loss is the sum of factor times mean loss over the segments.
+        slopes (`np.ndarray` of shape `(S,)`, *optional*): by how much the coefficient of each segment grows when beta
+            grows by 1; given for plans with beta in their coefficients only.
     """
 
     name: str
@@ -95,7 +101,7 @@ class BatchPlan:
         target: np.ndarray | None = None,
         biased_share: float = 0.5,
     ) -> "BatchPlan":
-        """Build the plan called `name` for a batch of `rows` rows.
+        """Build the plan of a name for a batch of `rows` rows.
 
         | plan | segments (rows, drawn from, coefficient) |
         |---|---|
@@ -107,20 +113,35 @@ class BatchPlan:
         | `reweighting` | (n, p_b, 1), each row weighted by p_ext / p_b of its group |
 
         Args:
-            name (`str`): one of [`PLANS`].
-            rows (`int`): rows in the batch, over all segments.
+            name (`str`): one of `PLANS`.
+            rows (`int`): rows in the batch, all segments together.
             alpha (`np.ndarray` of shape `(K, A)`): group proportions within each class (Eq. 2).
             c (`float`, defaults to `0.5`): degree of bias reduction, in (0, 1].
             beta (`float`, defaults to `1.0`): extrapolation factor.
-            class_probabilities (`np.ndarray` of shape `(K,)`, *optional*): p(y); uniform if not given.
+            class_probabilities (`np.ndarray` of shape `(K,)`, *optional*): p(y), the probability of each class;
+                uniform if not given.
             target (`np.ndarray` of shape `(K, A)`, *optional*): the unbiased distribution; `1 / A` if not given.
-            biased_share (`float`, defaults to `0.5`): s, the biased batch's share of the rows of `independent`, in
-                (0, 1). The expected gradient is the same for all. Where the gradients of rows vary alike in both
-                batches, `beta / (1 + 2 beta)` has the least noise for the rows.
+            biased_share (`float`, defaults to `0.5`): s, the share of the rows that the biased batch has in the plan
+                `independent`, in (0, 1). The expected gradient is the same for every share. If the gradients of rows
+                vary alike in both batches, `beta / (1 + 2 beta)` has the least noise for a number of rows.
+
+        Returns:
+            [`BatchPlan`]
 
         Raises:
-            ValueError: for an unknown name, a batch too small for the plan's segments, or a beta that asks `collapsed`
-                for a negative probability.
+            ValueError: for an unknown name, arrays that are no distributions, a batch that is too small for the
+                plan's segments, or a beta with which the plan `collapsed` would have a negative probability.
+
+        Example:
+
+        ```python
+        >>> plan = BatchPlan.build("independent", rows=8, alpha=np.array([[0.9, 0.1], [0.2, 0.8]]), c=0.5, beta=1.0)
+        >>> [(segment.name, segment.rows, segment.coefficient) for segment in plan.segments]
+        [('biased', 4, -1.0), ('less_biased', 4, 2.0)]
+        >>> plan.expected_weights().round(6).tolist()
+        [[0.25, 0.25], [0.25, 0.25]]
+
+        ```
         """
         if name not in PLANS:
             raise ValueError(f"unknown plan {name!r}; the plans are {', '.join(PLANS)}")
@@ -138,6 +159,7 @@ class BatchPlan:
         p_lb = classes * less_biased_distribution(alpha, c, target)
         p_ext = classes * extrapolated_distribution(alpha, c, beta, target)
 
+        segments: tuple[Segment, ...]
         components: dict[str, np.ndarray] = {}
         slopes = None
         if name == "independent":
@@ -176,7 +198,20 @@ class BatchPlan:
 
     @classmethod
     def single(cls, name: str, rows: int, distribution: np.ndarray) -> "BatchPlan":
-        """A plan of one segment with coefficient 1, drawn from the joint `(K, A)` `distribution`."""
+        """Build a plan of one segment with coefficient 1, for a stream of rows of one distribution.
+
+        Args:
+            name (`str`): name of the plan and of its segment, for logs and errors.
+            rows (`int`): rows in a batch.
+            distribution (`np.ndarray` of shape `(K, A)`): joint probability `p(y, a)` of the group of a row; sums
+                to 1.
+
+        Returns:
+            [`BatchPlan`]
+
+        Raises:
+            ValueError: if the distribution is none, or a batch has no rows.
+        """
         check_rows(name, rows, 1)
         distribution = np.asarray(distribution, np.float64)
         if distribution.ndim != 2 or not is_distribution(distribution):
@@ -188,23 +223,32 @@ class BatchPlan:
 
     @property
     def rows(self) -> int:
-        """Rows in a batch, over all segments."""
+        """`int`: rows in a batch, all segments together."""
         return sum(segment.rows for segment in self.segments)
 
     @property
     def coefficients(self) -> np.ndarray:
-        """`(S,)` array: each segment's coefficient in the training loss."""
+        """`np.ndarray` of shape `(S,)`: the coefficient of each segment in the training loss."""
         return np.array([segment.coefficient for segment in self.segments])
 
     def slices(self) -> Iterator[slice]:
-        """The rows of each segment within the batch, in order."""
+        """Yield the place of each segment's rows within the batch, in order.
+
+        Returns:
+            `Iterator[slice]`: S slices that cover the batch.
+        """
         start = 0
         for segment in self.segments:
             yield slice(start, start + segment.rows)
             start += segment.rows
 
     def expected_weights(self) -> np.ndarray:
-        """`(K, A)` array: the weight of each group's mean loss in the expected training loss (Eq. 10)."""
+        """Return the weight of each group's mean loss in the expected training loss (Eq. 10).
+
+        Returns:
+            `np.ndarray` of shape `(K, A)`, float64: the sum over the segments of coefficient, probability and, where
+            there are any, group weights.
+        """
         total = np.zeros_like(self.segments[0].distribution)
         for segment in self.segments:
             weights = 1.0 if segment.group_weights is None else segment.group_weights
@@ -213,19 +257,63 @@ class BatchPlan:
 
 
 def biased_rows(rows: int, share: float) -> int:
-    """Rows of the biased batch among the `rows`, at least 2, of both: rounded down, and at least one each."""
+    """Return how many rows of a batch are biased, under the plan `independent`.
+
+    Args:
+        rows (`int`): rows of the biased and the less biased batch together, at least 2.
+        share (`float`): share of the biased batch, in (0, 1).
+
+    Returns:
+        `int`: rounded down, and such that each of the two batches has a row at least.
+
+    Raises:
+        ValueError: if the share lies outside (0, 1).
+
+    Example:
+
+    ```python
+    >>> biased_rows(9, 0.5), biased_rows(4, 0.1)
+    (4, 1)
+
+    ```
+    """
     check_biased_share(share)
     return min(max(int(rows * share + _ROUNDING), 1), rows - 1)
 
 
 def check_biased_share(share: float) -> None:
-    """Raise a `ValueError` unless `share` lies in (0, 1)."""
+    """Refuse a share of biased rows outside (0, 1).
+
+    Args:
+        share (`float`): share of the rows of a batch that the biased batch has.
+
+    Raises:
+        ValueError: for a share outside (0, 1).
+
+    Example:
+
+    ```python
+    >>> check_biased_share(1.0)
+    Traceback (most recent call last):
+    ValueError: biased_share, the biased batch's share of the rows, must lie in (0, 1); found 1.0
+
+    ```
+    """
     if not 0.0 < share < 1.0:
         raise ValueError(f"biased_share, the biased batch's share of the rows, must lie in (0, 1); found {share}")
 
 
 def check_rows(plan: str, rows: int, least: int) -> None:
-    """Raise a `ValueError` if a batch of `rows` rows cannot hold the `least` segments of `plan`."""
+    """Refuse a batch that is too small for a plan, or whose number of rows is no whole number.
+
+    Args:
+        plan (`str`): name of the plan, for the message.
+        rows (`int`): rows in a batch.
+        least (`int`): the number of segments of the plan, each of which needs a row.
+
+    Raises:
+        ValueError: for fewer rows than `least`, and for anything but a whole number.
+    """
     if not isinstance(rows, numbers.Integral) or isinstance(rows, bool):
         raise ValueError(f"plan {plan!r} needs a whole number of rows in a batch; found {rows!r}")
     if rows < least:
@@ -235,11 +323,16 @@ def check_rows(plan: str, rows: int, least: int) -> None:
         )
 
 
-def _shared_segments(rows: int, p_b: np.ndarray, p_lb: np.ndarray, beta: float):
-    """Rows common to both batches once, with coefficient M, and the two remainders of mass 1 - M each.
+def _shared_segments(
+    rows: int, p_b: np.ndarray, p_lb: np.ndarray, beta: float
+) -> tuple[tuple[Segment, ...], dict[str, np.ndarray]]:
+    """Return the segments and the components of the plan `shared`.
 
-    A batch of n rows for p_b and n for p_lb would share M n of them, so n (2 - M) rows do the work of 2 n.
+    The first segment has the rows that both batches have in common, with their total mass M as its coefficient; the
+    two others have what is left of each batch, of mass 1 - M. Of n rows drawn from p_b and n from p_lb, M n would be
+    common, so n (2 - M) rows do the work of 2 n.
     """
+    segments: tuple[Segment, ...]
     common = np.minimum(p_b, p_lb)
     mass = float(common.sum())
     if 1.0 - mass < _NEGLIGIBLE:  # p_b == p_lb: there is nothing to extrapolate from
@@ -250,7 +343,7 @@ def _shared_segments(rows: int, p_b: np.ndarray, p_lb: np.ndarray, beta: float):
         raise ValueError("plan 'shared': the two batches have no group in common; choose the plan 'independent'")
     check_rows("shared", rows, 3)
     rest = 1.0 - mass
-    # Each remainder gets its part of n = rows / (2 - M), at least one row.
+    # With n = rows / (2 - M), each remainder has n (1 - M) rows; at least one, and one is left for the common rows.
     each = min(max(round(rows * rest / (2.0 - mass)), 1), (rows - 1) // 2)
     segments = (
         Segment("shared", rows - 2 * each, common / mass, mass),

@@ -1,4 +1,8 @@
-"""From scores to pseudo-attributes (Algorithm 2, step 2; pure NumPy): the lowest `floor(t n)` of a class are hard."""
+"""Pseudo-groups: of n rows of a class, the `floor(t n)` with the lowest scores are "hard" (Algorithm 2, step 2).
+
+Pure NumPy; imports [`GroupIndex`](gerne_hf.groups.index.GroupIndex). The scores come from a biased model, which
+`pseudo_attributes/` trains.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,30 +13,47 @@ import numpy as np
 from ..groups.index import GroupIndex
 
 HARD, EASY = 0, 1
+"""The pseudo-attribute of the rows of each class that the biased model is least sure of, and of the others."""
 
 PSEUDO_NAMES = ("hard", "easy")
-"""The pseudo-attribute's values: the least confident rows of each class, and the others."""
+"""Names of the two values of the pseudo-attribute, in the order of their ids."""
 
 
 def hard_counts(class_counts: np.ndarray | Sequence[int], threshold: float) -> np.ndarray:
-    """`floor(t n)` for each class, exactly: 0.29 of 100 rows are 29, whatever binary fractions make of it.
+    """Return how many rows of each class are hard: `floor(t n)` of n rows.
+
+    The threshold counts as the decimal fraction that it is written as. In binary fractions, 0.29 times 100 would be a
+    little less than 29, and rounded down 28.
 
     Args:
-        class_counts (array of shape `(K,)`): rows of each class.
-        threshold (`float`): t, in (0, 1).
+        class_counts (int array of shape `(K,)`): rows of each class.
+        threshold (`float`): t, the share of each class that is hard, in (0, 1).
 
     Returns:
         `np.ndarray` of shape `(K,)`, int64.
+
+    Example:
+
+    ```python
+    >>> hard_counts([100, 7], 0.29).tolist()
+    [29, 2]
+
+    ```
     """
     share = Fraction(repr(float(threshold)))
     return np.array([math.floor(share * int(count)) for count in class_counts], dtype=np.int64)
 
 
 def check_threshold(class_counts: np.ndarray | Sequence[int], threshold: float, label_names: Sequence[str]) -> None:
-    """Refuse a threshold that leaves a part of a class empty.
+    """Refuse a threshold that leaves the hard or the easy part of a class empty.
+
+    Args:
+        class_counts (int array of shape `(K,)`): rows of each class.
+        threshold (`float`): t, the share of each class that is hard, in (0, 1).
+        label_names (`Sequence[str]`): names of the K classes, for the message.
 
     Raises:
-        ValueError: names the class, and the smallest and the largest threshold that work for all classes.
+        ValueError: names the class, and the smallest threshold that works for all classes if there is one.
     """
     if not 0.0 < threshold < 1.0:
         raise ValueError(f"the threshold t must lie in (0, 1); found {threshold}")
@@ -50,24 +71,47 @@ def check_threshold(class_counts: np.ndarray | Sequence[int], threshold: float, 
 
 
 def smallest_threshold(class_counts: np.ndarray | Sequence[int]) -> float:
-    """The smallest t, in six digits, for which every class has a hard row."""
+    """Return the smallest threshold for which every class has a hard row, rounded up to six digits.
+
+    Args:
+        class_counts (int array of shape `(K,)`): rows of each class, at least 1.
+
+    Returns:
+        `float`
+
+    Example:
+
+    ```python
+    >>> smallest_threshold([3000, 4000])
+    0.000333334
+
+    ```
+    """
     exact = Fraction(1, int(min(class_counts)))
     digits = 6 - math.ceil(math.log10(exact))
     return float(Fraction(math.ceil(exact * 10**digits), 10**digits))
 
 
 def pseudo_attributes(scores: np.ndarray, labels: np.ndarray, threshold: float, num_classes: int) -> np.ndarray:
-    """Pseudo-attribute of each row: of every class the `floor(t n)` rows of lowest score are hard, the rest easy.
+    """Return the pseudo-attribute of each row: in each class, the `floor(t n)` rows of lowest score are hard.
 
     Args:
-        scores (`np.ndarray` of shape `(N,)`): the biased model's softmax probability of the true class. Of equal
-            scores the earlier row is the lower one.
+        scores (`np.ndarray` of shape `(N,)`): the softmax probability that the biased model gives the true class of
+            each row. Among equal scores the earlier row counts as the lower one.
         labels (`np.ndarray` of shape `(N,)`): class ids.
-        threshold (`float`): t, in (0, 1).
+        threshold (`float`): t, the share of each class that is hard, in (0, 1).
         num_classes (`int`): K.
 
     Returns:
-        `np.ndarray` of shape `(N,)`, uint8: 0 is hard, 1 is easy.
+        `np.ndarray` of shape `(N,)`, uint8: `HARD` (0) or `EASY` (1).
+
+    Example:
+
+    ```python
+    >>> pseudo_attributes(np.array([0.9, 0.1, 0.8, 0.3]), np.array([0, 0, 1, 1]), 0.5, num_classes=2).tolist()
+    [1, 0, 1, 0]
+
+    ```
     """
     labels = np.asarray(labels)
     counts = np.bincount(labels, minlength=num_classes)
@@ -79,10 +123,28 @@ def pseudo_attributes(scores: np.ndarray, labels: np.ndarray, threshold: float, 
 
 
 def provisional_index(classes: GroupIndex, threshold: float) -> GroupIndex:
-    """A group index with the pseudo-groups' sizes, which follow from t alone; which rows are hard is still unknown.
+    """Return a group index with the sizes of the pseudo-groups, before any row has a score.
+
+    The sizes follow from the threshold alone, and so do the plan and the bounds of beta, which can thus be checked
+    before the biased model is trained. Which rows the index calls hard means nothing.
+
+    Args:
+        classes ([`GroupIndex`]): the rows of each class; its attributes are not looked at.
+        threshold (`float`): t, the share of each class that is hard, in (0, 1).
+
+    Returns:
+        [`GroupIndex`]: with the attribute values of `PSEUDO_NAMES`.
 
     Raises:
-        ValueError: if a part of a class would be empty.
+        ValueError: if the hard or the easy part of a class would be empty.
+
+    Example:
+
+    ```python
+    >>> provisional_index(GroupIndex.from_arrays(["cat", "cat", "dog", "dog", "dog"]), 0.5).counts.tolist()
+    [[1, 1], [1, 2]]
+
+    ```
     """
     labels = (classes.codes // classes.num_attributes).astype(np.int64)
     check_threshold(classes.counts.sum(axis=1), threshold, classes.label_names)
@@ -90,5 +152,25 @@ def provisional_index(classes: GroupIndex, threshold: float) -> GroupIndex:
 
 
 def pseudo_index(scores: np.ndarray, labels: np.ndarray, label_names: Sequence[str], threshold: float) -> GroupIndex:
+    """Return the index of the pseudo-groups of scored rows.
+
+    Args:
+        scores (`np.ndarray` of shape `(N,)`): as for [`pseudo_attributes`].
+        labels (int array of shape `(N,)`): class ids.
+        label_names (`Sequence[str]`): names of the K classes.
+        threshold (`float`): t, the share of each class that is hard, in (0, 1).
+
+    Returns:
+        [`GroupIndex`]: with the attribute values of `PSEUDO_NAMES`.
+
+    Example:
+
+    ```python
+    >>> index = pseudo_index(np.array([0.9, 0.1, 0.8, 0.3]), np.array([0, 0, 1, 1]), ["cat", "dog"], 0.5)
+    >>> index.rows("dog", "hard").tolist()
+    [3]
+
+    ```
+    """
     attributes = pseudo_attributes(scores, labels, threshold, len(label_names))
     return GroupIndex.from_codes(labels.astype(np.uint32), tuple(label_names), [(attributes, PSEUDO_NAMES)])

@@ -1,4 +1,9 @@
-"""The index stream of a batch plan: which rows make up which batch, a pure function of (seed, epoch)."""
+"""`GroupSampler`: draws the rows of each batch of a plan, as a pure function of seed and epoch.
+
+Imports [`plans`](gerne_hf.method.plans), [`GroupIndex`](gerne_hf.groups.index.GroupIndex) and the class `Sampler` of
+torch; the drawing is NumPy. The trainer that uses it is in `training/plan_trainer.py`; data that is streamed is drawn
+by the same sampler, in `streaming/`.
+"""
 
 import numbers
 from collections.abc import Iterator
@@ -13,24 +18,35 @@ _BLOCK_ROWS = 1 << 14  # rows drawn at once: enough to vectorize, few enough for
 
 
 class GroupSampler(Sampler[int]):
-    """Yields row indices so that every `plan.rows` of them, in order, are one batch of the plan.
+    """Yields row numbers, of which each `plan.rows` in succession are one batch of the plan.
 
-    Each row is drawn in two stages, first its group, then a row uniformly within the group (with replacement), at a
-    cost that does not depend on the size of the data set. Within a segment the classes are allotted systematically:
-    of `n` rows, class `y` gets `floor(n p(y))` or `ceil(n p(y))`, and `n p(y)` in expectation, as in the paper's "B
-    rows per class". Attributes are drawn independently.
+    Each row is drawn in two stages: first its group, then a row of that group, uniformly and with replacement. What a
+    row costs does not depend on the size of the data set. The classes of a segment are drawn systematically: of its
+    `n` rows, class `y` gets `floor(n p(y))` or `ceil(n p(y))`, and `n p(y)` in expectation, as in the paper, which has
+    "B rows per class". The attribute value of each row is drawn independently, given the class.
 
     Args:
         groups ([`GroupIndex`]): the rows of each group.
         plan ([`BatchPlan`]): the make-up of a batch.
         num_rows (`int`, *optional*): rows in an epoch, rounded up to whole batches; the number of rows in `groups` if
             not given.
-        seed (`int`, defaults to `0`): together with the epoch this decides the stream.
-        batch_multiple (`int`, defaults to `1`): the number of batches is rounded up to a multiple of this, the number
-            of processes, so that each of them takes the same number of steps.
+        seed (`int`, defaults to `0`): decides the rows of every epoch, together with the number of the epoch.
+        batch_multiple (`int`, defaults to `1`): number of processes. The number of batches is rounded up to a multiple
+            of it, so that each process takes the same number of steps.
 
     Raises:
-        ValueError: if the plan is over other groups or draws from one that has no rows, and for numbers out of range.
+        ValueError: if the plan is over other groups or draws from a group without rows, and for numbers out of range.
+
+    Example:
+
+    ```python
+    >>> groups = GroupIndex.from_arrays(labels=[0, 0, 0, 1, 1, 1], attributes=[0, 0, 1, 0, 1, 1])
+    >>> plan = BatchPlan.build("resampling", rows=4, alpha=groups.alpha)
+    >>> rows = np.array(list(GroupSampler(groups, plan, num_rows=12)))
+    >>> (rows.reshape(3, 4) > 2).sum(axis=1).tolist()  # rows of class 1 in each of three batches
+    [2, 2, 2]
+
+    ```
     """
 
     def __init__(
@@ -56,7 +72,11 @@ class GroupSampler(Sampler[int]):
         self._draws = [_SegmentDraw(groups, segment) for segment in plan.segments]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose stream the next iteration yields."""
+        """Choose the epoch whose rows the next iteration yields.
+
+        Args:
+            epoch (`int`): number of the epoch, from 0. Each epoch has rows of its own.
+        """
         self.epoch = int(epoch)
 
     def __len__(self) -> int:
@@ -67,17 +87,26 @@ class GroupSampler(Sampler[int]):
             yield from block.ravel().tolist()
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The epoch's stream in arrays of shape `(batches, plan.rows)`."""
+        """Yield the row numbers of the epoch, many batches at once.
+
+        Returns:
+            `Iterator[np.ndarray]`: int64 arrays of shape `(batches, plan.rows)`.
+        """
         counts = self.groups.counts.ravel()
         for group, point in self.draws():
             yield self.groups.order[self.groups.starts[group] + (point * counts[group]).astype(np.int64)]
 
     def draws(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The epoch's draws in pairs of arrays of shape `(batches, plan.rows)`: group ids, and uniform points in
-        [0, 1) that choose the row within the group."""
+        """Yield what is drawn in the epoch, before rows are looked up: a group, and a point that chooses a row of it.
+
+        Returns:
+            `Iterator[tuple[np.ndarray, np.ndarray]]`: pairs of arrays of shape `(batches, plan.rows)`, the group ids,
+            and uniform points in [0, 1): of `n` rows, the one at place `floor(point * n)` is meant.
+        """
         rng = np.random.default_rng([self.seed, self.epoch])
         per_block = max(1, _BLOCK_ROWS // self.plan.rows)
-        # What fills up the processes' steps comes after, so the stream begins alike for any number of processes.
+        # Batches that are added for the sake of the processes come last, so that all others are the same for any
+        # number of processes.
         starts = [*range(0, self.asked_batches, per_block), *range(self.asked_batches, self.num_batches, per_block)]
         for start, end in zip(starts, [*starts[1:], self.num_batches], strict=True):
             batches = end - start
@@ -87,7 +116,7 @@ class GroupSampler(Sampler[int]):
 
 
 class _SegmentDraw:
-    """Draws the groups of one segment's rows, and the points that choose the rows, for many batches at once."""
+    """Draws the groups of a segment's rows, and the points that choose a row within each, for many batches at once."""
 
     def __init__(self, groups: GroupIndex, segment: Segment):
         joint = np.asarray(segment.distribution, dtype=np.float64)
@@ -98,20 +127,20 @@ class _SegmentDraw:
         self.rows = segment.rows
         num_classes = len(joint)
         self.class_cdf = _cdf(joint.sum(axis=1))
-        # One table for the attributes of all classes: class k occupies (k, k + 1].
+        # A single table for the attribute values of all classes: that of class k lies in (k, k + 1].
         self.group_cdf = np.concatenate([k + _cdf(joint[k]) for k in range(num_classes)])
 
     def __call__(self, rng: np.random.Generator, batches: int) -> tuple[np.ndarray, np.ndarray]:
         points = (rng.random((batches, 1)) + np.arange(self.rows)) / self.rows
-        np.minimum(points, np.nextafter(1.0, 0.0), out=points)  # the last point may round up to 1
+        np.minimum(points, np.nextafter(1.0, 0.0), out=points)  # rounding may lift the last point to 1
         classes = np.searchsorted(self.class_cdf, points, side="right")
-        # side="right" never lands on a group of zero mass; the minimum keeps the sum inside the class's interval.
+        # With side="right" no group of probability 0 is found; the minimum keeps a point within its class's interval.
         position = np.minimum(classes + rng.random(classes.shape), np.nextafter(classes + 1.0, 0.0))
         group = np.searchsorted(self.group_cdf, position, side="right")
         return group, rng.random(group.shape)
 
 
 def _cdf(masses: np.ndarray) -> np.ndarray:
-    """Cumulative distribution that reaches exactly 1 at the last entry of positive mass."""
+    """Return the cumulative distribution, which is exactly 1 from the last entry with positive mass on."""
     cumulative = np.cumsum(masses)
     return cumulative / cumulative[-1] if cumulative[-1] > 0 else np.ones_like(cumulative)
