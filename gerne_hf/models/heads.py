@@ -1,9 +1,13 @@
-"""Heads of classifiers: finding and freezing layers, names of classes, features of frozen backbones."""
+"""What is done to any classifier: finding its head, freezing layers, naming classes, reading frozen features.
+
+Imports nothing of this package. Models that recipes start from are in [`images`](gerne_hf.models.images) and
+[`texts`](gerne_hf.models.texts).
+"""
 
 import difflib
 import types
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import tqdm
@@ -11,6 +15,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, default_data_collator
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+"""The class of a model, which functions that return the model that they were given keep."""
 
 
 def name_labels(model: Any, names: Sequence[str] | None) -> None:
@@ -29,8 +36,14 @@ def name_labels(model: Any, names: Sequence[str] | None) -> None:
         config.id2label, config.label2id = by_id, {name: i for i, name in by_id.items()}
 
 
-def classification_head(model: nn.Module) -> nn.Linear:
-    """The layer that turns features into class scores: the last linear layer with an output a class.
+def classification_head(model: PreTrainedModel) -> nn.Linear:
+    """Return the layer that turns features into class scores: the last linear layer with an output for each class.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): a classifier, whose config says how many classes there are.
+
+    Returns:
+        `nn.Linear`
 
     Raises:
         ValueError: if the model has none.
@@ -48,16 +61,20 @@ def classification_head(model: nn.Module) -> nn.Linear:
 def frozen_features(
     model: PreTrainedModel, dataset: Any, batch_size: int = 128, description: str = "Computing features"
 ) -> torch.Tensor:
-    """What the classification head of a model sees of each row, the model being frozen.
+    """Compute the features of each row: what the model gives to its classification head.
 
     Args:
-        model ([`~transformers.PreTrainedModel`]): an image classifier; put into evaluation mode.
+        model ([`~transformers.PreTrainedModel`]): an image classifier. It is put into evaluation mode, and nothing of
+            it is trained.
         dataset: a map-style data set of rows with `pixel_values`.
         batch_size (`int`, defaults to `128`): rows of a forward.
         description (`str`): text of the progress bar.
 
     Returns:
-        `torch.Tensor` of shape `(N, D)`, float32, on the CPU.
+        `torch.Tensor` of shape `(N, D)`, float32, on the CPU: D features for each of the N rows.
+
+    Raises:
+        ValueError: if the model has no classification head.
     """
     model.eval()
     parts: list[torch.Tensor] = []
@@ -72,24 +89,55 @@ def frozen_features(
     return torch.cat(parts)
 
 
-def freeze_batch_norm(model: nn.Module) -> nn.Module:
-    """Keep the statistics of a model's BatchNorm layers as they are, in training too; their scale and shift train."""
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            module.eval()
-            module.train = types.MethodType(_stay, module)
-    return model
+def freeze_batch_norm(model: ModelT) -> ModelT:
+    """Keep the running mean and variance of all BatchNorm layers as they are, during training too.
 
-
-def freeze_layers(model: nn.Module, layers: Sequence[str]) -> nn.Module:
-    """Keep the weights of some layers as they are: no gradient, no update.
+    The layers stay in evaluation mode whatever mode the model is put into. Their scale and shift are trained as ever.
 
     Args:
         model (`nn.Module`): changed in place.
-        layers (`Sequence[str]`): names of modules, as in `model.named_modules()`; all that is below them is frozen.
+
+    Returns:
+        `nn.Module`: the same model.
+
+    Example:
+
+    ```python
+    >>> model = freeze_batch_norm(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))).train()
+    >>> [module.training for module in model]
+    [True, False]
+
+    ```
+    """
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+            module.train = types.MethodType(_stay, module)  # type: ignore[method-assign]  # of this layer alone
+    return model
+
+
+def freeze_layers(model: ModelT, layers: Sequence[str]) -> ModelT:
+    """Keep the weights of some layers as they are: they get no gradient and no update.
+
+    Args:
+        model (`nn.Module`): changed in place.
+        layers (`Sequence[str]`): names of modules, as in `model.named_modules()`. The modules inside of them are
+            frozen too.
+
+    Returns:
+        `nn.Module`: the same model.
 
     Raises:
-        ValueError: for a name that is no module of the model, with the nearest ones; and if nothing is left to train.
+        ValueError: for a name that is no module of the model, with the nearest names; and if nothing is left to train.
+
+    Example:
+
+    ```python
+    >>> model = freeze_layers(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), ["0"])
+    >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    ['1.weight', '1.bias']
+
+    ```
     """
     modules = dict(model.named_modules())
     for name in layers:
@@ -103,9 +151,25 @@ def freeze_layers(model: nn.Module, layers: Sequence[str]) -> nn.Module:
 
 
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    """Take the place of `module.train` and leave the module in the mode in which it is."""
     return module
 
 
-def label_maps(names: Sequence[str]) -> dict[str, dict]:
-    """The names of the classes as a model's config holds them."""
+def label_maps(names: Sequence[str]) -> dict[str, Any]:
+    """Return the names of the classes in the form in which the config of a model holds them.
+
+    Args:
+        names (`Sequence[str]`): the classes in the order of their ids.
+
+    Returns:
+        `dict[str, dict]`: `id2label` and `label2id`, for the constructor of a config.
+
+    Example:
+
+    ```python
+    >>> label_maps(["cat", "dog"])
+    {'id2label': {0: 'cat', 1: 'dog'}, 'label2id': {'cat': 0, 'dog': 1}}
+
+    ```
+    """
     return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}

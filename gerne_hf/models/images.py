@@ -1,4 +1,8 @@
-"""What image recipes share: pretrained backbones of Transformers and timm, a small one, and their training."""
+"""Image classifiers that recipes start from: pretrained backbones of Transformers and timm, and a small model.
+
+Imports `hub/` and, of this room, [`heads`](gerne_hf.models.heads) and
+[`timm_checkpoints`](gerne_hf.models.timm_checkpoints). They are trained in `recipes/images.py`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,9 +29,10 @@ class ImageBackbone:
     """A backbone and the images that it takes.
 
     Args:
-        make_model (`Callable`): makes a model with a fresh head, given the names of the classes.
-        image_size (`int`): height and width in pixels.
-        mean, std (`tuple[float, ...]`): normalization of the channels.
+        make_model (`Callable`): given the names of the classes, makes a model with a fresh head.
+        image_size (`int`): height and width of the images in pixels.
+        mean (`tuple[float, ...]`, defaults to `(0.5, 0.5, 0.5)`): mean of each channel, of pixel values in [0, 1].
+        std (`tuple[float, ...]`, defaults to `(0.5, 0.5, 0.5)`): standard deviation of each channel.
         timm (`bool`, defaults to `False`): whether it is a model of timm.
     """
 
@@ -39,12 +44,12 @@ class ImageBackbone:
 
     @property
     def images(self) -> dict[str, Any]:
-        """The settings that a loader of images takes."""
+        """`dict[str, Any]`: size, mean and deviation, as the loaders in `gerne_hf.data` take them as arguments."""
         return {"image_size": self.image_size, "mean": self.mean, "std": self.std}
 
     @property
     def processor(self) -> BaseImageProcessor:
-        """What does to an image the same as the loader, for the saved checkpoint."""
+        """`BaseImageProcessor`: does to an image what those loaders do. It is saved with the checkpoint."""
         if self.timm:
             return timm_processor(self.image_size, self.mean, self.std)
         size = {"height": self.image_size, "width": self.image_size}
@@ -52,39 +57,81 @@ class ImageBackbone:
 
 
 def small_image_model(names: Sequence[str]) -> ResNetForImageClassification:
-    """A small residual network, from scratch."""
-    sizes = {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"}
+    """Make a small residual network with random weights, for demonstrations and tests.
+
+    Args:
+        names (`Sequence[str]`): the classes in the order of their ids.
+
+    Returns:
+        [`~transformers.ResNetForImageClassification`]
+    """
+    sizes: dict[str, Any] = {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"}
     return ResNetForImageClassification(ResNetConfig(**sizes, **label_maps(names)))
 
 
 def pretrained_image_model(name: str, names: Sequence[str], image_size: int) -> PreTrainedModel:
-    """A pretrained backbone with a fresh head.
+    """Load a pretrained backbone and give it a fresh head.
 
     Args:
-        name (`str`): folder or Hub id.
-        names (`Sequence[str]`): the classes.
-        image_size (`int`): height and width in pixels of the images that it is going to see.
+        name (`str`): folder or Hub id of the backbone.
+        names (`Sequence[str]`): the classes in the order of their ids.
+        image_size (`int`): height and width in pixels of the images that the model is going to see.
+
+    Returns:
+        [`~transformers.PreTrainedModel`]: in float32.
+
+    Raises:
+        OSError: if there is no such model, or it cannot be read; a note says what to do.
     """
     settings = {"num_labels": len(names), "ignore_mismatched_sizes": True, "dtype": torch.float32, **label_maps(names)}
     with found_by("model_name_or_path", name):
         model = AutoModelForImageClassification.from_pretrained(name, **settings)
-    if hasattr(model.config, "pretrained_cfg"):  # timm's settings: images as they are trained on, names of the classes
+    if hasattr(model.config, "pretrained_cfg"):  # a model of timm, whose config says which images it takes
         model.config.pretrained_cfg.update(input_size=[3, image_size, image_size], crop_pct=1.0, crop_mode="squash")
         model.config.label_names = list(names)
     return model
 
 
 def normalization(name: str) -> tuple[list[float], list[float]]:
-    """Mean and deviation of the channels that a backbone expects."""
+    """Return the mean and the deviation of each channel that a backbone expects.
+
+    Args:
+        name (`str`): folder or Hub id of the backbone.
+
+    Returns:
+        `tuple[list[float], list[float]]`: of pixel values in [0, 1].
+
+    Raises:
+        OSError: if the backbone has no image processor, or it cannot be read; a note says what to do.
+    """
     return processor_normalization(image_processor(name))
 
 
 def image_processor(name: str) -> Any:
+    """Load the image processor of a backbone.
+
+    Args:
+        name (`str`): folder or Hub id of the backbone.
+
+    Returns:
+        The image processor, of Transformers or of timm.
+
+    Raises:
+        OSError: if the backbone has none, or it cannot be read; a note says what to do.
+    """
     with found_by("model_name_or_path", name):
         return AutoImageProcessor.from_pretrained(name)
 
 
 def processor_normalization(processor: Any) -> tuple[list[float], list[float]]:
+    """Return the mean and the deviation of each channel with which an image processor normalizes.
+
+    Args:
+        processor: an image processor, of Transformers or of timm.
+
+    Returns:
+        `tuple[list[float], list[float]]`: of pixel values in [0, 1].
+    """
     timm_settings = getattr(processor, "data_config", None)
     if timm_settings is not None:
         return timm_settings["mean"], timm_settings["std"]
@@ -92,7 +139,14 @@ def processor_normalization(processor: Any) -> tuple[list[float], list[float]]:
 
 
 def native_size(processor: Any) -> int:
-    """Height of the images that a backbone was trained on."""
+    """Return the height of the images that a backbone was trained on.
+
+    Args:
+        processor: the backbone's image processor, of Transformers or of timm.
+
+    Returns:
+        `int`: in pixels; 224 if the processor does not say.
+    """
     timm_settings = getattr(processor, "data_config", None)
     if timm_settings is not None:
         return int(timm_settings["input_size"][-1])

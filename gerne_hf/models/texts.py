@@ -1,4 +1,7 @@
-"""What text recipes share: pretrained tokenizers and classifiers, small ones made on the spot, and their training."""
+"""Text classifiers that recipes start from: pretrained ones with their tokenizers, and small ones for demonstrations.
+
+Imports `hub/` and, of this room, [`heads`](gerne_hf.models.heads). They are trained in `recipes/texts.py`.
+"""
 
 from collections.abc import Sequence
 
@@ -18,12 +21,28 @@ from ..hub.repositories import found_by
 from .heads import label_maps
 
 SMALL_LENGTH = 64
-"""Tokens that the small model of a demo takes."""
+"""Number of tokens of a text that the small model of a demonstration takes."""
 
 
 def word_tokenizer(texts: list[str], max_length: int = SMALL_LENGTH) -> PreTrainedTokenizerBase:
-    """A tokenizer of whole words, made on the spot from the texts, that lays out texts and pairs as BERT does."""
+    """Make a tokenizer of whole words from texts. It lays out single texts and pairs of texts as that of BERT does.
 
+    Args:
+        texts (`list[str]`): the texts whose words it knows; all other words are `[UNK]` to it.
+        max_length (`int`, defaults to `SMALL_LENGTH`): number of tokens that its models take.
+
+    Returns:
+        [`~transformers.PreTrainedTokenizerBase`]
+
+    Example:
+
+    ```python
+    >>> tokenizer = word_tokenizer(["a bird", "a fish"])
+    >>> tokenizer.decode(tokenizer("a bird", "a frog")["input_ids"])
+    '[CLS] a bird [SEP] a [UNK] [SEP]'
+
+    ```
+    """
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -39,9 +58,23 @@ def word_tokenizer(texts: list[str], max_length: int = SMALL_LENGTH) -> PreTrain
 def small_text_model(
     tokenizer: PreTrainedTokenizerBase, names: Sequence[str], max_length: int = SMALL_LENGTH
 ) -> BertForSequenceClassification:
-    """A small transformer, from scratch."""
-    size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    """Make a small transformer with random weights, for demonstrations and tests.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): says how many tokens there are.
+        names (`Sequence[str]`): the classes in the order of their ids.
+        max_length (`int`, defaults to `SMALL_LENGTH`): number of tokens of a text that the model takes.
+
+    Returns:
+        [`~transformers.BertForSequenceClassification`]: without dropout.
+    """
+    size: dict[str, Any] = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+    }
+    dropout: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     config = BertConfig(
         vocab_size=len(tokenizer), max_position_embeddings=max_length, **size, **dropout, **label_maps(names)
     )
@@ -49,16 +82,38 @@ def small_text_model(
 
 
 def pretrained_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a backbone, by folder or Hub id."""
+    """Load the tokenizer of a backbone.
+
+    Args:
+        name (`str`): folder or Hub id of the backbone.
+
+    Returns:
+        [`~transformers.PreTrainedTokenizerBase`]
+
+    Raises:
+        OSError: if there is no such model, or it cannot be read; a note says what to do.
+    """
     with found_by("model_name_or_path", name):
         return AutoTokenizer.from_pretrained(name)
 
 
 def pretrained_text_model(name: str, tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> PreTrainedModel:
-    """A pretrained backbone, by folder or Hub id, with a fresh head for the classes `names`."""
+    """Load a pretrained backbone and give it a fresh head.
+
+    Args:
+        name (`str`): folder or Hub id of the backbone.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the backbone's, which knows the token of padding.
+        names (`Sequence[str]`): the classes in the order of their ids.
+
+    Returns:
+        [`~transformers.PreTrainedModel`]: in float32.
+
+    Raises:
+        OSError: if there is no such model, or it cannot be read; a note says what to do.
+    """
     settings = {"num_labels": len(names), "ignore_mismatched_sizes": True, "dtype": torch.float32, **label_maps(names)}
     with found_by("model_name_or_path", name):
         model = AutoModelForSequenceClassification.from_pretrained(name, **settings)
-    if model.config.pad_token_id is None:  # decoders find a row's last token by it
+    if model.config.pad_token_id is None:  # models with a decoder find the last token of a row by it
         model.config.pad_token_id = tokenizer.pad_token_id
     return model

@@ -1,10 +1,15 @@
-"""Checkpoints of timm models that Transformers and plain timm load from the same files, with equal logits.
+"""Checkpoints of timm models that both Transformers and plain timm load from the same files, with equal logits.
 
-As Transformers saves them, plain timm cannot load them: weights of a model made from a config have a prefix, and the
-config has `model_args: null`, and settings of the images only if it had them before training.
+Imports `utils/`. The trainer that completes its checkpoints with these functions is in
+`training/publishing_trainer.py`.
+
+Plain timm cannot load what Transformers saves, for three reasons: the weights of a model that was made from a config
+have a prefix in their names; the config has `model_args: null`; and it has the settings of the images only if it had
+them before the training.
 """
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from safetensors import safe_open
@@ -17,25 +22,54 @@ from ..utils.files import write_json
 logger = logging.get_logger(__name__)
 
 PREFIX = "timm_model."
+"""What the wrapper of Transformers puts before the name of each weight, and plain timm does not know."""
 
 WEIGHTS_FILE, PROCESSOR_FILE = "model.safetensors", "preprocessor_config.json"
+"""Files of a checkpoint: its weights, and how its images are made."""
 
-_ARCHITECTURE = ("fixed_input_size", "global_pool", "first_conv", "classifier")
+_ARCHITECTURE = ("fixed_input_size", "global_pool", "first_conv", "classifier")  # settings of how a model is built
 
-_IMAGES = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
+_IMAGES = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")  # settings of what images it takes
 
 _RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # in the order of Pillow's numbers
 
-_RESCALED = 1 / 255
+_RESCALED = 1 / 255  # the factor that brings pixel values to [0, 1]; timm knows no other
 
 
 def is_timm(model: Any) -> bool:
-    """Whether a model is one of timm in Transformers' wrapper."""
+    """Return whether a model is one of timm, in the wrapper of Transformers.
+
+    Args:
+        model: any model.
+
+    Returns:
+        `bool`
+    """
     return getattr(getattr(model, "config", None), "model_type", None) == "timm_wrapper"
 
 
-def squeezed_images(image_size: int, mean: Any, std: Any, interpolation: str = "bicubic") -> dict[str, Any]:
-    """timm's settings for images squeezed into a square, as the loaders of `gerne_hf.data` make them."""
+def squeezed_images(
+    image_size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bicubic"
+) -> dict[str, Any]:
+    """Return timm's settings for images that are squeezed into a square, as the loaders in `gerne_hf.data` do it.
+
+    Args:
+        image_size (`int`): height and width in pixels.
+        mean (`Sequence[float]`): mean of each channel, of pixel values in [0, 1].
+        std (`Sequence[float]`): standard deviation of each channel.
+        interpolation (`str`, defaults to `"bicubic"`): how pixels are interpolated, in the words of timm.
+
+    Returns:
+        `dict[str, Any]`: part of a `pretrained_cfg`.
+
+    Example:
+
+    ```python
+    >>> squeezed_images(96, [0.5, 0.5, 0.5], [0.5, 0.5, 0.5])["input_size"]
+    [3, 96, 96]
+
+    ```
+    """
     return {
         "input_size": [3, image_size, image_size],
         "interpolation": interpolation,
@@ -46,18 +80,29 @@ def squeezed_images(image_size: int, mean: Any, std: Any, interpolation: str = "
     }
 
 
-def timm_processor(image_size: int, mean: Any, std: Any) -> Any:
-    """The processor of a timm model that does to an image the same as the loaders of `gerne_hf.data`."""
+def timm_processor(image_size: int, mean: Sequence[float], std: Sequence[float]) -> TimmWrapperImageProcessor:
+    """Make the processor of a timm model that does to an image what the loaders in `gerne_hf.data` do.
 
+    Args:
+        image_size (`int`): height and width in pixels.
+        mean (`Sequence[float]`): mean of each channel, of pixel values in [0, 1].
+        std (`Sequence[float]`): standard deviation of each channel.
+
+    Returns:
+        [`~transformers.TimmWrapperImageProcessor`]
+    """
     return TimmWrapperImageProcessor(pretrained_cfg=squeezed_images(image_size, mean, std))
 
 
 def image_settings(processor: Any) -> dict[str, Any] | None:
-    """What a processor does to an image, as timm's settings; None where those cannot express it.
+    """Return what a processor does to an image in the settings of timm.
 
     Args:
-        processor: an image processor of Transformers. Those that resize to a square, rescale and normalize can be
-            expressed, and timm's own.
+        processor: an image processor. That of timm can be expressed, and those of Transformers that resize to a
+            square, rescale by 1/255 and perhaps normalize.
+
+    Returns:
+        `dict[str, Any]`: part of a `pretrained_cfg`; None for a processor that timm has no settings for.
     """
     found = getattr(processor, "data_config", None)
     if found is not None:
@@ -67,7 +112,7 @@ def image_settings(processor: Any) -> dict[str, Any] | None:
     squeezes = getattr(processor, "do_resize", False) and height is not None and height == size.get("width")
     rescales = getattr(processor, "do_rescale", False) and abs(processor.rescale_factor - _RESCALED) < 1e-9
     others = any(getattr(processor, name, None) for name in ("do_center_crop", "do_pad"))
-    if not (squeezes and rescales) or others:
+    if height is None or not (squeezes and rescales) or others:
         return None
     normalizes = getattr(processor, "do_normalize", False)
     mean, std = (processor.image_mean, processor.image_std) if normalizes else ([0.0] * 3, [1.0] * 3)
@@ -75,19 +120,22 @@ def image_settings(processor: Any) -> dict[str, Any] | None:
 
 
 def complete_config(model: Any, processor: Any = None) -> None:
-    """Bring the config of a timm model up to date before it is saved: classes, and `pretrained_cfg`, which holds how
-    the model is built and what images it takes. Nothing is kept there of the checkpoint that the model came from.
+    """Bring the config of a timm model up to date before the model is saved.
+
+    The names of the classes are set, and `pretrained_cfg`, which says how the model is built and what images it takes.
+    Nothing stays there of the checkpoint that the model came from. Warns once if timm has no settings for what the
+    processor does.
 
     Args:
-        model (`TimmWrapperForImageClassification`): changed in place.
-        processor (*optional*): what made the images; the config's settings stay if it is not an image processor.
+        model (`TimmWrapperForImageClassification`): its config is changed in place.
+        processor (*optional*): what made the images; the config keeps its settings if it is not an image processor.
     """
     config, built = model.config, dict(model.timm_model.pretrained_cfg or {})
     settings = {**built, **(getattr(config, "pretrained_cfg", None) or {})}
     kept = {name: settings[name] for name in _IMAGES if settings.get(name) is not None}
     kept.update({name: built[name] for name in _ARCHITECTURE if built.get(name) is not None})
     side = (config.model_args or {}).get("img_size")
-    if side is not None:  # what the model takes, where its architecture takes one size only
+    if side is not None:  # given for architectures that take images of one size only
         kept["input_size"] = [3, *([side, side] if isinstance(side, int) else side)]
     images = image_settings(processor)
     if images is None and hasattr(processor, "image_mean"):
@@ -97,7 +145,7 @@ def complete_config(model: Any, processor: Any = None) -> None:
             f"folder will prepare images as {config.architecture} does: {kept}"
         )
     config.pretrained_cfg = {**kept, **(images or {})}
-    config.model_args = config.model_args or {}  # plain timm takes null for settings and fails
+    config.model_args = config.model_args or {}  # plain timm fails at null, which it takes for settings
     names = [config.id2label[i] for i in range(config.num_labels)]
     config.label_names = names
     if not set(names) >= set(getattr(config, "label_descriptions", None) or {}):
@@ -105,20 +153,24 @@ def complete_config(model: Any, processor: Any = None) -> None:
 
 
 def complete_checkpoint(directory: str, processor: Any = None) -> None:
-    """Make a saved timm model loadable by plain timm, and by Transformers with the same preprocessing.
+    """Change the files of a saved timm model so that plain timm loads it, and Transformers with the same images.
 
     Args:
-        directory (`str`): where [`complete_config`]'s model was saved. Weights in several files stay as they are, for
-            timm reads one file only.
-        processor (*optional*): timm's own is not saved by Transformers, but is read from `config.json`; a
-            `preprocessor_config.json` that says so is written.
+        directory (`str`): where a model was saved after [`complete_config`]. Weights in several files stay as they
+            are, because timm reads a single file.
+        processor (*optional*): what made the images, for [`write_processor`].
     """
     _drop_prefix(os.path.join(directory, WEIGHTS_FILE))
     write_processor(directory, processor)
 
 
 def write_processor(directory: str, processor: Any) -> None:
-    """Write `preprocessor_config.json` for timm's own processor; others are saved by the Trainer."""
+    """Write `preprocessor_config.json` for the processor of timm, which Transformers does not save.
+
+    Args:
+        directory (`str`): folder of the checkpoint.
+        processor: any processor, or None. Nothing is written for others than that of timm: the Trainer saves them.
+    """
     settings = image_settings(processor) if hasattr(processor, "data_config") else None
     if settings is not None:
         named = {"image_processor_type": "TimmWrapperImageProcessor", "pretrained_cfg": settings}
@@ -126,8 +178,10 @@ def write_processor(directory: str, processor: Any) -> None:
 
 
 def _drop_prefix(path: str) -> None:
-    """Rename the weights in a file; Transformers adds the prefix again when it loads them. A failure leaves the file
-    that was there."""
+    """Take the wrapper's prefix off the names of the weights in a file; a failure leaves the file as it was.
+
+    Transformers adds the prefix again when it loads the file.
+    """
     if not os.path.isfile(path):
         return
     with safe_open(path, framework="pt") as file:
