@@ -68,15 +68,16 @@ def small_text_model(
     Returns:
         [`~transformers.BertForSequenceClassification`]: without dropout.
     """
-    size: dict[str, Any] = {
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 128,
-    }
-    dropout: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     config = BertConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=max_length, **size, **dropout, **label_maps(names)
+        vocab_size=len(tokenizer),
+        max_position_embeddings=max_length,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        **label_maps(names),
     )
     return BertForSequenceClassification(config)
 
