@@ -9,10 +9,13 @@ from .pushing import push_group_accuracy
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse the command line and push.
+    """Parse the command line, push the metric, and print where it is and how to load it.
 
     Args:
-        argv (`list[str]`, *optional*): `sys.argv[1:]` if not given.
+        argv (`list[str]`, *optional*): the arguments; those of the process if not given.
+
+    Raises:
+        SystemExit: for arguments that cannot be parsed.
     """
     parser = argparse.ArgumentParser(prog="python -m gerne_hf.evaluate_modules", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)

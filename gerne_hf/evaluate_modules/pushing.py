@@ -1,6 +1,6 @@
 """Pushing the metric `group_accuracy` to the Hub as a Space, where `evaluate.load` finds it by its id.
 
-Imports `hub/`. The command line is in [`__main__`](gerne_hf.evaluate_modules.__main__).
+Imports `hub/`. The command line that calls it is in [`__main__`](gerne_hf.evaluate_modules.__main__).
 """
 
 from pathlib import Path
@@ -20,22 +20,22 @@ def push_group_accuracy(
     private: bool | None = None,
     commit_message: str = "Metric group_accuracy",
 ) -> CommitInfo:
-    """Push the metric as a Space; then `evaluate.load(repo_id, module_type="metric")` works anywhere.
+    """Push the metric to the Hub as a Space, so that `evaluate.load(repo_id, module_type="metric")` loads it anywhere.
 
-    The command `python -m gerne_hf.evaluate_modules push REPO_ID` calls it.
+    On the command line: `python -m gerne_hf.evaluate_modules push REPO_ID`.
 
     Args:
-        repo_id (`str`): `OWNER/group_accuracy`; made if there is none.
-        token (`str`, *optional*): with write access; that of the log-in if not given.
-        private (`bool`, *optional*): whether a Space that is made is private.
-        commit_message (`str`): what the commit is called.
+        repo_id (`str`): id of the Space, `OWNER/group_accuracy`. The Space is made if there is none.
+        token (`str`, *optional*): a token with write access; that of the log-in if not given.
+        private (`bool`, *optional*): whether a Space that is made here is private.
+        commit_message (`str`, *optional*, defaults to `"Metric group_accuracy"`): message of the commit.
 
     Returns:
-        `huggingface_hub.CommitInfo`
+        `huggingface_hub.CommitInfo`: the commit on the Hub.
 
     Raises:
-        ValueError: for another name, or a Space that holds something else; nothing is pushed.
-        HfHubHTTPError: without a token or the rights, or for a failed upload; notes say what to do.
+        ValueError: if the Space has another name, or holds something else. Nothing is pushed then.
+        HfHubHTTPError: if the token is missing or lacks rights, or the upload fails. Notes say what to do.
     """
     folder = Path(GROUP_ACCURACY_PATH)
     if repo_id.split("/")[-1] != folder.name:

@@ -1,4 +1,7 @@
-"""The Space of the metric: a form with a line for each row of data."""
+"""The page of the metric's Space on the Hub: a form with a line for each row of data.
+
+Runs as a script on the Hub, and imports the metric beside it by `evaluate`. Next: `group_accuracy.py`.
+"""
 
 from pathlib import Path
 

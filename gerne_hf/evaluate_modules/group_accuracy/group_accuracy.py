@@ -1,4 +1,7 @@
-"""The `evaluate` metric over [`gerne_hf.group_metrics`]: it collects rows and computes nothing itself."""
+"""The metric `group_accuracy` for the library `evaluate`: it collects rows, checks them and counts nothing itself.
+
+Imports [`gerne_hf.evaluation.group_metrics`], which computes the figures. The README beside it is the metric's card.
+"""
 
 # evaluate finds the imports by a regular expression, line by line: one import a line, and no other code on it.
 from typing import Any
@@ -9,7 +12,7 @@ import numpy as np
 
 from gerne_hf.evaluation import group_metrics
 
-_INPUTS = ("predictions", "references", "attributes")
+_INPUTS = ("predictions", "references", "attributes")  # the columns of a row, in the order of group_metrics
 
 _LOAD_OVERLAPPING = '; for groups that overlap, load the metric with the configuration "overlapping"'
 
@@ -56,7 +59,13 @@ _CITATION = """
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class GroupAccuracy(evaluate.Metric):
+    """Collect rows by `add`, `add_batch` or `compute`, and compute the metrics of all groups from them.
+
+    `evaluate.load(GROUP_ACCURACY_PATH)` makes one; with `config_name="overlapping"` a row may have several attributes.
+    """
+
     def _info(self) -> evaluate.MetricInfo:
+        """Return the description of the metric and the types of its columns, which `evaluate` asks for."""
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -68,18 +77,29 @@ class GroupAccuracy(evaluate.Metric):
 
     @property
     def _overlapping(self) -> bool:
+        """Return whether the metric was loaded with the configuration "overlapping"."""
         if self.config_name not in ("default", "overlapping"):
             raise ValueError(f"the configurations are 'default' and 'overlapping'; found {self.config_name!r}")
         return self.config_name == "overlapping"
 
     def _columns(self) -> datasets.Features:
+        """Return the type of each column."""
         columns = {name: datasets.Value("int64") for name in _INPUTS}
         if self._overlapping:
             columns["attributes"] = datasets.List(datasets.Value("bool"))
         return datasets.Features(columns)
 
-    def add_batch(self, *, predictions: Any = None, references: Any = None, attributes: Any = None, **kwargs) -> None:
+    def add_batch(
+        self, *, predictions: Any = None, references: Any = None, attributes: Any = None, **kwargs: Any
+    ) -> None:
         """Add a batch of rows.
+
+        Args:
+            predictions (int array of shape `(B,)`): predicted class ids.
+            references (int array of shape `(B,)`): true class ids.
+            attributes (int array of shape `(B,)`): ids of the attribute values. Of overlapping attributes: a boolean
+                array of shape `(B, A)`, which of the A attributes a row has.
+            kwargs: passed to `evaluate`, which refuses unknown columns.
 
         Raises:
             ValueError: for columns that are missing or of different length, or values that are not integers (of
@@ -88,8 +108,15 @@ class GroupAccuracy(evaluate.Metric):
         columns = {"predictions": predictions, "references": references, "attributes": attributes}
         super().add_batch(**{name: self._checked(name, columns[name], ndim=1) for name in _INPUTS}, **kwargs)
 
-    def add(self, *, prediction: Any = None, reference: Any = None, attributes: Any = None, **kwargs) -> None:
-        """Add one row; `evaluate` has singular names for prediction and reference alone.
+    def add(self, *, prediction: Any = None, reference: Any = None, attributes: Any = None, **kwargs: Any) -> None:
+        """Add one row.
+
+        Args:
+            prediction (`int`): predicted class id.
+            reference (`int`): true class id.
+            attributes (`int`): id of the attribute value. Of overlapping attributes: A booleans, which of them the row
+                has. The name is plural here too, because `evaluate` has singular names for the other two only.
+            kwargs: passed to `evaluate`, which refuses unknown columns.
 
         Raises:
             ValueError: for values that are missing or not integers (of overlapping attributes: booleans).
@@ -100,6 +127,7 @@ class GroupAccuracy(evaluate.Metric):
         super().add(prediction=prediction, reference=reference, **checked, **kwargs)
 
     def _checked(self, name: str, values: Any, ndim: int) -> np.ndarray:
+        """Return the values of a column as an array, or raise a ValueError; `ndim` is 0 for one row, 1 for a batch."""
         if self._overlapping and name == "attributes":
             return _flags(values, ndim + 1)
         return _integers(name, values, ndim)
@@ -113,11 +141,12 @@ class GroupAccuracy(evaluate.Metric):
         label_names: list[str] | None = None,
         attribute_names: list[str] | None = None,
     ) -> dict[str, Any]:
+        """Return the group metrics of all rows that were added; called by `compute`."""
         return group_metrics(predictions, references, attributes, train_group_counts, label_names, attribute_names)
 
 
 def _flags(values: Any, ndim: int) -> np.ndarray:
-    """Overlapping attributes as an array, if these are booleans."""
+    """Return overlapping attributes as an array; raise a ValueError if they are not booleans."""
     if values is None:
         raise ValueError(f"attributes missing: a row has {', '.join(_INPUTS)}")
     array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
@@ -130,11 +159,14 @@ def _flags(values: Any, ndim: int) -> np.ndarray:
 
 
 def _integers(name: str, values: Any, ndim: int) -> np.ndarray:
-    """`values` as an array, if these are integers: evaluate would make 0 of 0.7 and 1 of "1", silently."""
+    """Return the values of a column as an array; raise a ValueError if they are not integers.
+
+    Without this check `evaluate` would turn 0.7 into 0 and "1" into 1, and say nothing.
+    """
     if values is None:
         raise ValueError(f"{name} missing: a row has {', '.join(_INPUTS)}")
     array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-    if array.dtype == object:  # as pandas and forms store integers at times; None stays an object
+    if array.dtype == object:  # pandas and forms store integers so at times; an array with a None stays of objects
         array = np.asarray(array.tolist())
     if array.ndim != ndim or (array.size and array.dtype.kind not in "iub"):
         more = _LOAD_OVERLAPPING if name == "attributes" else ""
