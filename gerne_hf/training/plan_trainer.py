@@ -228,10 +228,7 @@ class PlanTrainer(GroupTrainer):
         return self._stream("biased", self._biased_rows(), biased_distribution(self.known_groups.alpha))
 
     def get_less_biased_dataloader(self) -> DataLoader:
-        """Return the stream of less biased batches (Eq. 4) as a loader.
-
-        A batch of the loader is the less biased part of a training batch.
-        """
+        """Return the stream of less biased batches (Eq. 4) as a loader; a batch is that part of a training batch."""
         self.index_anew_if_replaced()
         self.settle_training_groups()
         groups = self.known_groups

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import torch
-from helpers import bert, sentences, trainer, watch_batches, weights
+from helpers import bert, sentences, trainer, watch_batches
+from safetensors.torch import load_file
 from sharded import COUNTS, HELD_OUT, shard_on_the_cpu
 from transformers import Trainer, TrainerCallback
 
-from gerne_hf.comparison.progress import restore
 from gerne_hf.utils.distributed import leave_processes_at_exit
 
 STEPS, EVERY, KILLED_AT = 10, 4, 9
@@ -54,8 +54,7 @@ def run(folder: Path, kind: str, task: str) -> None:
     batches = watch_batches(subject)
     Trainer._save_rng_state = save_late if task == "whole" else _save_rng_state
     if task == "restored":
-        restore(subject)
-        seen = {"weights": weights(subject.model)}
+        seen = {"weights": load_file(out / "model.safetensors")}
     else:
         subject.train(resume_from_checkpoint=f"{out}/checkpoint-{task}" if task.isdecimal() else resumes)
         seen = {"weights": subject.accelerator.get_state_dict(subject.model)}  # gathered in the first process

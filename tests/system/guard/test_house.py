@@ -33,7 +33,7 @@ HOOKS = {
 }
 """Private names of Transformers that the package reads or overrides, each with the class that has it."""
 
-DOCUMENTED = {"_BatchNorm", "_asdict", "_fields", "_make", "_replace"}
+DOCUMENTED = {"_BatchNorm", "_asdict", "_fields", "_get_default_store", "_make", "_replace"}  # torch has no other way
 """What torch and namedtuple document, though it begins with an underscore."""
 
 MOST_LINES = 450

@@ -49,6 +49,7 @@ def boolean(value):
 VALID = {
     "attribute_column": optional(texts),
     "label_column": optional(text),
+    "overlapping_columns": optional(texts),
     "plan": one_of(*PLANS),
     "c": number(0, 1, open_low=True),
     "beta": number(),
