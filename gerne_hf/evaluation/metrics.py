@@ -1,10 +1,18 @@
-"""Group metrics (pure NumPy): accuracies of each group, each class, and what follows from them."""
+"""Group metrics: the accuracies of each group and each class, and the summaries that follow from them.
+
+Pure NumPy, without torch or Transformers; imports `groups/` for the names of groups. Next:
+[`accumulator`](gerne_hf.evaluation.accumulator) collects the rows of an evaluation, and
+[`names`](gerne_hf.evaluation.names) has the words that people read for the metrics.
+"""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from ..groups.names import group_in_brackets, group_key
 
 _Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
@@ -20,41 +28,45 @@ SUMMARY_METRICS = (
 
 
 def group_metrics(
-    predictions: np.ndarray | Sequence[int],
-    references: np.ndarray | Sequence[int],
-    attributes: np.ndarray | Sequence[int],
-    train_group_counts: np.ndarray | None = None,
+    predictions: ArrayLike,
+    references: ArrayLike,
+    attributes: ArrayLike,
+    train_group_counts: ArrayLike | None = None,
     label_names: Sequence[str] | None = None,
     attribute_names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Accuracy of each group (label, attribute), and the summaries that the literature on group robustness reports.
+    """Compute the accuracy of each group, and the summaries that the literature on group robustness reports.
+
+    A group is a class label together with an attribute value.
 
     Args:
-        predictions (array of shape `(N,)`, or `(N, K)`): class ids, or scores, of which the largest counts.
-        references (array of shape `(N,)`): true class ids.
-        attributes (array of shape `(N,)`, or bool array of shape `(N, A)`): attribute ids; or, for groups that
-            overlap, which of the A attributes each row has: several, one, or none. A row counts in each of its groups.
-        train_group_counts (`np.ndarray` of shape `(K, A)`, *optional*): rows of each group in training, as
-            [`group_counts`] gives them.
-        label_names (`Sequence[str]`, *optional*): names of the K classes.
-        attribute_names (`Sequence[str]`, *optional*): names of the A attribute values.
+        predictions (int array of shape `(N,)`, or float array of shape `(N, K)`): predicted class ids; or scores of
+            the classes, of which the largest counts.
+        references (int array of shape `(N,)`): true class ids.
+        attributes (int array of shape `(N,)`, or bool array of shape `(N, A)`): ids of the attribute values; or, for
+            groups that overlap, which of the A attributes each row has: several, one, or none. A row counts in each
+            of its groups.
+        train_group_counts (int array of shape `(K, A)`, *optional*): rows of each group in the training set, as
+            [`group_counts`] returns them.
+        label_names (`Sequence[str]`, *optional*): names of the K classes; their ids if not given.
+        attribute_names (`Sequence[str]`, *optional*): names of the A attribute values; their ids if not given.
 
     Returns:
         `dict`: accuracies are fractions in [0, 1].
 
-        - `accuracy`: share of correct rows; of all rows, those in no group included.
+        - `accuracy`: share of correct rows among all rows, those in no group included.
         - `worst_group_accuracy`, `worst_group`: the lowest group accuracy, and that group's name.
         - `group_balanced_accuracy`: unweighted mean of the group accuracies.
-        - `adjusted_accuracy`: group accuracies weighted by training frequency; only with `train_group_counts`, and not
-          for groups that overlap, whose shares don't add up. Groups without rows here cannot be judged: their weight
-          is left out.
-        - `worst_class_accuracy`, `class_balanced_accuracy`: the same two over classes, of all rows.
-        - `groups`: a list with `label`, `attribute`, `count`, `accuracy`, `ci_low`, `ci_high` (95 % Wilson score
-          interval) and, where known, `train_count` of each group. A group without rows has accuracy `None` and is in
-          no summary.
+        - `adjusted_accuracy`: mean of the group accuracies, weighted by the share of each group in the training set.
+          It is there only with `train_group_counts`, and not for groups that overlap, whose shares do not add up.
+          Groups without rows here cannot be judged, and their weight is left out.
+        - `worst_class_accuracy`, `class_balanced_accuracy`: lowest and mean accuracy of the classes, over all rows.
+        - `groups`: for each group a dictionary with `label`, `attribute`, `count`, `accuracy`, `ci_low`, `ci_high`
+          (95 % Wilson score interval) and, if it is known, `train_count`. A group without rows has the accuracy `None`
+          and is part of no summary.
 
     Raises:
-        ValueError: for arrays of different length, no rows, negative ids, counts that are no numbers of rows, or
+        ValueError: for arrays of different lengths, no rows, negative ids, counts that are no numbers of rows, and
             counts or names of another shape; for groups that overlap, if no row is in any.
 
     Example:
@@ -78,20 +90,20 @@ def group_metrics(
 
     ```
     """
-    predictions, references, attributes = _checked(predictions, references, attributes)
-    overlap = attributes.ndim == 2
-    if overlap and not attributes.any():
+    predicted, labels, groups = _checked(predictions, references, attributes)
+    overlap = groups.ndim == 2
+    if overlap and not groups.any():
         raise ValueError(
-            f"no row has any of the {attributes.shape[1]} attributes, so there are no groups to compute metrics of"
+            f"no row has any of the {groups.shape[1]} attributes, so there are no groups to compute metrics of"
         )
     counts_shape = np.shape(train_group_counts) if train_group_counts is not None else (0, 0)
-    num_classes = max(int(references.max()) + 1, len(label_names or ()), counts_shape[0] if counts_shape else 0)
-    num_attributes = attributes.shape[1] if overlap else int(attributes.max()) + 1
+    num_classes = max(int(labels.max()) + 1, len(label_names or ()), counts_shape[0] if counts_shape else 0)
+    num_attributes = groups.shape[1] if overlap else int(groups.max()) + 1
     if not overlap:  # ids need not all occur
         num_attributes = max(num_attributes, len(attribute_names or ()), counts_shape[-1] if counts_shape else 0)
     elif attribute_names is not None and len(attribute_names) != num_attributes:
         raise ValueError(
-            f"attribute_names has {len(attribute_names)} names, and attributes, of shape {attributes.shape}, has "
+            f"attribute_names has {len(attribute_names)} names, and attributes, of shape {groups.shape}, has "
             f"{num_attributes} columns; give a name to each"
         )
     if len(counts_shape) != 2 or (overlap and train_group_counts is not None and counts_shape[1] != num_attributes):
@@ -100,34 +112,24 @@ def group_metrics(
     label_names = _names(label_names, num_classes, "label_names")
     attribute_names = _names(attribute_names, num_attributes, "attribute_names")
 
-    hits = predictions == references
+    hits = predicted == labels
     size = num_classes * num_attributes
-    count = group_counts(references, attributes, num_classes, num_attributes).ravel()
-    correct = group_counts(references[hits], attributes[hits], num_classes, num_attributes).ravel()
+    count = group_counts(labels, groups, num_classes, num_attributes).ravel()
+    correct = group_counts(labels[hits], groups[hits], num_classes, num_attributes).ravel()
     seen = count > 0
     accuracy = np.divide(correct, count, out=np.full(size, np.nan), where=seen)
+    train = _train_counts(train_group_counts, num_classes, num_attributes)
 
-    train = None
-    if train_group_counts is not None:
-        given = np.asarray(train_group_counts)
-        wrong = given[(given < 0) | (given != np.floor(given))]
-        if wrong.size:
-            raise ValueError(
-                f"train_group_counts must be numbers of rows, whole and not negative; found {wrong.flat[0]}"
-            )
-        train = np.zeros((num_classes, num_attributes), dtype=np.int64)
-        train[: counts_shape[0], : counts_shape[1]] = given
-        train = train.ravel()
-
-    class_count = np.bincount(references, minlength=num_classes)
-    class_correct = np.bincount(references[hits], minlength=num_classes)
+    class_count = np.bincount(labels, minlength=num_classes)
+    class_correct = np.bincount(labels[hits], minlength=num_classes)
     class_accuracy = class_correct[class_count > 0] / class_count[class_count > 0]
     worst = int(np.nanargmin(accuracy))
+    worst_label, worst_attribute = label_names[worst // num_attributes], attribute_names[worst % num_attributes]
     result: dict[str, Any] = {
         "accuracy": float(hits.mean()),
         "group_balanced_accuracy": float(accuracy[seen].mean()),
         "worst_group_accuracy": float(accuracy[worst]),
-        "worst_group": f"({label_names[worst // num_attributes]}, {attribute_names[worst % num_attributes]})",
+        "worst_group": group_in_brackets(worst_label, worst_attribute),
         "class_balanced_accuracy": float(class_accuracy.mean()),
         "worst_class_accuracy": float(class_accuracy.min()),
     }
@@ -150,34 +152,66 @@ def group_metrics(
     return result
 
 
+def _train_counts(given: ArrayLike | None, num_classes: int, num_attributes: int) -> np.ndarray | None:
+    """Return the training rows of each group in shape `(K A,)`; groups beyond those that are counted have zero."""
+    if given is None:
+        return None
+    given = np.asarray(given)
+    wrong = given[(given < 0) | (given != np.floor(given))]
+    if wrong.size:
+        raise ValueError(f"train_group_counts must be numbers of rows, whole and not negative; found {wrong.flat[0]}")
+    counts = np.zeros((num_classes, num_attributes), dtype=np.int64)
+    counts[: given.shape[0], : given.shape[1]] = given
+    return counts.ravel()
+
+
 def group_counts(labels: np.ndarray, attributes: np.ndarray, num_classes: int, num_attributes: int) -> np.ndarray:
-    """Rows of each group, as `train_group_counts` of [`group_metrics`] takes them.
+    """Count the rows of each group, in the form in which [`group_metrics`] takes `train_group_counts`.
 
     Args:
         labels (int array of shape `(N,)`): class ids, below `num_classes`.
         attributes (int array of shape `(N,)`, or bool array of shape `(N, A)`): as in [`group_metrics`].
-        num_classes, num_attributes (`int`): K and A.
+        num_classes (`int`): number of classes, K.
+        num_attributes (`int`): number of attribute values, A.
 
     Returns:
-        `np.ndarray` of shape `(K, A)`, int64: of groups that overlap, a row counts in each that it belongs to.
+        `np.ndarray` of shape `(K, A)`, int64. If groups overlap, a row counts in each group that it belongs to.
+
+    Example:
+
+    ```python
+    >>> group_counts(np.array([0, 0, 1]), np.array([1, 1, 0]), num_classes=2, num_attributes=2).tolist()
+    [[0, 2], [1, 0]]
+
+    ```
     """
-    rows = slice(None)
     if attributes.ndim == 2:
         rows, attributes = np.nonzero(attributes)
-    groups = labels[rows].astype(np.int64) * num_attributes + attributes
+        labels = labels[rows]
+    groups = labels.astype(np.int64) * num_attributes + attributes
     return np.bincount(groups, minlength=num_classes * num_attributes).reshape(num_classes, num_attributes)
 
 
 def wilson_interval(correct: int, count: int, z: float = _Z95) -> tuple[float, float] | tuple[None, None]:
-    """Wilson score interval of a proportion; 95 % by default.
+    """Return the Wilson score interval of a proportion; by default the one of 95 % confidence.
 
     Args:
-        correct (`int`): successes.
-        count (`int`): trials; 0 gives `(None, None)`.
-        z (`float`, defaults to 1.96): quantile of the standard normal distribution.
+        correct (`int`): number of successes.
+        count (`int`): number of trials.
+        z (`float`, defaults to `1.959964`): quantile of the standard normal distribution; the default leaves out
+            2.5 % on each side.
 
     Returns:
-        `tuple[float, float]`: lower and upper end, in [0, 1].
+        `tuple[float, float]`: lower and upper end, in [0, 1]; `(None, None)` without a trial.
+
+    Example:
+
+    ```python
+    >>> low, high = wilson_interval(8, 10)
+    >>> round(low, 3), round(high, 3)
+    (0.49, 0.943)
+
+    ```
     """
     if count == 0:
         return None, None
@@ -191,15 +225,28 @@ def wilson_interval(correct: int, count: int, z: float = _Z95) -> tuple[float, f
 
 
 def flatten_group_metrics(result: dict[str, Any]) -> dict[str, float]:
-    """The figures of [`group_metrics`] as one flat dictionary of numbers, as `Trainer.evaluate` returns them.
+    """Return the figures of [`group_metrics`] as one flat dictionary of numbers, as `Trainer.evaluate` returns them.
 
-    Groups that have rows appear as `group_accuracy/LABEL|ATTRIBUTE`, `group_count/...`, `group_ci_low/...` and
-    `group_ci_high/...`.
+    Args:
+        result (`dict`): what [`group_metrics`] returned.
+
+    Returns:
+        `dict[str, float]`: the summaries under their names, and for each group that has rows
+        `group_accuracy/LABEL|ATTRIBUTE`, `group_count/...`, `group_ci_low/...` and `group_ci_high/...`.
+
+    Example:
+
+    ```python
+    >>> flat = flatten_group_metrics(group_metrics([0, 1], references=[0, 0], attributes=[0, 1]))
+    >>> flat["worst_group_accuracy"], flat["group_accuracy/0|0"]
+    (0.0, 1.0)
+
+    ```
     """
     flat: dict[str, float] = {name: result[name] for name in SUMMARY_METRICS if name in result}
     for group in result["groups"]:
         if group["count"]:
-            name = f"{group['label']}|{group['attribute']}"
+            name = group_key(group["label"], group["attribute"])
             flat[f"group_accuracy/{name}"] = group["accuracy"]
             flat[f"group_count/{name}"] = group["count"]
             flat[f"group_ci_low/{name}"] = group["ci_low"]
@@ -207,22 +254,25 @@ def flatten_group_metrics(result: dict[str, Any]) -> dict[str, float]:
     return flat
 
 
-def _checked(predictions, references, attributes):
-    predictions, references, attributes = map(np.asarray, (predictions, references, attributes))
-    if predictions.ndim == 2:
-        predictions = predictions.argmax(axis=1)
-    lengths = {"predictions": len(predictions), "references": len(references), "attributes": len(attributes)}
+def _checked(
+    predictions: ArrayLike, references: ArrayLike, attributes: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return predicted class ids, true class ids and attributes: ids in int64, flags of overlapping groups in bool."""
+    predicted, labels, groups = map(np.asarray, (predictions, references, attributes))
+    if predicted.ndim == 2:
+        predicted = predicted.argmax(axis=1)
+    lengths = {"predictions": len(predicted), "references": len(labels), "attributes": len(groups)}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"predictions, references and attributes must have one entry a row; found {lengths}")
-    if len(references) == 0:
+    if len(labels) == 0:
         raise ValueError("there are no rows to compute group metrics from")
-    overlap = attributes.ndim == 2
-    if overlap and (attributes.dtype != bool or not attributes.shape[1]):
+    overlap = groups.ndim == 2
+    if overlap and (groups.dtype != bool or not groups.shape[1]):
         raise ValueError(
-            f"attributes of shape {attributes.shape} must be booleans, a row of data by an attribute; found "
-            f"{attributes.dtype}. For groups that don't overlap give one attribute id a row"
+            f"attributes of shape {groups.shape} must be booleans, a row of data by an attribute; found "
+            f"{groups.dtype}. For groups that don't overlap give one attribute id a row"
         )
-    for name, values in (("predictions", predictions), ("references", references), ("attributes", attributes)):
+    for name, values in (("predictions", predicted), ("references", labels), ("attributes", groups)):
         if name == "attributes" and overlap:
             continue
         if values.ndim != 1 or values.dtype.kind not in "iub":
@@ -232,11 +282,11 @@ def _checked(predictions, references, attributes):
             )
         if name != "predictions" and values.dtype.kind == "i" and values.min() < 0:
             raise ValueError(f"{name} must not be negative; found {values.min()}")
-    attributes = attributes if overlap else attributes.astype(np.int64)
-    return predictions.astype(np.int64), references.astype(np.int64), attributes
+    return predicted.astype(np.int64), labels.astype(np.int64), groups if overlap else groups.astype(np.int64)
 
 
 def _names(names: Sequence[str] | None, count: int, argument: str) -> list[str]:
+    """Return the names of `count` ids, or the ids themselves if no names are given."""
     if names is None:
         return [str(i) for i in range(count)]
     if len(names) < count:
@@ -245,10 +295,29 @@ def _names(names: Sequence[str] | None, count: int, argument: str) -> list[str]:
 
 
 MAX_TABLE_GROUPS = 24
+"""Tables and pictures show so many groups at most, the worst ones."""
 
 
 def worst_groups(groups: list[dict[str, Any]], most: int = MAX_TABLE_GROUPS) -> tuple[list[int], int]:
-    """Positions of the groups that a table shows, in their order, and how many it leaves out: the better ones."""
+    """Choose the groups that a table shows: all of them, or the worst where there are too many.
+
+    Args:
+        groups (`list[dict]`): the `groups` of a result of [`group_metrics`].
+        most (`int`, defaults to `MAX_TABLE_GROUPS`): number of groups that are shown at most.
+
+    Returns:
+        `tuple[list[int], int]`: places in `groups` of those that are shown, in ascending order, and the number of
+        groups that are left out.
+
+    Example:
+
+    ```python
+    >>> result = group_metrics([0, 1, 1], references=[0, 0, 1], attributes=[0, 1, 1])
+    >>> worst_groups(result["groups"], most=2)
+    ([0, 1], 2)
+
+    ```
+    """
     if len(groups) <= most:
         return list(range(len(groups))), 0
     judged = [i for i, group in enumerate(groups) if group["count"]]

@@ -1,28 +1,58 @@
-"""Which metric models are selected on, and whether the evaluation set can give it.
+"""The metric that the best checkpoint is selected on, and whether the evaluation set can give it.
 
-Pure functions of names; what the metrics mean stands in [`metrics`](gerne_hf.evaluation.metrics).
+Pure functions of names; imports nothing of this package. What the metrics mean is in
+[`metrics`](gerne_hf.evaluation.metrics); `training/group_trainer.py` selects by them.
 """
 
 from collections.abc import Sequence
 
 GROUP_SELECTION_METRICS = ("worst_group_accuracy", "group_balanced_accuracy", "adjusted_accuracy")
-"""Metrics that mean something only where the evaluation set has attributes."""
+"""Metrics of groups, which mean something only if the evaluation set has attributes."""
 
 AUTOMATIC = "auto"
-"""Value of `metric_for_best_model` that stands for the rule of [`automatic_metric`]."""
+"""The value of `metric_for_best_model` that leaves the choice to [`automatic_metric`]."""
 
 
 def automatic_metric(attribute_columns: tuple[str, ...]) -> str:
-    """What a model is selected on: worst-group accuracy where the validation set has attributes, else worst-class
-    accuracy (METHOD: model selection by attribute availability)."""
+    """Return the metric that models are selected on if the user names none.
+
+    As in the paper, this is the worst-group accuracy if the validation set has attributes, and the worst-class
+    accuracy if it has none.
+
+    Args:
+        attribute_columns (`tuple[str, ...]`): the columns that hold the attributes; empty if there are none.
+
+    Returns:
+        `str`: a metric's key without a prefix.
+
+    Example:
+
+    ```python
+    >>> automatic_metric(("place",)), automatic_metric(())
+    ('worst_group_accuracy', 'worst_class_accuracy')
+
+    ```
+    """
     return "worst_group_accuracy" if attribute_columns else "worst_class_accuracy"
 
 
 def check_selection(metric: str | None, attribute_columns: tuple[str, ...]) -> None:
-    """Refuse to select on a group metric without attributes.
+    """Refuse to select models on a metric of groups if there are no attributes.
+
+    Args:
+        metric (`str`, *optional*): `metric_for_best_model`, with or without the name of a set before it.
+        attribute_columns (`tuple[str, ...]`): the columns that hold the attributes; empty if there are none.
 
     Raises:
-        ValueError: says which metrics there are.
+        ValueError: says which metrics can be selected on.
+
+    Example:
+
+    ```python
+    >>> check_selection("worst_class_accuracy", attribute_columns=())
+    >>> check_selection("worst_group_accuracy", attribute_columns=("place",))
+
+    ```
     """
     if metric is None or attribute_columns or not metric.endswith(GROUP_SELECTION_METRICS):
         return
@@ -38,10 +68,11 @@ def selected_on(metric: str, evaluation_sets: Sequence[str]) -> tuple[str, str]:
 
     Args:
         metric (`str`): `metric_for_best_model` without `eval_`.
-        evaluation_sets (`Sequence[str]`): names of the evaluation sets; empty for a single one without a name.
+        evaluation_sets (`Sequence[str]`): names of the evaluation sets; empty if there is a single one, without a
+            name.
 
     Returns:
-        `tuple[str, str]`: the prefix and the metric.
+        `tuple[str, str]`: the prefix, "eval" or "eval_NAME", and the metric.
 
     Example:
 
