@@ -6,7 +6,6 @@ Imports `hub/` and, of this room, [`heads`](gerne_hf.models.heads). They are tra
 from collections.abc import Sequence
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -43,6 +42,9 @@ def word_tokenizer(texts: list[str], max_length: int = SMALL_LENGTH) -> PreTrain
 
     ```
     """
+    # Imported here: only this function needs the library, which comes with Transformers and is not required by name.
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]

@@ -10,14 +10,16 @@ them before the training.
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import TimmWrapperImageProcessor
 from transformers.utils import logging
 
 from ..utils.files import write_json
+
+if TYPE_CHECKING:
+    from transformers import TimmWrapperImageProcessor
 
 logger = logging.get_logger(__name__)
 
@@ -80,7 +82,7 @@ def squeezed_images(
     }
 
 
-def timm_processor(image_size: int, mean: Sequence[float], std: Sequence[float]) -> TimmWrapperImageProcessor:
+def timm_processor(image_size: int, mean: Sequence[float], std: Sequence[float]) -> "TimmWrapperImageProcessor":
     """Make the processor of a timm model that does to an image what the loaders in `gerne_hf.data` do.
 
     Args:
@@ -91,6 +93,8 @@ def timm_processor(image_size: int, mean: Sequence[float], std: Sequence[float])
     Returns:
         [`~transformers.TimmWrapperImageProcessor`]
     """
+    from transformers import TimmWrapperImageProcessor  # needs timm, which this package does not
+
     return TimmWrapperImageProcessor(pretrained_cfg=squeezed_images(image_size, mean, std))
 
 
