@@ -1,6 +1,6 @@
 """`BaselineConfig`: `GerneConfig` with the settings of the baselines.
 
-Each setting is checked here, and read by the module of its baseline.
+Imports `config.py`. Each setting is checked here and read by its baseline, `group_dro.py` or `jtt.py`.
 """
 
 import math
@@ -17,16 +17,18 @@ class BaselineConfig(GerneConfig):
         group_dro_step_size (`float`, *optional*, defaults to `0.01`):
             Step size of Group DRO's group weights (eta_q in its paper), positive.
         jtt_upweight (`float`, *optional*, defaults to `20.0`):
-            How many times more often than the others JTT draws a row that the biased model gets wrong, at least 1.
+            How many times more often JTT draws a row that the biased model gets wrong than another row, at least 1
+            (lambda_up in its paper).
 
     Raises:
-        ValueError: for values out of range.
+        ValueError: for a value that is out of range.
     """
 
     group_dro_step_size: float = field(default=0.01, metadata={"help": "Step size of Group DRO's group weights."})
     jtt_upweight: float = field(default=20.0, metadata={"help": "How many times more often JTT draws error rows."})
 
     def __post_init__(self) -> None:
+        """Check the values."""
         super().__post_init__()
         if not 0 < self.group_dro_step_size < math.inf:
             raise ValueError(f"group_dro_step_size must be positive; found {self.group_dro_step_size}")

@@ -1,6 +1,7 @@
-"""Deep feature reweighting (Kirichenko et al., ICLR 2023): the last layer, fitted anew on balanced held-out groups.
+"""Deep feature reweighting, DFR (Kirichenko et al., ICLR 2023): the last layer is fitted anew on balanced groups.
 
-Works on any [`GerneTrainer`] that has trained, through its public methods. Needs scikit-learn.
+Imports `groups/`, `models/`, `evaluation/` and `trainer.py`, and needs scikit-learn. Works on any [`GerneTrainer`]
+that has trained, through its public methods; `comparison/methods.py` calls it.
 """
 
 from typing import Any
@@ -17,7 +18,10 @@ from ..trainer import GerneTrainer
 logger = logging.get_logger(__name__)
 
 INVERSE_PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-"""Strengths of the inverse L2 penalty that are tried, as scikit-learn's `C`."""
+"""Values of the inverse L2 penalty that are tried, which scikit-learn calls `C`."""
+
+Layer = tuple[np.ndarray, np.ndarray]
+"""Weight, of shape `(K, D)`, and bias, of shape `(K,)`, of a linear layer."""
 
 
 def balanced_rows(groups: GroupIndex, rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
@@ -25,11 +29,21 @@ def balanced_rows(groups: GroupIndex, rng: np.random.Generator, rows: np.ndarray
 
     Args:
         groups ([`GroupIndex`]): the group of every row.
-        rng (`np.random.Generator`): draws the rows.
-        rows (int array of shape `(n,)`): row numbers to draw from.
+        rng (`np.random.Generator`): draws the rows, without replacement.
+        rows (int array of shape `(n,)`): row numbers to draw from. Groups without any of them are left out.
 
     Returns:
-        `np.ndarray`: row numbers, group by group.
+        `np.ndarray`, int: row numbers, group by group.
+
+    Example:
+
+    ```python
+    >>> from gerne_hf.groups import GroupIndex
+    >>> groups = GroupIndex.from_arrays([0, 0, 0, 1], [0, 0, 1, 1])
+    >>> groups.codes[balanced_rows(groups, np.random.default_rng(0), np.arange(4))].tolist()
+    [0, 1, 3]
+
+    ```
     """
     codes = groups.codes[rows]
     counts = np.bincount(codes, minlength=groups.counts.size)
@@ -40,19 +54,20 @@ def balanced_rows(groups: GroupIndex, rng: np.random.Generator, rows: np.ndarray
 def fit_last_layer(
     features: np.ndarray, groups: GroupIndex, seed: int = 0, refits: int = 10
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Fit a linear layer by logistic regression on group-balanced subsets.
+    """Fit a linear layer by logistic regression on group-balanced subsets of the rows.
 
-    The penalty is chosen by worst-group accuracy on one half of the rows, after a fit on the other half; the final
-    weights are the mean of `refits` fits, each on a group-balanced subset of all rows.
+    The penalty is the one with the best worst-group accuracy on one half of the rows, after fits on the other half.
+    The layer that is returned is the mean of `refits` fits, each on a group-balanced subset of all rows.
 
     Args:
         features (`np.ndarray` of shape `(N, D)`): inputs of the last layer.
-        groups ([`GroupIndex`]): labels and attributes of these rows.
-        seed (`int`, defaults to `0`): chooses halves and subsets.
-        refits (`int`, defaults to `10`): number of subsets.
+        groups ([`GroupIndex`]): the groups of these rows.
+        seed (`int`, *optional*, defaults to `0`): seed for the halves and the subsets.
+        refits (`int`, *optional*, defaults to `10`): number of subsets.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray, float]`: weight `(K, D)`, bias `(K,)`, and the chosen inverse penalty.
+        `tuple[np.ndarray, np.ndarray, float]`: the weight, of shape `(K, D)`; the bias, of shape `(K,)`; and the
+        inverse penalty that was chosen.
 
     Raises:
         ValueError: if a class has no rows.
@@ -66,14 +81,16 @@ def fit_last_layer(
     scaled = (features - mean) / scale
     rng = np.random.default_rng(seed)
 
-    def fit(rows: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+    def fit(rows: np.ndarray, penalty: float) -> Layer:
+        """Fit a layer on some rows."""
         model = LogisticRegression(C=penalty, max_iter=1000).fit(scaled[rows], labels[rows])
         weight, bias = model.coef_, model.intercept_
-        if len(weight) == 1:  # two classes: scikit-learn gives the log-odds
+        if len(weight) == 1:  # of two classes scikit-learn gives the log-odds, which are divided between both here
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         return weight, bias
 
-    def accuracy(rows: np.ndarray, layer: tuple[np.ndarray, np.ndarray]) -> float:
+    def accuracy(rows: np.ndarray, layer: Layer) -> float:
+        """Return the worst-group accuracy of a layer on some rows."""
         predicted = (scaled[rows] @ layer[0].T + layer[1]).argmax(axis=1)
         attributes = groups.codes[rows] % groups.num_attributes
         return group_metrics(predicted, labels[rows], attributes)["worst_group_accuracy"]
@@ -90,7 +107,7 @@ def fit_last_layer(
 
 
 def _halves(groups: GroupIndex, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Split the rows into two halves, each group evenly; a group of one row is in both."""
+    """Return the row numbers of two halves with equal shares of each group; a group of one row is in both."""
     first, second = [], []
     for group in np.flatnonzero(groups.counts.ravel()):
         rows = rng.permutation(np.flatnonzero(groups.codes == group))
@@ -103,15 +120,17 @@ def _halves(groups: GroupIndex, rng: np.random.Generator) -> tuple[np.ndarray, n
 def collect_features(trainer: GerneTrainer, dataset: Any) -> np.ndarray:
     """Collect the inputs of the model's last layer for each row, over all processes.
 
+    The rows go through `trainer.predict`, with the inputs of the layer in place of the class scores.
+
     Args:
-        trainer ([`GerneTrainer`]): has trained the model.
+        trainer ([`GerneTrainer`]): a trainer that has trained its model.
         dataset: the rows, with labels and attributes.
 
     Returns:
-        `np.ndarray` of shape `(N, D)`, float32, in the order of the data set.
+        `np.ndarray` of shape `(N, D)`, float32: D features for each of the N rows, in the order of the data set.
 
     Raises:
-        ValueError: with `prediction_loss_only`, and for a last layer that sees no vectors.
+        ValueError: with `prediction_loss_only`, and for a last layer whose input is not one vector for each row.
     """
     if trainer.args.prediction_loss_only:
         raise ValueError("prediction_loss_only=True leaves no outputs to collect; DFR needs it to be False")
@@ -121,30 +140,32 @@ def collect_features(trainer: GerneTrainer, dataset: Any) -> np.ndarray:
     preprocess, metrics = trainer.preprocess_logits_for_metrics, trainer.compute_metrics
     trainer.preprocess_logits_for_metrics, trainer.compute_metrics = lambda *_: seen.pop(), None
     try:
-        features = trainer.predict(dataset, metric_key_prefix="features").predictions
+        predicted: Any = trainer.predict(dataset, metric_key_prefix="features").predictions
     finally:
         handle.remove()
         trainer.preprocess_logits_for_metrics, trainer.compute_metrics = preprocess, metrics
         trainer.group_results.pop("features", None)
-    features = np.concatenate(features) if isinstance(features, list) else features
+    features: np.ndarray = np.concatenate(predicted) if isinstance(predicted, list) else predicted
     if features.ndim != 2:
         raise ValueError(f"the last layer sees inputs of shape {features.shape}; DFR needs one vector a row")
     return features
 
 
 def refit_last_layer(trainer: GerneTrainer, dataset: Any = None, seed: int | None = None) -> float:
-    """Fit the last layer of a trained model anew on group-balanced held-out data, in place (needs scikit-learn).
+    """Fit the last layer of a trained model anew on group-balanced held-out data (needs scikit-learn).
 
     Args:
-        trainer ([`GerneTrainer`]): has trained the model, by ERM in the paper.
+        trainer ([`GerneTrainer`]): a trainer that has trained its model, in the paper by ERM. The layer of its model
+            is changed in place.
         dataset (*optional*): held-out rows with attributes; the trainer's evaluation set if not given.
-        seed (`int`, *optional*): chooses the subsets; the trainer's if not given.
+        seed (`int`, *optional*): seed for the subsets; that of the trainer's config if not given.
 
     Returns:
         `float`: the inverse penalty that was chosen.
 
     Raises:
-        ValueError: without such data, without attributes, or for a model whose logits come from no linear layer.
+        ValueError: without held-out data or without attributes in it; for a model whose last layer is not linear or
+            has no bias; and what [`collect_features`] and [`fit_last_layer`] raise.
     """
     dataset = trainer.eval_dataset if dataset is None else dataset
     if dataset is None or isinstance(dataset, dict):
@@ -155,6 +176,7 @@ def refit_last_layer(trainer: GerneTrainer, dataset: Any = None, seed: int | Non
     if layer.bias is None:
         raise ValueError("the model's last layer has no bias, which DFR fits")
     groups = trainer.groups_of(dataset)
+    assert groups is not None  # as there are attribute columns
     features = collect_features(trainer, dataset)
     seed = trainer.args.seed if seed is None else seed
     weight, bias, penalty = fit_last_layer(features, groups, seed)

@@ -1,7 +1,7 @@
-"""Group DRO (Sagawa et al., ICLR 2020): the loss of each group, weighted online towards the worst one.
+"""Group DRO (Sagawa et al., ICLR 2020): the losses of the groups are weighted, the largest loss most.
 
-Overrides the hooks `total_loss` and `uses_one_forward` of
-[`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer); the weights travel in checkpoints with a callback.
+Imports `trainer.py` and `config.py` of this room. Overrides the hooks `total_loss` and `uses_one_forward` of
+[`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer); a callback keeps the weights in checkpoints.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ def update_group_weights(weights: torch.Tensor, losses: torch.Tensor, step_size:
     """Return the new group weights, `q_g <- q_g exp(eta L_g)`, normalized (Algorithm 1 of the paper).
 
     Args:
-        weights (`torch.Tensor` of shape `(G,)`): q; sums to one.
+        weights (`torch.Tensor` of shape `(G,)`): the group weights q, which sum to one.
         losses (`torch.Tensor` of shape `(G,)`): mean loss of each group in the batch, 0 for a group without rows.
-        step_size (`float`): eta.
+        step_size (`float`): the step size eta.
 
     Returns:
         `torch.Tensor` of shape `(G,)`: the new q.
@@ -39,21 +39,23 @@ def update_group_weights(weights: torch.Tensor, losses: torch.Tensor, step_size:
 
 
 class GroupDROTrainer(GerneTrainer):
-    """Minimizes `sum over groups of q_g L_g` with online weights q, on the rows that `args.plan` draws.
+    """Minimize `sum over groups of q_g L_g` on the rows that `args.plan` draws; the weights q change with every batch.
 
-    As in the original implementation rows are best drawn with all groups equally often (`plan="resampling"`). The
-    groups' losses and counts are summed over all processes, so q is that of the global batch, the same on each; it
-    travels with `trainer_state.json` and is restored on resume.
+    The original implementation draws all groups equally often, which is `plan="resampling"`. Losses and counts of the
+    groups are summed over all processes, so that q is that of the global batch and the same on each process. It is
+    saved in `trainer_state.json` and restored when training is resumed.
 
     Args:
-        args ([`BaselineConfig`]): its `group_dro_step_size` is eta. Other arguments as for [`GerneTrainer`].
+        args ([`BaselineConfig`]): settings; `group_dro_step_size` is the step size eta.
+        kwargs: the other arguments of [`GerneTrainer`].
 
     Raises:
-        ValueError: for a plan of several segments, or a `compute_loss_func`, whose means cannot be weighted by group.
+        ValueError: for a plan other than "resampling" and "erm"; and for a `compute_loss_func`, because it returns a
+            mean, which cannot be weighted by group.
     """
 
     plans_without_attributes = ()
-    """Weights need the groups, also where the plan that draws the rows does not."""
+    """Plans that need no attributes: none here, because the weights need the groups whatever the plan is."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -66,13 +68,17 @@ class GroupDROTrainer(GerneTrainer):
         self.add_callback(GroupWeights())
 
     def run_identity(self) -> dict[str, Any]:
-        """Return what this run depends on: besides what [`GerneTrainer`] says, the step size of the weights."""
+        """Return what this run depends on: what [`GerneTrainer`] says, and the step size of the weights."""
         step_size = getattr(self.args, "group_dro_step_size", None)
         return {**super().run_identity(), "method_settings": {"group_dro_step_size": step_size}}
 
     @property
     def group_weights(self) -> torch.Tensor:
-        """q, by group id, `(K * A,)`, float32; sums to one."""
+        """The weights q by group id, of shape `(K * A,)`, float32, which sum to one.
+
+        Raises:
+            ValueError: if a checkpoint was resumed that has weights of another number of groups.
+        """
         keeper, counts = self._keeper(), self.known_groups.counts
         if keeper.weights is None:
             filled = torch.from_numpy(counts.ravel() > 0).float()
@@ -87,22 +93,31 @@ class GroupDROTrainer(GerneTrainer):
         return weights
 
     def _keeper(self) -> "GroupWeights":
+        """Return the callback that holds the weights; on resume `Trainer` may have put another one in its place."""
         return next(c for c in self.callback_handler.callbacks if isinstance(c, GroupWeights))
 
     def uses_one_forward(self, model: torch.nn.Module) -> bool:
-        """Return True: the batch is one segment.
+        """Return True, as all rows of a batch form one segment.
 
         Args:
             model ([`~torch.nn.Module`]): the model as it is trained.
+
+        Returns:
+            `bool`
         """
         return True
 
     def total_loss(self, losses: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-        """Return this process's part of `sum_g q_g L_g` over the global batch; DDP takes the mean of the parts.
+        """Update the weights, and return the part of `sum_g q_g L_g` over the global batch that this process has.
+
+        The mean of the parts over all processes, which DDP takes, is the sum.
 
         Args:
             losses (`torch.Tensor` of shape `(B,)`): the loss of each row.
-            groups (`torch.Tensor` of shape `(B,)`): the rows' group ids.
+            groups (`torch.Tensor` of shape `(B,)`): the group id of each row.
+
+        Returns:
+            `torch.Tensor`: a scalar.
         """
         with torch.no_grad():
             both = torch.stack([losses.detach().float(), torch.ones_like(losses, dtype=torch.float32)])
@@ -116,27 +131,32 @@ class GroupDROTrainer(GerneTrainer):
 
 
 class GroupWeights(TrainerCallback, ExportableState):
-    """Carries Group DRO's weights through checkpoints, in `trainer_state.json`."""
+    """Keep the group weights of Group DRO in `trainer_state.json`, so that checkpoints have them."""
 
     def __init__(self) -> None:
         self.weights: torch.Tensor | list[float] | None = None  # on the device until a checkpoint is written
 
     def state(self) -> dict[str, Any]:
-        """Return the weights as `trainer_state.json` holds them."""
+        """Return the weights in the form in which `trainer_state.json` holds them."""
         weights = self.weights.tolist() if isinstance(self.weights, torch.Tensor) else self.weights
         return {"args": {}, "attributes": {"weights": weights}}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin with equal weights, or on resume with those of the checkpoint.
+        """Begin with equal weights, or with those of the checkpoint if training is resumed.
+
+        Args:
+            args ([`~transformers.TrainingArguments`]), control ([`~transformers.TrainerControl`]), kwargs: not used.
+            state ([`~transformers.TrainerState`]): its steps say whether training is resumed; it holds the weights.
 
         Raises:
             ValueError: for a checkpoint without weights.
         """
         self.weights = None
-        if state.global_step:  # resumed
-            kept = state.stateful_callbacks.get(type(self).__name__)
+        if state.global_step:  # training is resumed
+            states: Any = state.stateful_callbacks  # annotated as a list of callbacks, and a dict of their states here
+            kept = states.get(type(self).__name__)
             if kept is None:
                 raise ValueError(
                     "the checkpoint holds no group weights, so it is not one of GroupDROTrainer. Resume from one that "

@@ -1,7 +1,7 @@
-"""Just Train Twice (Liu et al., ICML 2021): rows that a first model gets wrong are drawn more often.
+"""Just Train Twice, JTT (Liu et al., ICML 2021): rows that a first model gets wrong are drawn more often.
 
-Overrides the hooks `training_groups` and `make_plan`; the first model is the biased model of
-[`pseudo_attributes`](gerne_hf.pseudo_attributes).
+Imports `trainer.py` and rooms below it. Overrides the hooks `training_groups` and `make_plan`; the first model is the
+biased model of [`pseudo_attributes`](gerne_hf.pseudo_attributes).
 """
 
 from typing import Any
@@ -16,31 +16,44 @@ from .config import BaselineConfig
 
 
 def error_distribution(errors: GroupIndex, upweight: float) -> np.ndarray:
-    """Return the joint distribution of class and right or wrong: wrong rows are `upweight` times as likely.
+    """Return the distribution by which JTT draws rows: a wrong row is `upweight` times as likely as a right one.
 
     Args:
-        errors ([`GroupIndex`]): rows by class and by "wrong" and "right" (in this order).
-        upweight (`float`): lambda_up of the paper.
+        errors ([`GroupIndex`]): the rows by class, and by whether the first model is "wrong" or "right" on them, in
+            this order.
+        upweight (`float`): the factor, lambda_up in the paper.
 
     Returns:
-        `np.ndarray` of shape `(K, 2)`, float64: sums to one.
+        `np.ndarray` of shape `(K, 2)`, float64: the probability of each class together with "wrong" or "right"; sums
+        to one.
+
+    Example:
+
+    ```python
+    >>> from gerne_hf.groups import GroupIndex
+    >>> errors = GroupIndex.from_arrays([0, 0, 0, 0], [0, 1, 1, 1])
+    >>> error_distribution(errors, upweight=3.0).tolist()
+    [[0.5, 0.5]]
+
+    ```
     """
     mass = errors.counts * [upweight, 1.0]
     return mass / mass.sum()
 
 
 class JTTTrainer(GerneTrainer):
-    """Trains twice: the biased model of [`PseudoAttributes`] (the first model), then on its errors, upweighted.
+    """Train a first model, the biased model of [`PseudoAttributes`], then a second one on more of the first one's errors.
 
-    The first model, its scores and their folder are those of GERNE with unknown attributes: where both are trained
-    with the same `biased_*` settings, one fit serves both.
+    The first model, its scores and their folder are those of GERNE with unknown attributes. If both methods are
+    trained with the same `biased_*` settings, the first model is fitted once and used by both.
 
     Args:
-        args ([`BaselineConfig`]): `jtt_upweight`, and the `biased_*` settings of the first model; `plan` is "erm".
-            Other arguments as for [`GerneTrainer`].
+        args ([`BaselineConfig`]): settings; `jtt_upweight` says how much more often errors are drawn, and the
+            `biased_*` fields are those of the first model. `plan` must be "erm".
+        kwargs: the other arguments of [`GerneTrainer`].
 
     Raises:
-        ValueError: for another plan.
+        ValueError: for another plan, for `pseudo_attributes=True`, and for a stream as training set.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -54,17 +67,17 @@ class JTTTrainer(GerneTrainer):
             )
 
     def run_identity(self) -> dict[str, Any]:
-        """Return what this run depends on: besides what [`GerneTrainer`] says, the weight of the errors."""
+        """Return what this run depends on: what [`GerneTrainer`] says, and the factor of the errors."""
         upweight = getattr(self.args, "jtt_upweight", None)
         return {**super().run_identity(), "method_settings": {"jtt_upweight": upweight}}
 
     def training_groups(self) -> GroupIndex | None:
-        """Return the rows by class and by whether the first model is wrong on them; the first call trains it."""
+        """Return the rows by class and by whether the first model is wrong on them. The first call trains it."""
         return self.groups if self.train_dataset is None else self.fit_biased_model().errors()
 
     def make_plan(self) -> BatchPlan:
-        """Return the plan whose rows are drawn by the first model's errors."""
-        if self.pseudo is None:  # at construction: errors are not known yet, the batch size is
+        """Return a plan of one segment, whose rows are drawn by the errors of the first model."""
+        if self.pseudo is None:  # at construction, when the batch size is asked for and errors are not known yet
             return super().make_plan()
         upweight = getattr(self.args, "jtt_upweight", BaselineConfig.jtt_upweight)
         distribution = error_distribution(self.known_groups, upweight)

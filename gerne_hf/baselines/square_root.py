@@ -1,7 +1,7 @@
-"""Square-root sampling (Kang et al., ICLR 2020): classes drawn in proportion to the square root of their rows.
+"""Square-root sampling (Kang et al., ICLR 2020): each class is drawn in proportion to the root of its number of rows.
 
-The smallest baseline, and the one to read first: it overrides a single hook of
-[`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer).
+Imports `trainer.py`. It is the smallest baseline, and the one to read first: it overrides a single hook of
+[`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer). Next: `jtt.py`.
 """
 
 import numpy as np
@@ -10,13 +10,20 @@ from ..trainer import GerneTrainer
 
 
 class SquareRootTrainer(GerneTrainer):
-    """Trains with `p(y)` proportional to `sqrt(n_y)`, between plain and class-balanced ERM.
+    """Train on classes drawn with `p(y)` proportional to `sqrt(n_y)`, where class y has `n_y` training rows.
+
+    This lies between plain ERM, with `p(y)` proportional to `n_y`, and class-balanced ERM, with equal `p(y)`.
 
     Args:
-        args ([`GerneConfig`]): `plan` is "erm". Other arguments as for [`GerneTrainer`].
+        args ([`GerneConfig`]): settings, with `plan="erm"`.
+        kwargs: the other arguments of [`GerneTrainer`].
     """
 
     def class_probabilities(self) -> np.ndarray:
-        """Return p(y), with which the classes are drawn, `(K,)`."""
+        """Return the probability p(y) with which each class is drawn.
+
+        Returns:
+            `np.ndarray` of shape `(K,)`, float64: sums to one.
+        """
         roots = np.sqrt(self.known_groups.counts.sum(axis=1))
         return roots / roots.sum()
