@@ -42,7 +42,7 @@ def error_distribution(errors: GroupIndex, upweight: float) -> np.ndarray:
 
 
 class JTTTrainer(GerneTrainer):
-    """Train a first model, the biased model of [`PseudoAttributes`], then a second one on more of the first one's errors.
+    """Train the biased model of [`PseudoAttributes`], then a second model that sees the first one's errors more often.
 
     The first model, its scores and their folder are those of GERNE with unknown attributes. If both methods are
     trained with the same `biased_*` settings, the first model is fitted once and used by both.
