@@ -1,7 +1,8 @@
-"""Train several methods on the same data for several seeds, and lay their group metrics side by side.
+"""`compare`: training several methods on the same data for several seeds, with their group metrics in one table.
 
-The methods stand in [`methods`](gerne_hf.comparison.methods); what an interrupted comparison has left is found by
-[`progress`](gerne_hf.comparison.progress). Trainers are used through their public methods only.
+Imports `reports/`, `trainer.py` and rooms below, and uses trainers through their public methods only. The methods are
+in [`methods`](gerne_hf.comparison.methods); [`progress`](gerne_hf.comparison.progress) finds what an interrupted
+comparison has left.
 """
 
 import os
@@ -22,6 +23,7 @@ from .methods import METHODS, check_methods, check_on_data, method_config
 from .progress import Progress
 
 MakeTrainer = Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]
+"""Makes a trainer of the given class, with a model that is not trained yet, from the config of a run."""
 
 
 def compare(
@@ -36,32 +38,35 @@ def compare(
 ) -> dict[str, list[dict[str, Any]]]:
     """Train each method for each seed, evaluate it once on the test set, print one table and save it.
 
-    The run of the last method with the first seed goes to `config.output_dir`, every other to a folder of its own
-    below it. There, too, lie `comparison.json`, written anew after every run, so that an interrupted comparison keeps
-    what it has, and, with matplotlib, `comparison.png`; and in `_examples` the test rows of each group that the main
-    run is most wrong about (`worst_examples`).
+    The run of the last method with the first seed is the main run. It is written to `config.output_dir`, and every
+    other run to a folder of its own below that. These are in `config.output_dir` too:
+
+    - `comparison.json`, the results. It is written anew after every run, so that an interrupted comparison keeps them.
+    - `comparison.png`, the accuracy of each group, if matplotlib is installed.
+    - `_examples`, the test rows of each group that the main run is most wrong about (`worst_examples` of the config).
 
     Args:
-        methods (`Sequence[str]`): names in [`METHODS`]; the last one is the main one.
-        config ([`GerneConfig`]): settings of all runs. With `resume_from_checkpoint="true"` (or the path of a
-            checkpoint of one of the runs) an interrupted comparison goes on: runs that ended, with the same settings,
-            are taken from `comparison.json`, the others go on from their newest whole checkpoint.
-        make_trainer (`Callable`): makes a trainer of the given class, with a fresh model, from a config.
-        test_dataset: the data set of the table's figures; read once a run, after training.
-        seeds (`Sequence[int]`): a run for each.
-        settings (`dict`, *optional*): by method, fields of the config with values of its own.
-        card (`dict`, *optional*): what the model card of the main run says besides, as for
+        methods (`Sequence[str]`): names in [`METHODS`]; the last one is the main method.
+        config ([`GerneConfig`]): settings of all runs. With `resume_from_checkpoint="true"`, or the path of a
+            checkpoint of one of the runs, an interrupted comparison goes on: the results of runs that ended with the
+            same settings are taken from `comparison.json`, and the others go on from their newest whole checkpoint.
+        make_trainer (`Callable`): makes a trainer of the given class, with a model that is not trained yet, from the
+            config of a run.
+        test_dataset: the test set, which the figures of the table are of; each run reads it once, after training.
+        seeds (`Sequence[int]`, *optional*, defaults to `(0,)`): the seeds, a run of each method for each.
+        settings (`dict[str, dict[str, Any]]`, *optional*): by method, fields of the config with values of its own.
+        card (`dict[str, Any]`, *optional*): what else the model card of the main run says, as for
             [`GerneTrainer.create_model_card`]: `dataset`, `dataset_tags`, `license`, `language` and more.
-        made_with (`dict`, *optional*): what besides the config the results depend on, by name; a run that ended with
-            something else is trained again.
+        made_with (`dict[str, Any]`, *optional*): what the results depend on besides the config, by name. A run that
+            ended with something else is trained again.
 
     Returns:
-        `dict[str, list[dict]]`: by method, the test result of [`group_metrics`] of each seed, with the `seed`, the
-        `train_seconds` of the run and its `validation` figures.
+        `dict[str, list[dict]]`: by the title of the method, the test result of [`group_metrics`] for each seed,
+        together with the `seed`, the `train_seconds` of the run and its `validation` figures.
 
     Raises:
-        ValueError: for methods or fields that do not exist, and for a beta or a threshold that the data refuses;
-            before anything is trained.
+        ValueError: for methods or fields that do not exist, and for a beta or a threshold that the data refuses. It is
+            raised before anything is trained.
     """
     runs = run_configs(methods, config, seeds, settings or {})
     main = methods[-1], seeds[0]
@@ -72,17 +77,19 @@ def compare(
     unchecked = True
 
     def collect() -> None:
+        """Bring the results up to date and write them to the file."""
         for name, title in titles.items():
             results[title] = [progress.done[name, seed] for seed in seeds if (name, seed) in progress.done]
         done = {title: runs_of for title, runs_of in results.items() if runs_of}
         if done and PartialState().is_main_process:
-            write_json(done, os.path.join(config.output_dir, COMPARISON_FILE))
+            write_json(done, os.path.join(config.folder, COMPARISON_FILE))
 
     collect()
     trained: dict[tuple[str, int], tuple[GerneTrainer, float]] = {}
     kept = {METHODS[name].start for name in methods} - {None}
 
     def train(run: GerneConfig, name: str) -> tuple[GerneTrainer, float]:
+        """Train one run, or the rest of it, and return its trainer and the seconds that it took."""
         nonlocal unchecked
         trainer = make_trainer(run, METHODS[name].trainer)
         if unchecked and trainer.reference_groups is not None:
@@ -117,25 +124,25 @@ def compare(
         trainer.evaluate(test_dataset, metric_key_prefix="test")
         if (name, seed) == main:
             trainer.evaluate_training_rows()  # for the model card
-        trainer.save_group_metrics(run.output_dir)
+        trainer.save_group_metrics(run.folder)
         result = {**trainer.group_results["test"], "seed": seed, "train_seconds": round(seconds, 1)}
         validation = trainer.group_results.get("eval", {})
         result["validation"] = {key: validation[key] for key in SUMMARY_TITLES if key in validation}
         if method.start is not None:
             progress.begin(run, name)
         if (name, seed) == main:
-            trainer.save_model(run.output_dir)
+            trainer.save_model(run.folder)
             trainer.save_state()
             trainer.save_worst_examples(test_dataset, "test")
-            main_record = trainer.run_record()  # another method may take the trainer over
+            main_record = trainer.run_record()  # now, as another method may take the trainer over
         if name in kept:
             trained[name, seed] = trainer, seconds
         progress.done[name, seed] = result
         collect()
     if PartialState().is_main_process:
         print(f"\nTest set, {seed_note(seeds)}\n{format_comparison(results)}\n", flush=True)
-        _save_picture(results, config.output_dir)
-        folder = runs[main].output_dir
+        _save_picture(results, config.folder)
+        folder = runs[main].folder
         write_card(main_record or RunRecord.load(folder), folder, **(card or {}))
     return results
 
@@ -148,10 +155,15 @@ def run_configs(
 ) -> dict[tuple[str, int], GerneConfig]:
     """Return the config of every run, by method and seed, in the order of training.
 
-    Methods that take over another's model come last.
+    Methods that take over the model of another method come last.
 
     Args:
-        methods, config, seeds, settings: as for [`compare`].
+        methods (`Sequence[str]`), config ([`GerneConfig`]), seeds (`Sequence[int]`):
+            As for [`compare`].
+        settings (`dict[str, dict[str, Any]]`): as for [`compare`].
+
+    Returns:
+        `dict[tuple[str, int], GerneConfig]`
 
     Raises:
         ValueError: for methods or fields that do not exist, and for values that the config refuses.
@@ -167,20 +179,23 @@ def run_configs(
 
 
 def _folders(config: GerneConfig, name: str, seed: int, main: tuple[str, int]) -> dict[str, str]:
-    """Say where a run goes; biased models with equal settings are shared between the methods."""
-    own = os.path.join(config.output_dir, f"{name}-seed{seed}")
-    shared = config.pseudo_attributes_dir or os.path.join(config.output_dir, "pseudo_attributes")
+    """Return the fields of the config that say where a run is written.
+
+    All runs have the same folder of pseudo-attributes, so that methods with equal settings share a biased model.
+    """
+    own = os.path.join(config.folder, f"{name}-seed{seed}")
+    shared = config.pseudo_attributes_dir or os.path.join(config.folder, "pseudo_attributes")
     return {
-        "output_dir": config.output_dir if (name, seed) == main else own,
+        "output_dir": config.folder if (name, seed) == main else own,
         "pseudo_attributes_dir": shared,
     }
 
 
 def _save_picture(results: dict[str, list[dict[str, Any]]], directory: str) -> None:
-    """Draw each group's accuracy of each method's first run, where matplotlib is installed."""
+    """Draw the accuracy of each group for the first run of each method, if matplotlib is installed."""
     try:
         from ..reports.plots import plot_comparison
-    except ImportError:  # report_training has said so
+    except ImportError:  # the trainers have logged already that there are no pictures
         return
     first = {method: runs[0] for method, runs in results.items()}
     plot_comparison(first, os.path.join(directory, COMPARISON_PICTURE_FILE))

@@ -1,6 +1,7 @@
 """The table of methods that a comparison trains, by name: plans, GERNE with unknown attributes, and the baselines.
 
-A new method is one line of [`METHODS`]; CONTRIBUTING.md shows it. Next: [`comparing`](gerne_hf.comparison.comparing).
+Imports `trainer.py` and rooms below it; baselines are imported by name when they are used. A new method is one line of
+[`METHODS`], as CONTRIBUTING.md shows. Next: [`comparing`](gerne_hf.comparison.comparing).
 """
 
 import importlib
@@ -20,16 +21,24 @@ from ..trainer import GerneTrainer
 
 @dataclass(frozen=True)
 class Method:
-    """One way to train.
+    """Describe one way to train.
 
     Args:
-        title (`str`): what tables call it.
-        settings (`dict`): fields of the config that make the method.
-        trained_by (`str`, defaults to `"trainer.GerneTrainer"`): the class that trains it, as `module.Class` of
-            gerne_hf; it is imported when the method is used.
-        start (`str`, *optional*): name of a method whose trained model this one takes over, instead of training.
+        title (`str`): what tables call the method.
+        settings (`dict[str, Any]`, *optional*): values of the fields of the config that make the method.
+        trained_by (`str`, *optional*, defaults to `"trainer.GerneTrainer"`): the class that trains it, as
+            `module.Class` of gerne_hf. It is imported when the method is used.
+        start (`str`, *optional*): name of another method. Its trained model is taken over instead of training one.
         finished_by (`str`, *optional*): a function that is called with the trainer after training, as
             `module.function` of gerne_hf.
+
+    Example:
+
+    ```python
+    >>> METHODS["dfr"].title, METHODS["dfr"].start, METHODS["dfr"].trainer.__name__
+    ('DFR', 'erm', 'GerneTrainer')
+
+    ```
     """
 
     title: str
@@ -45,17 +54,17 @@ class Method:
 
     @property
     def finish(self) -> Callable[[GerneTrainer], Any] | None:
-        """What is called with the trainer after training, or None."""
+        """The function that is called with the trainer after training, or None."""
         return None if self.finished_by is None else _imported(self.finished_by)
 
 
 def _imported(name: str) -> Any:
-    """Import `module.name` of gerne_hf."""
+    """Import a module of gerne_hf and return what a name like `module.name` stands for."""
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(f"gerne_hf.{module}"), attribute)
 
 
-_KNOWN = {"pseudo_attributes": False}
+_KNOWN = {"pseudo_attributes": False}  # attributes are those of the data set
 
 _PLAIN = {"plan": "erm", **_KNOWN}
 
@@ -80,27 +89,37 @@ METHODS = {
 
 
 def main_method(config: GerneConfig) -> str:
-    """The name of the method that a config describes by itself."""
+    """Return the name of the method that a config describes: its plan, or "pseudo" with unknown attributes.
+
+    Args:
+        config ([`GerneConfig`]): the settings.
+
+    Returns:
+        `str`: one of [`METHODS`].
+    """
     return "pseudo" if config.pseudo_attributes else config.plan
 
 
 def method_config(
     config: GerneConfig, name: str, settings: dict[str, dict[str, Any]] | None = None, **more: Any
 ) -> GerneConfig:
-    """The config of one method: the common settings, those that make the method, and its own.
+    """Return the config of one method: the common settings, changed to those that make the method and to its own.
 
     Args:
         config ([`GerneConfig`]): the common settings.
         name (`str`): one of [`METHODS`].
-        settings (`dict`, *optional*): by method, fields with values that are its own.
-        more: fields that win over all others.
+        settings (`dict[str, dict[str, Any]]`, *optional*): by method, fields of the config with values of its own.
+        more: fields of the config with values that take precedence over all others.
+
+    Returns:
+        [`GerneConfig`]: a new config, of the same class.
 
     Raises:
         ValueError: for an unknown method or field, and for values that the config refuses.
     """
     check_methods([name], settings or {}, config)
     own = dict((settings or {}).get(name, {}))
-    if name == "pseudo" and config.pseudo_attributes:  # the main method: its plan was chosen
+    if name == "pseudo" and config.pseudo_attributes:  # the main method, whose plan the config says
         own.setdefault("plan", config.plan)
     if "num_train_epochs" in own:
         own.setdefault("max_steps", -1)
@@ -108,7 +127,16 @@ def method_config(
 
 
 def check_methods(names: list[str], settings: dict[str, dict[str, Any]], config: GerneConfig) -> None:
-    """Raise a `ValueError` that names what there is, for methods or fields that do not exist."""
+    """Check that methods and fields of the config exist.
+
+    Args:
+        names (`list[str]`): names of methods.
+        settings (`dict[str, dict[str, Any]]`): by method, fields of the config with values of its own.
+        config ([`GerneConfig`]): a config of the class that has the fields.
+
+    Raises:
+        ValueError: for a method or a field that does not exist.
+    """
     unknown = [name for name in (*names, *settings) if name not in METHODS]
     if unknown:
         raise ValueError(f"unknown method {unknown[0]!r}; the methods are {', '.join(METHODS)}")
@@ -120,11 +148,15 @@ def check_methods(names: list[str], settings: dict[str, dict[str, Any]], config:
 
 
 def check_on_data(config: GerneConfig, groups: GroupIndex) -> None:
-    """Raise a `ValueError` for a threshold that leaves a part of a class empty, or a beta outside its bounds.
+    """Check the settings of a run that only the training set can refuse.
 
     Args:
-        config ([`GerneConfig`]): settings of one run.
-        groups ([`GroupIndex`]): the training rows by the attribute that is evaluated.
+        config ([`GerneConfig`]): the settings of one run.
+        groups ([`GroupIndex`]): the groups of the training rows by the attribute in the data set.
+
+    Raises:
+        ValueError: for a threshold that leaves a part of a class empty, or an extrapolation factor beta outside its
+            bounds.
     """
     if config.pseudo_attributes:
         assert config.threshold is not None  # GerneConfig sees to it

@@ -35,6 +35,7 @@ class PlanLoss:
         self.plan = plan
         self.label_smoothing = label_smoothing
         self.loss_func = loss_func
+        self._coefficients = plan.coefficients
         self._weighted_rows = any(segment.group_weights is not None for segment in plan.segments)
         self._constants: dict[tuple, torch.Tensor] = {}
 
@@ -113,7 +114,7 @@ class PlanLoss:
         Raises:
             ValueError: for a shift, if the plan has no beta in its coefficients.
         """
-        factors = self._factors("total", self.plan.coefficients, losses)
+        factors = self._factors("total", self._coefficients, losses)
         if beta_shift:
             factors = factors.add(self._factors("slopes", self.slopes, losses), alpha=beta_shift)
         return torch.dot(factors, losses)
@@ -218,6 +219,7 @@ class LossMeter:
         plan_loss ([`PlanLoss`]): the loss whose values are added.
     """
 
+    _TOGETHER = 32  # steps that are added up at a time
     _DECAY = 0.98  # of the running mean of L_ext, which is thus over about the last 50 steps
 
     def __init__(self, plan_loss: PlanLoss):
@@ -226,6 +228,7 @@ class LossMeter:
         self._sums: torch.Tensor | None = None
         self._total: torch.Tensor
         self._running: torch.Tensor
+        self._waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._steps = self._all_steps = 0
 
     def add(self, losses: torch.Tensor, total: torch.Tensor) -> None:
@@ -238,15 +241,29 @@ class LossMeter:
         """
         if not self._names:
             return
-        losses, total = losses.detach(), total.detach()
-        if self._sums is None:
-            self._sums, self._total, self._running = (torch.zeros_like(part) for part in (losses, total, total))
-        self._sums += losses
-        self._total += total
-        # A loss that is not finite would stay in the running mean, and no later warning would come.
-        self._running.lerp_(total.where(total.isfinite(), self._running), 1.0 - self._DECAY)
+        self._waiting.append((losses.detach(), total.detach()))
         self._steps += 1
         self._all_steps += 1
+        if len(self._waiting) == self._TOGETHER:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Add up the steps that wait: small operations cost a short step more than the numbers in them."""
+        if not self._waiting:
+            return
+        losses, totals = (torch.stack(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting.clear()
+        if self._sums is None:
+            self._sums = torch.zeros_like(losses[0])
+            self._total, self._running = torch.zeros_like(totals[0]), torch.zeros_like(totals[0])
+        self._sums += losses.sum(dim=0)
+        self._total += totals.sum()
+        # A loss that is not finite would stay in the running mean, and no later warning would come: it is left out.
+        finite = totals.isfinite()
+        later = finite.flip(0).cumsum(0).flip(0) - finite.to(torch.int64)
+        weights = (1.0 - self._DECAY) * self._DECAY**later * finite
+        kept = (weights * totals.where(finite, torch.zeros_like(totals))).sum()
+        self._running = self._running * self._DECAY ** finite.sum() + kept
 
     def drain(self, accelerator: Any) -> dict[str, float]:
         """Return the means over the steps since the last call and over all processes, and begin anew.
@@ -260,6 +277,7 @@ class LossMeter:
             `dict[str, float]`: each loss of `plan.components` and `loss_extrapolated`; empty after no step, and for
             plans without components.
         """
+        self._add_up()
         if not self._steps or self._sums is None:
             return {}
         running = self._running / (1.0 - self._DECAY**self._all_steps)
