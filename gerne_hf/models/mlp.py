@@ -37,6 +37,11 @@ class MLPConfig(PreTrainedConfig):
     hidden_sizes: list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        """Fill in the default layers.
+
+        Args:
+            kwargs: the settings that are not fields of this class, which the parent class takes.
+        """
         self.hidden_sizes = [100, 100] if self.hidden_sizes is None else self.hidden_sizes
         super().__post_init__(**kwargs)
 

@@ -39,6 +39,7 @@ class Limits:
     buffer_bytes: int
 
     def __post_init__(self) -> None:
+        """Check the values."""
         for name, value in vars(self).items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1; found {value}")

@@ -61,15 +61,37 @@ class Pass:
         return cls(order, ends, int(rng.integers(ends[-1])), blocks_per_window)
 
     def place(self, position: int) -> int:
-        """Return the place in the order of reading, in rows, of the row at a position of the pass."""
+        """Return where in the order of reading a row of the pass lies.
+
+        Args:
+            position (`int`): position of the row in the pass, from 0.
+
+        Returns:
+            `int`: its place in the order of reading, counted in rows.
+        """
         return (position + self.offset) % int(self.ends[-1])
 
     def window_of(self, place: int) -> int:
-        """Return the number of the window that holds a place in the order of reading."""
+        """Return the number of the window that holds a place.
+
+        Args:
+            place (`int`): a place in the order of reading, counted in rows.
+
+        Returns:
+            `int`
+        """
         return int(np.searchsorted(self.ends, place, side="right")) // self.blocks_per_window
 
     def window(self, number: int) -> tuple[int, int, list[int]]:
-        """Return the places `start` and `stop` between which a window lies, and its blocks in ascending order."""
+        """Return where a window lies, and its blocks.
+
+        Args:
+            number (`int`): number of the window.
+
+        Returns:
+            `tuple[int, int, list[int]]`: the place of its first row, the place after its last row, and the numbers of
+            its blocks in ascending order.
+        """
         first = number * self.blocks_per_window
         last = min(first + self.blocks_per_window, len(self.ends))
         start = int(self.ends[first - 1]) if first else 0
