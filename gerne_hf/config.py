@@ -11,7 +11,7 @@ from .checkpoints.identity import RUN_FIELDS
 from .evaluation.selection import AUTOMATIC
 from .method.beta import BETA_SCHEDULES
 from .method.distributions import check_c
-from .method.plans import PLANS, SCHEDULED_PLANS, check_biased_share
+from .method.plans import PLANS, PLANS_WITH_BETA, SCHEDULED_PLANS, check_biased_share
 from .utils.field_types import settle_types
 
 _CHOICES = {
@@ -217,7 +217,7 @@ class GerneConfig(TrainingArguments):
         if not 0.0 < self.beta_ramp <= 1.0:
             raise ValueError(f"beta_ramp, a share of the training, must lie in (0, 1]; found {self.beta_ramp}")
         check_biased_share(self.biased_share)
-        if self.biased_share != 0.5 and self.plan not in ("independent", "erm", "resampling"):
+        if self.biased_share != 0.5 and self.plan in PLANS_WITH_BETA and self.plan != "independent":
             raise ValueError(
                 f"biased_share={self.biased_share} is for the plan 'independent'; the rows of plan {self.plan!r} "
                 "follow from its distributions. Leave it at 0.5, or choose the plan 'independent'"
@@ -227,7 +227,7 @@ class GerneConfig(TrainingArguments):
                 "worst_examples, the number of rows of each group to keep, must be a whole number, 0 for none; found "
                 f"{self.worst_examples!r}"
             )
-        if self.beta_schedule != "constant" and self.plan not in (*SCHEDULED_PLANS, "erm", "resampling"):
+        if self.beta_schedule != "constant" and self.plan in PLANS_WITH_BETA and self.plan not in SCHEDULED_PLANS:
             raise ValueError(
                 f"beta_schedule={self.beta_schedule!r} needs a plan with beta in its loss, "
                 f"{' or '.join(SCHEDULED_PLANS)}; plan {self.plan!r} has it in its sampling or weights. Choose "

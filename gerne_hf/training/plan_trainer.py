@@ -298,7 +298,7 @@ class PlanTrainer(GroupTrainer):
     def _scheduled_shift(self) -> float:
         """Return how far beta is from the plan's own at this step."""
         beta = self.get_beta(self.state.global_step / max(self.state.max_steps, 1))
-        if beta == self.args.beta or self.args.plan in ("erm", "resampling"):
+        if beta == self.args.beta or self.args.plan not in PLANS_WITH_BETA:
             return 0.0
         if not (self.args.beta_out_of_bounds == "warn" and self._warned_of_beta):
             lower, upper = self.beta_bounds
