@@ -22,7 +22,7 @@ from transformers.utils import logging
 from ..config import GerneConfig
 from ..evaluation.accumulator import GroupAccumulator, loggable
 from ..evaluation.metrics import flatten_group_metrics
-from ..evaluation.overlapping import OverlappingAccumulator
+from ..evaluation.overlapping import OverlappingAccumulator, combination_memberships
 from ..evaluation.selection import AUTOMATIC, automatic_metric, check_selection
 from ..groups.batches import GROUP_KEY, GroupCollator, GroupedDataset, UniformRowsCollator, all_rows_in_order
 from ..groups.index import GroupIndex
@@ -167,6 +167,9 @@ class GroupTrainer(ResumableTrainer):
         self._persistent_loaders: list[tuple[Any, DataLoader]] = []
         vars(self).pop("_eval_dataloaders", None)
         self._sets.use_evaluation_sets(eval_dataset)
+        for _, index in self._sets.known:
+            if index is not None and args.overlapping_columns:
+                combination_memberships(index)  # refuses other columns than booleans now, and not after an epoch
 
     # ---- training ---------------------------------------------------------------------------------------------------
 

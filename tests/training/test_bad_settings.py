@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from helpers import bert, config, mlp, sentences, table
+from helpers import bert, config, mlp, sentences, table, trainer
 from refusals import accepted, refused
 from transformers import TrainingArguments
 
@@ -123,3 +123,8 @@ def test_heads(tmp_path):
     refused(ValueError, "'regression'", model=bert(problem_type="regression"), **settings)
     refused(ValueError, "regression head (num_labels=1)", model=bert(num_labels=1), **settings)
     refused(ValueError, "num_labels=3", "2 classes", "num_labels=2", model=bert(num_labels=3), **settings)
+
+
+def test_overlapping_columns_that_hold_no_booleans_are_refused_at_construction(tmp_path):
+    with pytest.raises(ValueError, match="columns of overlapping attributes must hold booleans; found 0, 1, 2"):
+        trainer(tmp_path, overlapping_columns=["row"], eval_dataset=table())
