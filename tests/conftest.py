@@ -57,3 +57,10 @@ def quick_and_quiet():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path):
+    """Scripts below tests/ are not imported for the examples in their docstrings; those of `gerne_hf` are tests."""
+    found = yield
+    return [collector for collector in found if type(collector).__name__ != "DoctestModule"]

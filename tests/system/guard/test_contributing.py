@@ -20,7 +20,7 @@ from test_house import DOCUMENTED, HOOKS, LAYERS, nothing
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = ("baseline", "plan", "data set", "metric")
-COPIED = ("gerne_hf", "recipes", "tests/support", "tests/system/guard", "tests/conftest.py", "conftest.py")
+COPIED = ("gerne_hf", "recipes", "tests/support", "tests/system/guard", "tests/conftest.py")
 COPIED += ("pyproject.toml", "README.md")
 CHECKS = {
     "imports upwards": lambda source: house.imports_upwards(source, LAYERS),
