@@ -36,6 +36,7 @@ class PlanLoss:
         self.label_smoothing = label_smoothing
         self.loss_func = loss_func
         self._coefficients = plan.coefficients
+        self._rows = plan.rows
         self._weighted_rows = any(segment.group_weights is not None for segment in plan.segments)
         self._constants: dict[tuple, torch.Tensor] = {}
 
@@ -165,9 +166,9 @@ class PlanLoss:
         Raises:
             ValueError: names both numbers.
         """
-        if rows != self.plan.rows:
+        if rows != self._rows:
             raise ValueError(
-                f"the batch has {rows} rows, and the plan {self.plan.name!r} lays out {self.plan.rows}. Batches must "
+                f"the batch has {rows} rows, and the plan {self.plan.name!r} lays out {self._rows}. Batches must "
                 "come from get_train_dataloader()"
             )
 
@@ -219,7 +220,7 @@ class LossMeter:
         plan_loss ([`PlanLoss`]): the loss whose values are added.
     """
 
-    _TOGETHER = 32  # steps that are added up at a time
+    _TOGETHER = 128  # steps that are added up at a time
     _DECAY = 0.98  # of the running mean of L_ext, which is thus over about the last 50 steps
 
     def __init__(self, plan_loss: PlanLoss):
