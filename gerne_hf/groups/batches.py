@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import datasets
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 from transformers import (
     DataCollatorWithPadding,
     DefaultDataCollator,
@@ -55,7 +55,8 @@ class GroupedDataset(Dataset):
         self.dataset = dataset
         self.groups = groups
         self.seed = seed
-        plain = isinstance(dataset, datasets.Dataset) and dataset.format["type"] != "custom"
+        stored = type(dataset) in (list, tuple, TensorDataset)
+        plain = stored or (isinstance(dataset, datasets.Dataset) and dataset.format["type"] != "custom")
         self._draws = seed is not None and not plain
 
     def __len__(self) -> int:

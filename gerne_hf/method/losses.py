@@ -178,7 +178,7 @@ class PlanLoss:
         For the losses of single rows each factor is spread over the rows of its segment: `(..., plan.rows)`. The
         result is kept by `name`, so that it is copied to the device once and not at every step.
         """
-        key = (name, len(losses), losses.device, losses.dtype)
+        key = (name, losses.shape, losses.device, losses.dtype)
         if key not in self._constants:
             rows = [segment.rows for segment in self.plan.segments]
             if len(losses) != len(rows):

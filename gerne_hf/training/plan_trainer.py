@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_utils import has_length, unwrap_peft_model
 
 from ..groups.batches import GROUP_KEY
@@ -75,7 +75,6 @@ class PlanTrainer(GroupTrainer):
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
         self.check_model()
-        self.add_callback(EpochOfSampler(self))
 
     # ---- the plan ---------------------------------------------------------------------------------------------------
 
@@ -218,6 +217,15 @@ class PlanTrainer(GroupTrainer):
         cls = TicketSampler if isinstance(self.train_dataset, GroupStream) else GroupSampler
         return cls(self.known_groups, plan, rows, seed, batch_multiple=args.world_size)
 
+    def begin_epoch(self) -> None:
+        """Tell the sampler the epoch.
+
+        After a resume in mid-epoch on several processes neither `Trainer` nor Accelerate reaches it, and the epoch
+        would replay the order of the first.
+        """
+        super().begin_epoch()
+        self._sampler.set_epoch(int(self.state.epoch or 0))
+
     def get_biased_dataloader(self) -> DataLoader:
         """Return the stream of biased batches, `p_b(a|y) = alpha_ya`, as a loader.
 
@@ -285,12 +293,17 @@ class PlanTrainer(GroupTrainer):
     def _planned_step(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         """Take a training step as `Trainer` does; refuse a `compute_loss` of a subclass that ignores the plan."""
         self._planned = False
+        scaled = self.loss_is_scaled_for_ga
+        # Trainer divides the loss by the number of batches of the step; dividing by 1 would only cost time.
+        self.loss_is_scaled_for_ga = scaled or self.current_gradient_accumulation_steps == 1
         try:
             loss = super().training_step(model, inputs, None)
         except TypeError as error:  # of a model that was given the group ids
             if not self._planned:
                 error.add_note(_PLAN_IGNORED.format(type(self).__name__))
             raise
+        finally:
+            self.loss_is_scaled_for_ga = scaled
         if not self._planned:
             raise ValueError(_PLAN_IGNORED.format(type(self).__name__))
         return loss
@@ -426,23 +439,3 @@ class PlanTrainer(GroupTrainer):
             if scheduled and self._plan_loss.plan.slopes is not None:
                 logs["beta"] = self.args.beta + self._beta_shift
         super().log(logs, start_time)
-
-
-class EpochOfSampler(TrainerCallback):
-    """Tells the sampler the epoch.
-
-    After a resume in mid-epoch on several processes neither `Trainer` nor Accelerate reaches it, and the epoch would
-    replay the order of the first.
-
-    Args:
-        trainer ([`PlanTrainer`]): whose sampler it is.
-    """
-
-    def __init__(self, trainer: PlanTrainer):
-        self._trainer = trainer
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Choose the epoch whose stream the sampler yields next."""
-        self._trainer._sampler.set_epoch(int(state.epoch or 0))

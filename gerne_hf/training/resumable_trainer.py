@@ -34,17 +34,14 @@ class ResumableTrainer(PublishingTrainer):
     """A trainer whose checkpoints are sealed, and which resumes from whole checkpoints of the same run only.
 
     A checkpoint is sealed when all processes have written their files, and only then are older ones deleted. Which
-    settings and data make a run is said by the hook [`ResumableTrainer.run_identity`].
+    settings and data make a run is said by the hook [`ResumableTrainer.run_identity`]; the hook
+    [`ResumableTrainer.begin_epoch`] is called before each epoch.
 
     Args:
         arguments: those of [`~transformers.Trainer`], by keyword.
     """
 
     _ended_early = False
-
-    def __init__(self, **arguments: Any):
-        super().__init__(**arguments)
-        self.add_callback(SaveAfterEvaluation())
 
     def run_identity(self) -> dict[str, Any]:
         """Return what this run depends on, by name; a checkpoint with other values is refused on resume.
@@ -146,10 +143,20 @@ class ResumableTrainer(PublishingTrainer):
 
         A run that resumes from its last checkpoint, saved within an epoch, would take one more step otherwise.
         """
+        by_epochs = self.args.eval_strategy == IntervalStrategy.EPOCH  # a callback costs every step some time
+        if by_epochs and not any(isinstance(c, SaveAfterEvaluation) for c in self.callback_handler.callbacks):
+            self.add_callback(SaveAfterEvaluation())
+        self.begin_epoch()
         if self._ended_early or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*positional, **arguments)
+
+    def begin_epoch(self) -> None:
+        """Prepare for an epoch of which `state.epoch` tells the number; called before its first row is drawn.
+
+        On this rung nothing is done. A method of the trainer costs no time at each step, as a callback would.
+        """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the weights of a checkpoint, which are found under the names they were saved with."""
@@ -245,8 +252,9 @@ class ResumableTrainer(PublishingTrainer):
 class SaveAfterEvaluation(TrainerCallback):
     """Puts off a checkpoint at the end of an epoch until that epoch's evaluation is done.
 
-    If checkpoints come by steps and evaluations by epochs, `Trainer` saves first and evaluates then. A run that
-    resumes from such a checkpoint would lack the evaluation and the random numbers that it drew.
+    [`ResumableTrainer`] adds it where evaluations come by epochs. If checkpoints come by steps then, `Trainer` saves
+    first and evaluates afterwards. A run that resumes from such a checkpoint would lack the evaluation and the random
+    numbers that it drew.
     """
 
     _waits = False

@@ -61,6 +61,7 @@ class seeded:  # a class costs each batch less than a generator function under c
 
     ```
     """
+
     def __init__(self, seed: int):
         self._seed = seed
 

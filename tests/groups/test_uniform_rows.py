@@ -1,7 +1,9 @@
 """Columns that a model does not take are left out as by Transformers' collator, only faster."""
 
 import pytest
+import torch
 from helpers import Rows, mlp, table, trainer
+from transformers import DefaultDataCollator, default_data_collator
 from transformers.trainer_utils import RemoveColumnsCollator
 from transformers.utils import logging
 
@@ -35,6 +37,18 @@ def test_the_rows_are_those_of_the_parent(name):
         assert fast(given) == parent(ROWS[name])
     assert given == ROWS[name]  # nobody's rows are changed
     assert loggers[0].lines == loggers[1].lines and len(loggers[1].lines) <= 1
+
+
+@pytest.mark.parametrize("collator", [default_data_collator, DefaultDataCollator()], ids=["function", "class"])
+@pytest.mark.parametrize("name", ["the same keys", "nothing to leave out", "other keys in the second"])
+def test_batches_of_the_default_collator_are_those_of_the_parent(name, collator):
+    parent = RemoveColumnsCollator(collator, ["inputs", "labels"])
+    fast = UniformRowsCollator(parent)
+    given = [dict(row) for row in ROWS[name]]
+    expected, found = parent(ROWS[name]), fast(given)
+    assert list(found) == list(expected) == list(k for k in given[0] if k != "place")
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert given == ROWS[name]  # nobody's rows are changed
 
 
 def test_the_trainer_takes_it_for_rows_of_any_data_set(tmp_path):

@@ -3,6 +3,7 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 
 from gerne_hf.utils.random import batch_seed, seeded
@@ -24,3 +25,13 @@ def test_seeding_leaves_no_trace():
     with seeded(batch_seed(3, [5, 6])):
         assert draws() == inside
     assert len({batch_seed(3, [5, 6]), batch_seed(3, [6, 5]), batch_seed(4, [5, 6])}) == 3
+
+
+def test_an_error_leaves_no_trace_either():
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = draws()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with pytest.raises(KeyError), seeded(5):
+        draws()
+        raise KeyError
+    assert draws() == expected
