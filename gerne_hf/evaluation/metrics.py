@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..groups.names import group_in_brackets, group_key
+from ..groups.names import group_key, group_title
 
 _Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
@@ -129,7 +129,7 @@ def group_metrics(
         "accuracy": float(hits.mean()),
         "group_balanced_accuracy": float(accuracy[seen].mean()),
         "worst_group_accuracy": float(accuracy[worst]),
-        "worst_group": group_in_brackets(worst_label, worst_attribute),
+        "worst_group": group_title(worst_label, worst_attribute),
         "class_balanced_accuracy": float(class_accuracy.mean()),
         "worst_class_accuracy": float(class_accuracy.min()),
     }

@@ -1,7 +1,6 @@
 from .fingerprints import fingerprint as fingerprint
 from .fingerprints import group_fingerprint as group_fingerprint
 from .index import GroupIndex as GroupIndex
-from .names import group_in_brackets as group_in_brackets
 from .names import group_key as group_key
 from .names import group_title as group_title
 from .proportions import group_proportions as group_proportions

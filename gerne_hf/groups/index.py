@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .columns import encode_column, smallest_unsigned
-from .names import group_in_brackets
+from .names import group_title
 from .proportions import group_proportions
 from .sharing import Shards
 from .sources import ParquetColumns, column_names
@@ -293,7 +293,7 @@ class GroupIndex:
             `str`
         """
         label, attribute = divmod(int(group), self.num_attributes)
-        return group_in_brackets(self.label_names[label], self.attribute_names[attribute])
+        return group_title(self.label_names[label], self.attribute_names[attribute])
 
     def check_trainable(self, empty_groups: str = "error", needs_attributes: bool = True) -> None:
         """Refuse a training set that batches of the method cannot be drawn from.

@@ -6,7 +6,7 @@ Imports nothing of this package and no torch. The names of classes and attribute
 
 
 def group_title(label: str, attribute: str) -> str:
-    """Return a group's name as tables, pictures and cards show it.
+    """Return a group's name as people read it, in tables, sentences and errors, and as "worst_group" of metrics.
 
     Args:
         label (`str`): the name of the class.
@@ -19,32 +19,11 @@ def group_title(label: str, attribute: str) -> str:
 
     ```python
     >>> group_title("landbird", "water")
-    'landbird, water'
-
-    ```
-    """
-    return f"{label}, {attribute}"
-
-
-def group_in_brackets(label: str, attribute: str) -> str:
-    """Return a group's name as sentences have it, among them errors, and as "worst_group" of metrics.
-
-    Args:
-        label (`str`): the name of the class.
-        attribute (`str`): the attribute value.
-
-    Returns:
-        `str`
-
-    Example:
-
-    ```python
-    >>> group_in_brackets("landbird", "water")
     '(landbird, water)'
 
     ```
     """
-    return f"({group_title(label, attribute)})"
+    return f"({label}, {attribute})"
 
 
 def group_key(label: str, attribute: str) -> str:

@@ -212,8 +212,7 @@ def known_limits(evaluations: Evaluations) -> list[str]:
 def _named(groups: list[dict[str, Any]], count: str | None = None) -> str:
     """Return the names of groups, each with its number of rows if `count` says under which key that is."""
     names = [
-        plain(group_title(g["label"], g["attribute"])) + (f" ({g[count]})" if count is not None else "")
-        for g in groups
+        plain(group_title(g["label"], g["attribute"])) + (f": {g[count]}" if count is not None else "") for g in groups
     ]
     hidden = len(names) - MAX_TABLE_GROUPS
     more = [f"and {hidden} more, which are in {GROUP_METRICS_FILE}"] if hidden > 0 else []

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure  # noqa: E402
 
 from ..evaluation.metrics import worst_groups  # noqa: E402
 from ..evaluation.names import SUMMARY_TITLES, objective_title, shown_in_percent  # noqa: E402
+from ..groups.names import group_title  # noqa: E402
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Okabe and Ito's palette, which people with colour-blindness can tell apart."""
@@ -126,7 +127,7 @@ def plot_comparison(results: dict[str, dict[str, Any]], path: str) -> None:
     if len(groups) * _label_width(names) <= 12.0:
         axis.set_xticks(range(len(groups)), names, fontsize=8, parse_math=False)
     else:
-        names = [name.replace("\n", ", ") for name in names]
+        names = [group_title(_short(label), _short(attribute)) for label, attribute in groups]
         turned: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
         axis.set_xticks(range(len(groups)), names, fontsize=8, parse_math=False, **turned)
     title = "Accuracy of each group, with 95 % intervals"

@@ -35,12 +35,12 @@ def format_group_table(result: dict[str, Any]) -> str:
     >>> text = format_group_table(group_metrics([0, 0, 1], references=[0, 0, 1], attributes=[0, 1, 1]))
     >>> table, summaries = text.rsplit("\\n", 1)
     >>> print(table)
-    | group | rows | accuracy | 95 % interval |
-    |-------|-----:|---------:|--------------:|
-    | 0, 0  |    1 |    100.0 | 20.7 to 100.0 |
-    | 0, 1  |    1 |    100.0 | 20.7 to 100.0 |
-    | 1, 0  |    0 |        - |             - |
-    | 1, 1  |    1 |    100.0 | 20.7 to 100.0 |
+    | group  | rows | accuracy | 95 % interval |
+    |--------|-----:|---------:|--------------:|
+    | (0, 0) |    1 |    100.0 | 20.7 to 100.0 |
+    | (0, 1) |    1 |    100.0 | 20.7 to 100.0 |
+    | (1, 0) |    0 |        - |             - |
+    | (1, 1) |    1 |    100.0 | 20.7 to 100.0 |
 
     ```
     """
@@ -119,7 +119,7 @@ def comparison_rows(results: dict[str, list[dict[str, Any]]]) -> tuple[list[str]
         group = first["groups"][i]
         if not group["count"]:
             continue
-        trained = f" ({group['train_count']:,} train rows)" if "train_count" in group else ""
+        trained = f", {group['train_count']:,} train rows" if "train_count" in group else ""
         cells = [_cell([run["groups"][i]["accuracy"] for run in runs]) for runs in results.values()]
         rows.append([f"{group_title(group['label'], group['attribute'])}{trained}", *cells])
     rows.append(["training time, s", *(_mean([r["train_seconds"] for r in runs]) for runs in results.values())])

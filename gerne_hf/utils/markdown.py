@@ -23,11 +23,11 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     Example:
 
     ```python
-    >>> print(format_table(["group", "rows"], [["landbird, land", "3498"], ["landbird, water", "184"]]))
-    | group           | rows |
-    |-----------------|-----:|
-    | landbird, land  | 3498 |
-    | landbird, water |  184 |
+    >>> print(format_table(["group", "rows"], [["(landbird, land)", "3498"], ["(landbird, water)", "184"]]))
+    | group             | rows |
+    |-------------------|-----:|
+    | (landbird, land)  | 3498 |
+    | (landbird, water) |  184 |
 
     ```
     """

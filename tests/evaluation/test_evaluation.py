@@ -175,9 +175,9 @@ def test_a_run_leaves_table_json_and_picture(tmp_path, capsys):
 
     printed = capsys.readouterr().out
     assert printed.count("Groups of the evaluation set (eval, step 2)") == 1
-    row = next(line for line in printed.splitlines() if line.startswith("| class0, 1"))
+    row = next(line for line in printed.splitlines() if line.startswith("| (class0, 1)"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:4] == ["class0, 1", "8", "14", f"{100 * expected['group_accuracy/class0|1']:.1f}"]
+    assert cells[:4] == ["(class0, 1)", "8", "14", f"{100 * expected['group_accuracy/class0|1']:.1f}"]
     assert f"worst group accuracy {100 * expected['worst_group_accuracy']:.1f}" in printed
 
     report = json.loads((tmp_path / "group_metrics.json").read_text())

@@ -19,9 +19,9 @@ from gerne_hf.data.waterbirds import LABELS as BIRDS
 from gerne_hf.data.waterbirds import PLACES
 
 GROUPS = {
-    "multinli": [f"{label}, {attribute}" for label in LABELS for attribute in ATTRIBUTES],
-    "waterbirds": [f"{bird}, {place}" for bird in BIRDS for place in PLACES],
-    "colored_mnist": [f"{digit}, {colour}" for digit in range(10) for colour in sorted(DIGIT_COLOURS)],
+    "multinli": [f"({label}, {attribute})" for label in LABELS for attribute in ATTRIBUTES],
+    "waterbirds": [f"({bird}, {place})" for bird in BIRDS for place in PLACES],
+    "colored_mnist": [f"({digit}, {colour})" for digit in range(10) for colour in sorted(DIGIT_COLOURS)],
 }
 
 
@@ -83,11 +83,11 @@ def test_a_short_demo(tmp_path, name, most):
     ):
         assert table[row] == [f"{100 * runs[0][key]:.1f}" for runs in results.values()]
     groups = results["GERNE"][0]["groups"]
-    assert [f"{group['label']}, {group['attribute']}" for group in groups] == GROUPS[name]
+    assert [f"({group['label']}, {group['attribute']})" for group in groups] == GROUPS[name]
     assert all(group["count"] and group["train_count"] for group in groups)
     shown = sorted(range(len(groups)), key=lambda i: groups[i]["accuracy"])[:most]
     for i in sorted(shown):
-        row = f"{GROUPS[name][i]} ({groups[i]['train_count']:,} train rows)"
+        row = f"{GROUPS[name][i]}, {groups[i]['train_count']:,} train rows"
         assert table[row] == [f"{100 * runs[0]['groups'][i]['accuracy']:.1f}" for runs in results.values()]
     assert (f"{len(groups) - most} groups in which GERNE does better" in printed) == (len(groups) > most)
     assert not (tmp_path / "outputs").exists()  # nothing beside output_dir

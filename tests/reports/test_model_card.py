@@ -40,7 +40,7 @@ def test_a_reader_finds_the_worst_group_its_rows_and_the_selection(tmp_path):
         text,
     )
     assert named.groups() == (
-        f"{worst['label']}, {worst['attribute']}",
+        f"({worst['label']}, {worst['attribute']})",
         str(worst["count"]),
         f"{100 * worst['accuracy']:.1f}",
     )
@@ -49,11 +49,13 @@ def test_a_reader_finds_the_worst_group_its_rows_and_the_selection(tmp_path):
     assert "Accuracy of each group, validation set, which the step was selected on:" in text
     assert "settings were given, not searched for" in text
     for group in groups:
-        row = next(line for line in text.splitlines() if line.startswith(f"| {group['label']}, {group['attribute']} "))
+        row = next(
+            line for line in text.splitlines() if line.startswith(f"| ({group['label']}, {group['attribute']}) ")
+        )
         assert [cell.strip() for cell in row.split("|")][2:4] == [str(group["train_count"]), str(group["count"])]
     assert "| c, degree of bias reduction" in text and "0.75" in text and "-1 to " in text
-    assert "class1, 0 (9)" in text.split("## Known limits")[1]
-    assert "class0, 0 (60)" not in text.split("## Known limits")[1]
+    assert "(class1, 0): 9" in text.split("## Known limits")[1]
+    assert "(class0, 0): 60" not in text.split("## Known limits")[1]
 
 
 def test_rows_that_the_model_was_fitted_to_are_on_the_card_but_are_no_result(tmp_path):
@@ -65,7 +67,7 @@ def test_rows_that_the_model_was_fitted_to_are_on_the_card_but_are_no_result(tmp
     for group in subject.group_results["train"]["groups"]:
         assert group["count"] == group["train_count"]
         interval = f"{100 * group['ci_low']:.1f} to {100 * group['ci_high']:.1f}"
-        assert re.search(rf"\| {group['label']}, {group['attribute']} .*\| +{interval} \|", parts[3])
+        assert re.search(rf"\| \({group['label']}, {group['attribute']}\) .*\| +{interval} \|", parts[3])
     assert {result.dataset_split for result in card.data.eval_results} == {"test", "validation"}
     runtimes = [entry["train_runtime"] for entry in subject.state.log_history if "train_runtime" in entry]
     assert len(runtimes) == 1 and f"{runtimes[0]:.0f} s |" in card.text  # of the training, not of these rows
@@ -128,8 +130,10 @@ def test_groups_without_rows_and_with_few_to_learn_from_are_named(tmp_path):
     subject.evaluate(table([[60, 0], [9, 70]], seed=9), metric_key_prefix="test")
     limits = card_of(subject).text.split("## Known limits")[1].split("## How to load it")[0]
     few = [g for g in subject.group_results["test"]["groups"] if g["train_count"] < 50]
-    assert "Groups not judged, without rows in the test set: class0, 1." in limits and few
-    assert "to learn from: " + "; ".join(f"{g['label']}, {g['attribute']} ({g['train_count']})" for g in few) in limits
+    assert "Groups not judged, without rows in the test set: (class0, 1)." in limits and few
+    assert (
+        "to learn from: " + "; ".join(f"({g['label']}, {g['attribute']}): {g['train_count']}" for g in few) in limits
+    )
 
 
 def test_metadata_holds_the_metrics_of_every_evaluation(tmp_path):

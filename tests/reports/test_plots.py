@@ -233,7 +233,7 @@ def test_a_hundred_groups(figures, tmp_path):
     assert heights(axis)["GERNE"] == pytest.approx([90 - 0.5 * i for i in range(76, 100)])  # the 24 worst
     assert heights(axis)["ERM"] == pytest.approx([50] * 24)
     assert axis.get_title().endswith("(the 24 groups of 100 that are worst for GERNE)")
-    assert axis.get_xticklabels()[0].get_text().split() == ["class", "7,", "attribute", "6"]
+    assert axis.get_xticklabels()[0].get_text().split() == ["(class", "7,", "attribute", "6)"]
     with Image.open(tmp_path / "hundred.png") as picture:
         assert picture.width <= 1600
 

@@ -37,7 +37,7 @@ def test_the_group_tables(folder):
         assert cells[3] == f"{100 * group['ci_low']:.1f} to {100 * group['ci_high']:.1f}"
         assert cells[5:] == [str(group["count"]), str(group["train_count"])]
     lead = next(p["text"] for p in page.all("p") if p.get("@class") == "lead")
-    assert f"label {worst['label']}, attribute {worst['attribute']}, with {100 * worst['accuracy']:.1f}" in lead
+    assert f"the worst group is ({worst['label']}, {worst['attribute']}), with {100 * worst['accuracy']:.1f}" in lead
     assert f"of {worst['count']} rows" in lead
     assert page.row("bird", "1,190") == ["bird", "1,190", "5"]
     bars = [element for element in page.all("rect") if element["@class"] == "range"]
@@ -69,8 +69,8 @@ def test_pictures_are_in_the_file(folder):
 
 def test_the_worst_examples(folder):
     page = page_of(folder)
-    titles = [title["text"] for title in page.all("h3") if title["text"].startswith("True label")]
-    assert titles[0].startswith("True label bird, attribute sea (70.0") and "attribute land" in titles[1]
+    titles = [title["text"] for title in page.all("h3") if title["text"].startswith("Group (")]
+    assert titles[0].startswith("Group (bird, sea) 70.0") and ", land)" in titles[1]
     assert [quote["text"] for quote in page.all("blockquote")] == 2 * ["a bird, far out", "second text"]
     captions = [text["text"].replace("\u00a0", " ") for text in page.all("figcaption")]
     assert "wrong: predicted fish. Probability of the true label 3.1 %. Row 17." in captions

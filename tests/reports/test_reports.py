@@ -48,9 +48,9 @@ def test_the_group_table_shows_intervals_and_counts():
     header, _, *rows = cells(printed)
     assert header == ["group", "train rows", "rows", "accuracy", "95 % interval"]
     low, high = wilson_interval(9, 10)
-    assert rows[0] == ["y0, a0", "1,234", "10", "90.0", f"{100 * low:.1f} to {100 * high:.1f}"]
-    assert rows[1][:4] == ["y0, a1", "5", "40", "75.0"]
-    assert rows[3] == ["y1, a1", "7", "0", "-", "-"]
+    assert rows[0] == ["(y0, a0)", "1,234", "10", "90.0", f"{100 * low:.1f} to {100 * high:.1f}"]
+    assert rows[1][:4] == ["(y0, a1)", "5", "40", "75.0"]
+    assert rows[3] == ["(y1, a1)", "7", "0", "-", "-"]
     assert len(rows) == 4
     last = printed.splitlines()[-1]
     assert f"accuracy {100 * 40 / 54:.1f}, group balanced accuracy {100 * (0.9 + 0.75 + 0.25) / 3:.1f}" in last
@@ -61,7 +61,7 @@ def test_the_group_table_shows_intervals_and_counts():
 def test_without_training_counts_there_is_no_such_column():
     printed = format_group_table(result_of([[1, 2], [1, 1]], [[2, 2], [2, 2]]))
     assert cells(printed)[0] == ["group", "rows", "accuracy", "95 % interval"]
-    assert cells(printed)[2][:3] == ["y0, a0", "2", "50.0"] and "adjusted" not in printed
+    assert cells(printed)[2][:3] == ["(y0, a0)", "2", "50.0"] and "adjusted" not in printed
 
 
 def many_groups(number, empty=()):
@@ -77,7 +77,7 @@ def many_groups(number, empty=()):
 def test_of_many_groups_the_24_worst_are_shown():
     printed = format_group_table(many_groups(30))
     rows = cells(printed)[2:]
-    expected = [f"y{g // 15}, a{g % 15}" for g in range(6, 30)]
+    expected = [f"(y{g // 15}, a{g % 15})" for g in range(6, 30)]
     assert [row[0] for row in rows] == expected  # in their order
     assert f"6 groups with higher accuracy are in {GROUP_METRICS_FILE}." in printed
 

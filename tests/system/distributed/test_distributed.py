@@ -113,7 +113,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(run):
 def test_only_the_main_process_prints(run):
     """Three runs, so three tables; the picture and the JSON file are written by the main process alone."""
     assert run.printed.count("Groups of the evaluation set (eval, step 8)") == 3
-    assert run.printed.count("| class0, 1") == 3
+    assert run.printed.count("| (class0, 1)") == 3
     report = json.loads((run.folder / "whole" / "group_metrics.json").read_text())
     assert report["train_groups"]["counts"] == SKEWED
     assert not list((run.folder / "whole").glob("*.partial"))
