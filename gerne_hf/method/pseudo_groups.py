@@ -18,6 +18,10 @@ HARD, EASY = 0, 1
 PSEUDO_NAMES = ("hard", "easy")
 """Names of the two values of the pseudo-attribute, in the order of their ids."""
 
+RULES = ("validation_shift", "validation_attributes", "confident_mistakes", "mistakes", "threshold")
+"""Names of the rules by which groups are inferred, as `GerneConfig.pseudo_rule` takes them;
+[`infer_groups`](gerne_hf.pseudo_attributes.infer_groups) says what each does."""
+
 
 def hard_counts(class_counts: np.ndarray | Sequence[int], threshold: float) -> np.ndarray:
     """Return how many rows of each class are hard: `floor(t n)` of n rows.
