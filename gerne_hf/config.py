@@ -12,6 +12,7 @@ from .evaluation.selection import AUTOMATIC
 from .method.beta import BETA_SCHEDULES
 from .method.distributions import check_c
 from .method.plans import PLANS, PLANS_WITH_BETA, SCHEDULED_PLANS, check_biased_share
+from .method.pseudo_groups import RULES
 from .utils.field_types import settle_types
 
 _CHOICES = {
@@ -20,6 +21,7 @@ _CHOICES = {
     "empty_groups": ("error", "ignore"),
     "beta_out_of_bounds": ("error", "warn", "ignore"),
     "beta_schedule": BETA_SCHEDULES,
+    "pseudo_rule": ("auto", *RULES),
 }
 
 
@@ -75,17 +77,27 @@ class GerneConfig(TrainingArguments):
         > Unknown attributes (Algorithm 2)
 
         pseudo_attributes (`bool`, *optional*, defaults to `False`):
-            Train on pseudo-attributes, made from the scores of a biased model that is trained first
-            ([`PseudoAttributes`]). `attribute_column`, if given, is not used in training.
+            Train on groups that are inferred from the scores of biased models, which are trained first
+            ([`PseudoAttributes`]). `attribute_column`, if given, is not used in training. A beta beyond its bounds is
+            warned of and not refused here: App. C proves them for known attributes.
+        pseudo_rule (`str`, *optional*, defaults to `"auto"`):
+            The rule by which groups are inferred, one of those of
+            [`infer_groups`](gerne_hf.pseudo_attributes.infer_groups). "auto" is "threshold" if a `threshold` is
+            given, "validation_attributes" if `attribute_column` is given (the evaluation set has it), and else
+            "validation_shift".
         threshold (`float`, *optional*):
-            t, the share of each class that becomes the pseudo-attribute "hard", in (0, 1). Needed with
-            `pseudo_attributes`.
+            t of the rule "threshold", the share of each class that becomes the pseudo-attribute "hard", in (0, 1).
+        biased_folds (`int`, *optional*):
+            Folds of the biased models: each row is scored by a model that was trained on the other folds. 1 is the
+            paper's biased model and the default of the rule "threshold"; 2, the default of the others, costs as
+            much as one more run.
         biased_learning_rate (`float`, *optional*):
-            Learning rate of the biased model; a tenth of `learning_rate` if not given, as in the paper.
+            Learning rate of the biased models; `learning_rate` if not given, or in one fold a tenth of it, as in the
+            paper.
         biased_weight_decay (`float`, *optional*):
-            Its weight decay; twice `weight_decay` if not given, as in the paper.
+            Their weight decay; `weight_decay` if not given, in one fold twice that as in the paper.
         biased_epochs (`float`, *optional*):
-            Its epochs; `num_train_epochs` (or `max_steps`) if not given.
+            Their epochs; `num_train_epochs` (or `max_steps`) if not given.
         biased_model (`str`, *optional*):
             Folder or Hub id of a biased model that is trained already; it only scores the rows.
         pseudo_attributes_dir (`str`, *optional*):
@@ -96,7 +108,9 @@ class GerneConfig(TrainingArguments):
 
         metric_for_best_model (`str`, *optional*):
             As in the parent, but where `load_best_model_at_end` is set it defaults to "auto" and not to the loss:
-            worst-group accuracy if the evaluation set has attributes, else worst-class accuracy.
+            worst-group accuracy if the evaluation set has attributes, and else worst-class accuracy, or with
+            `pseudo_attributes` the gated accuracy: that of the worst inferred group of the evaluation set, unless its
+            class-balanced accuracy is more than 0.02 below that of the biased models, which are class-balanced ERM.
 
         > Reports
 
@@ -118,13 +132,13 @@ class GerneConfig(TrainingArguments):
         resume_with_changes (`list[str]`, *optional*):
             What may differ between a checkpoint and the run that resumes from it, which is refused otherwise:
             "trainer", "data" (labels, attributes or their order), "plan", "c", "beta", "beta_schedule", "beta_ramp",
-            "biased_share", "class_balanced", "threshold", "method_settings", "seed", "batch_size",
+            "biased_share", "class_balanced", "threshold", "pseudo_rule", "method_settings", "seed", "batch_size",
             "gradient_accumulation_steps" or "world_size". The length of the training, logging and evaluation may
             always be changed.
 
     Raises:
         ValueError: for values outside those listed, `split_batches`, another `train_sampling_strategy`, a schedule
-            with a plan that has no beta in its loss, or `pseudo_attributes` without a threshold.
+            with a plan that has no beta in its loss, or a `threshold` without its rule or the other way round.
     """
 
     attribute_column: list[str] | None = field(
@@ -164,6 +178,13 @@ class GerneConfig(TrainingArguments):
     )
     pseudo_attributes: bool = field(
         default=False, metadata={"help": "Attributes are unknown: train on pseudo-attributes from a biased model."}
+    )
+    pseudo_rule: str = field(
+        default="auto",
+        metadata={"help": "Rule by which groups are inferred: auto, " + ", ".join(RULES), "choices": ["auto", *RULES]},
+    )
+    biased_folds: int | None = field(
+        default=None, metadata={"help": "Folds of the biased models; 1 with the rule threshold, else 2 by default."}
     )
     threshold: float | None = field(
         default=None, metadata={"help": "t, the share of each class that becomes pseudo-attribute 'hard', in (0, 1)."}
@@ -282,16 +303,51 @@ class GerneConfig(TrainingArguments):
             raise ValueError(
                 f"threshold, the share of each class that becomes 'hard', must lie in (0, 1); found {self.threshold}"
             )
+        if self.biased_folds is not None and self.biased_folds < 1:
+            raise ValueError(f"biased_folds, the number of folds, must be at least 1; found {self.biased_folds}")
         if not self.pseudo_attributes:
             return
-        if self.threshold is None:
+        if self.pseudo_rule == "threshold" and self.threshold is None:
             raise ValueError(
-                "pseudo_attributes=True needs a threshold, the share t of each class that becomes pseudo-attribute "
-                "'hard'. Start at the share of rows you take for a minority, 0.01 say, and search it by "
-                "hyperparameter_search"
+                "pseudo_rule='threshold' needs a threshold, the share t of each class that is hard. Start at the "
+                "share of rows you take for a minority, 0.01 say; or leave the rule at 'auto', which needs none"
+            )
+        if self.threshold is not None and self.pseudo_rule not in ("auto", "threshold"):
+            raise ValueError(
+                f"threshold={self.threshold:g} is for the rule 'threshold', and pseudo_rule={self.pseudo_rule!r}. "
+                "Give one of the two"
+            )
+        if self.pseudo_rule == "validation_attributes" and not self.attribute_column:
+            raise ValueError(
+                "pseudo_rule='validation_attributes' learns from the attributes of the evaluation set: name their "
+                "column as attribute_column, or leave the rule at 'auto'"
+            )
+        if self.biased_model is not None and self.folds_of_biased_model > 1:
+            raise ValueError(
+                f"biased_model={self.biased_model!r} is one model that is trained already, and biased_folds="
+                f"{self.folds_of_biased_model} trains several. Set biased_folds=1"
             )
         if self.plan == "erm":
             raise ValueError("plan 'erm' uses no attributes; pseudo_attributes=True needs another plan")
+
+    @property
+    def settled_rule(self) -> str:
+        """The rule by which groups are inferred, with "auto" replaced by what it stands for."""
+        if self.pseudo_rule != "auto":
+            return self.pseudo_rule
+        if self.threshold is not None:
+            return "threshold"
+        return "validation_attributes" if self.attribute_column else "validation_shift"
+
+    @property
+    def folds_of_biased_model(self) -> int:
+        """Folds of the biased models: `biased_folds`, or by default 1 with the rule "threshold" and 2 with others.
+
+        Without `pseudo_attributes` the biased model is that of JTT, in one fold.
+        """
+        if self.biased_folds is not None:
+            return self.biased_folds
+        return 2 if self.pseudo_attributes and self.settled_rule != "threshold" and self.biased_model is None else 1
 
     @property
     def folder(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 _BATCH_FIELDS = ("plan", "c", "beta", "beta_schedule", "beta_ramp", "biased_share", "class_balanced")
 
-_METHOD_FIELDS = (*_BATCH_FIELDS, "threshold", "method_settings")
+_METHOD_FIELDS = (*_BATCH_FIELDS, "threshold", "pseudo_rule", "method_settings")
 
 RUN_FIELDS = ("trainer", "data", *_METHOD_FIELDS, "seed", "batch_size", "gradient_accumulation_steps", "world_size")
 """The names of what is compared: it must be the same in a checkpoint and in the run that resumes from it, but for the

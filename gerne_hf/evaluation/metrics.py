@@ -26,6 +26,9 @@ SUMMARY_METRICS = (
 )
 """The figures of [`group_metrics`] that summarize all groups, in the order in which tables show them."""
 
+GATE_METRICS = ("worst_inferred_group_accuracy", "gated_accuracy")
+"""Summaries over inferred groups, which [`GatedAccumulator`](gerne_hf.evaluation.gate.GatedAccumulator) adds."""
+
 
 def group_metrics(
     predictions: ArrayLike,
@@ -243,7 +246,7 @@ def flatten_group_metrics(result: dict[str, Any]) -> dict[str, float]:
 
     ```
     """
-    flat: dict[str, float] = {name: result[name] for name in SUMMARY_METRICS if name in result}
+    flat: dict[str, float] = {name: result[name] for name in (*SUMMARY_METRICS, *GATE_METRICS) if name in result}
     for group in result["groups"]:
         if group["count"]:
             name = group_key(group["label"], group["attribute"])

@@ -11,6 +11,8 @@ METRIC_TITLES = {
     "group_balanced_accuracy": "group-balanced accuracy",
     "worst_class_accuracy": "worst-class accuracy",
     "class_balanced_accuracy": "class-balanced accuracy",
+    "worst_inferred_group_accuracy": "accuracy of the worst inferred group",
+    "gated_accuracy": "gated accuracy of the worst inferred group",
 }
 """What a sentence calls the metrics that models are selected on; see [`metric_title`] for all others."""
 

@@ -13,14 +13,15 @@ AUTOMATIC = "auto"
 """The value of `metric_for_best_model` that leaves the choice to [`automatic_metric`]."""
 
 
-def automatic_metric(attribute_columns: tuple[str, ...]) -> str:
+def automatic_metric(attribute_columns: tuple[str, ...], infers_groups: bool = False) -> str:
     """Return the metric that models are selected on if the user names none.
 
     As in the paper, this is the worst-group accuracy if the validation set has attributes, and the worst-class
-    accuracy if it has none.
+    accuracy if it has none. Where groups are inferred it is their gated accuracy instead of the worst-class accuracy.
 
     Args:
         attribute_columns (`tuple[str, ...]`): the columns that hold the attributes; empty if there are none.
+        infers_groups (`bool`, defaults to `False`): whether groups of the validation set are inferred.
 
     Returns:
         `str`: a metric's key without a prefix.
@@ -33,7 +34,9 @@ def automatic_metric(attribute_columns: tuple[str, ...]) -> str:
 
     ```
     """
-    return "worst_group_accuracy" if attribute_columns else "worst_class_accuracy"
+    if attribute_columns:
+        return "worst_group_accuracy"
+    return "gated_accuracy" if infers_groups else "worst_class_accuracy"
 
 
 def check_selection(metric: str | None, attribute_columns: tuple[str, ...]) -> None:

@@ -137,6 +137,58 @@ def _describe(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
+class RowsOf:
+    """Some rows of a map-style data set, with the same columns.
+
+    Args:
+        dataset: a map-style data set with columns.
+        rows (int array of shape `(n,)`): numbers of the rows, in the order that they shall have.
+    """
+
+    def __init__(self, dataset: Any, rows: np.ndarray):
+        self.dataset, self.rows = dataset, np.asarray(rows)
+        self.column_names = column_names(dataset)
+        if hasattr(dataset, "features"):
+            self.features = dataset.features
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: int | str) -> Any:
+        if not isinstance(key, str):
+            return self.dataset[int(self.rows[key])]
+        column = self.dataset[key]
+        if isinstance(column, np.ndarray):
+            return column[self.rows]
+        return [column[int(row)] for row in self.rows]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return several rows, all at once where the data set can do that."""
+        rows = [int(row) for row in self.rows[np.asarray(indices)]]
+        several = getattr(self.dataset, "__getitems__", None)
+        return [self.dataset[row] for row in rows] if several is None else several(rows)
+
+
+def rows_of(dataset: Any, rows: np.ndarray) -> Any:
+    """Return some rows of a map-style data set, as a data set of the same columns.
+
+    Args:
+        dataset: a `datasets.Dataset`, or another map-style data set with columns.
+        rows (int array of shape `(n,)`): numbers of the rows, in the order that they shall have.
+
+    Example:
+
+    ```python
+    >>> rows_of(datasets.Dataset.from_dict({"label": [0, 1, 1]}), np.array([2, 0]))["label"][:]
+    [1, 0]
+
+    ```
+    """
+    if isinstance(dataset, datasets.Dataset):
+        return dataset.select(rows)
+    return RowsOf(dataset, rows)
+
+
 class ColumnAdded:
     """A map-style data set with one more column of categories.
 

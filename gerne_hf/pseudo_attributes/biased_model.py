@@ -21,6 +21,7 @@ from ..checkpoints.seals import checkpoint_to_resume
 from ..config import GerneConfig
 from ..groups.fingerprints import fingerprint
 from ..method.outputs import logits_of
+from ..models.heads import classification_head
 from ..training.plan_trainer import PlanTrainer
 
 WEIGHT_DECAY_FACTOR, LEARNING_RATE_FACTOR = 2.0, 0.1
@@ -29,21 +30,20 @@ WEIGHT_DECAY_FACTOR, LEARNING_RATE_FACTOR = 2.0, 0.1
 
 @dataclass(frozen=True)
 class BiasedScores:
-    """What a biased model says of the training rows.
+    """What a biased model says of rows, those of the training set or of another one.
 
     Args:
-        scores (`np.ndarray` of shape `(N,)`, float32): softmax probability of each row's true class.
-        predictions (`np.ndarray` of shape `(N,)`, int64): predicted class ids.
+        probabilities (`np.ndarray` of shape `(N, K)`, float32): softmax probability of each class.
         labels (`np.ndarray` of shape `(N,)`, int64): true class ids.
         label_names (`tuple[str, ...]`): the K classes.
-        class_balanced_accuracy (`float`, *optional*): on the evaluation set; None without one.
+        features (`np.ndarray` of shape `(N, D)`, float16, *optional*): what the model gives to its classification
+            head; None for a model whose head is not one linear layer on one vector a row.
     """
 
-    scores: np.ndarray
-    predictions: np.ndarray
+    probabilities: np.ndarray
     labels: np.ndarray
     label_names: tuple[str, ...]
-    class_balanced_accuracy: float | None
+    features: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -76,34 +76,79 @@ class BiasedFit:
         """The fit's folder, whose name follows from the record."""
         return self.config.folder
 
-    def run(self) -> BiasedScores:
-        """Train the model, unless it is a trained one, save it to `model/` of the folder, and score the training rows.
+    def run(self) -> tuple[PlanTrainer, "RowReader"]:
+        """Train the model, unless it is a trained one, and save it to `model/` of the folder.
 
-        A training that was interrupted goes on from its last checkpoint. On several processes all call this, and all
-        get the scores of all rows.
+        A training that was interrupted goes on from its last checkpoint. On several processes all call this.
+
+        Returns:
+            `tuple`: the trainer, and what reads scores off its predictions; [`scored`] takes both.
         """
+        reader = RowReader(self.model)
         trainer = PlanTrainer(
             model=self.model,
             args=self.config,
             train_dataset=self.train_dataset,
             eval_dataset=self.eval_dataset,
             optimizer_cls_and_kwargs=self.optimizer,
-            preprocess_logits_for_metrics=true_class_scores,
+            preprocess_logits_for_metrics=reader,
             **self.arguments,
         )
         trainer.hidden_columns = self.hidden_columns
         if self.config.biased_model is None:
             trainer.train(resume_from_checkpoint=checkpoint_to_resume(self.directory))
-            if self.eval_dataset is not None:
-                trainer.evaluate_if_stale()
-        output = trainer.predict(self.train_dataset, metric_key_prefix="train")
-        scores, predictions = np.ascontiguousarray(np.asarray(output.predictions).T)
-        index = trainer.reference_groups
-        assert index is not None
-        labels = (index.codes // index.num_attributes).astype(np.int64)
-        accuracy = trainer.group_results.get("eval", {}).get("class_balanced_accuracy")
         trainer.save_model(os.path.join(self.directory, "model"))
-        return BiasedScores(scores, predictions.astype(np.int64), labels, index.label_names, accuracy)
+        return trainer, reader
+
+
+class RowReader:
+    """Turns the logits of an evaluation batch into what scores are made of: probabilities, and features beside them.
+
+    Given to a trainer as `preprocess_logits_for_metrics`, its output is gathered over processes in the rows' order.
+
+    Args:
+        model (`nn.Module`): the model, whose head is listened to if it is one linear layer.
+    """
+
+    def __init__(self, model: Any):
+        self.classes = 0
+        self._features: torch.Tensor | None = None
+        try:
+            head = classification_head(model)
+        except (ValueError, AttributeError):  # no head, or no config that says how many classes there are
+            return
+        head.register_forward_pre_hook(self._keep)
+
+    def _keep(self, module: Any, inputs: tuple[Any, ...]) -> None:
+        if not module.training:
+            self._features = inputs[0].detach()
+
+    def __call__(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities of the K classes, and the D features if there are any, `(B, K + D)`, float32."""
+        logits = logits_of(logits if isinstance(logits, (tuple, list, dict)) else (logits,)).float()
+        features, self._features = self._features, None
+        self.classes = logits.shape[-1]
+        probabilities = logits.softmax(dim=-1)
+        if features is None or features.ndim != 2 or len(features) != len(logits):
+            return probabilities
+        return torch.cat([probabilities, features.float().to(probabilities.device)], dim=1)
+
+
+def scored(trainer: PlanTrainer, reader: RowReader, dataset: Any, prefix: str) -> BiasedScores:
+    """Return what a trained biased model says of the rows of a data set; on several processes all call this.
+
+    Args:
+        trainer ([`PlanTrainer`]), reader ([`RowReader`]): what [`BiasedFit.run`] returned.
+        dataset: the rows to score.
+        prefix (`str`): the `metric_key_prefix` of this evaluation.
+    """
+    output = trainer.predict(dataset, metric_key_prefix=prefix)
+    values, classes = np.asarray(output.predictions), reader.classes
+    index = trainer.groups_of(dataset, prefix)
+    assert index is not None
+    labels = (index.codes // index.num_attributes).astype(np.int64)
+    features = values[:, classes:].astype(np.float16) if values.shape[1] > classes else None
+    return BiasedScores(np.ascontiguousarray(values[:, :classes]), labels, index.label_names, features)
 
 
 def prepare_fit(
@@ -133,13 +178,15 @@ def prepare_fit(
         model = load_biased_model(model, args.biased_model)
     if isinstance(eval_dataset, dict):
         eval_dataset = next(iter(eval_dataset.values()), None)
-    config = biased_config(args, args.folder, eval_dataset is not None and args.biased_model is None)
+    selects = eval_dataset is not None and args.biased_model is None and args.folds_of_biased_model == 1
+    config = biased_config(args, args.folder, selects)
     optimizer = None
     if optimizer_cls_and_kwargs is not None:
         # The optimizer's own rate and decay win over those of the config, as in the main run.
         cls, kwargs = optimizer_cls_and_kwargs
         rate = kwargs.get("lr", args.learning_rate)
-        config.learning_rate = _first(args.biased_learning_rate, LEARNING_RATE_FACTOR * rate)
+        factor = LEARNING_RATE_FACTOR if args.folds_of_biased_model == 1 else 1.0
+        config.learning_rate = _first(args.biased_learning_rate, factor * rate)
         optimizer = cls, {**kwargs, "lr": config.learning_rate, "weight_decay": config.weight_decay}
     record = fit_record(config, train_dataset, model, optimizer, eval_dataset)
     key = hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:12]
@@ -150,26 +197,39 @@ def prepare_fit(
 
 
 def biased_config(args: GerneConfig, directory: str, evaluates: bool) -> GerneConfig:
-    """Return the settings of f~: those of the main run, with the plan `erm`, twice the decay and a tenth of the rate.
+    """Return the settings of f~: those of the main run, with the plan `erm`.
+
+    In one fold, as in the paper, it has twice the decay and a tenth of the rate, and the checkpoint is kept that is
+    best on the evaluation set. In several folds a model cannot memorize the rows that it scores, so rate and decay are
+    those of the main run, and the last weights are kept: what is selected by accuracy ranks the minority worse.
 
     Args:
         args ([`GerneConfig`]): settings of the main run.
         directory (`str`): output folder of the fit.
         evaluates (`bool`): whether there is an evaluation set to select on.
     """
+    one = args.folds_of_biased_model == 1
     config = copy.copy(args)
     config.output_dir = directory
     config.plan, config.beta_schedule, config.class_balanced = "erm", "constant", True
     config.pseudo_attributes, config.attribute_column, config.threshold = False, None, None
+    config.pseudo_rule = "auto"
     config.overlapping_columns = None
-    config.learning_rate = _first(args.biased_learning_rate, LEARNING_RATE_FACTOR * args.learning_rate)
-    config.weight_decay = _first(args.biased_weight_decay, WEIGHT_DECAY_FACTOR * args.weight_decay)
+    config.learning_rate = _first(
+        args.biased_learning_rate, (LEARNING_RATE_FACTOR if one else 1.0) * args.learning_rate
+    )
+    config.weight_decay = _first(args.biased_weight_decay, (WEIGHT_DECAY_FACTOR if one else 1.0) * args.weight_decay)
     if args.biased_epochs is not None:
         config.num_train_epochs, config.max_steps = args.biased_epochs, -1
-    if config.eval_strategy == IntervalStrategy.NO:
-        config.eval_strategy = IntervalStrategy.EPOCH
-    config.save_strategy, config.save_total_limit = SaveStrategy(IntervalStrategy(config.eval_strategy).value), 1
-    if config.eval_strategy == IntervalStrategy.STEPS and config.eval_steps is not None:
+    if not one:
+        config.save_total_limit = 1
+        if config.save_strategy == SaveStrategy.BEST:
+            config.save_strategy = SaveStrategy.EPOCH
+    else:
+        if config.eval_strategy == IntervalStrategy.NO:
+            config.eval_strategy = IntervalStrategy.EPOCH
+        config.save_strategy, config.save_total_limit = SaveStrategy(IntervalStrategy(config.eval_strategy).value), 1
+    if one and config.eval_strategy == IntervalStrategy.STEPS and config.eval_steps is not None:
         config.save_steps = config.eval_steps
     config.load_best_model_at_end, config.greater_is_better = evaluates, True
     config.metric_for_best_model = "class_balanced_accuracy" if evaluates else None
@@ -224,6 +284,7 @@ def fit_record(
         "columns": columns,
         "fingerprint": fingerprint(train_dataset, args.label_column, columns),
         "evaluation": None if eval_dataset is None else fingerprint(eval_dataset, args.label_column),
+        "folds": args.folds_of_biased_model,
         "weights": _digest(model) if args.biased_model is not None else None,
         "model": type(model).__name__,
         "model_config": json.dumps(described, sort_keys=True, default=str),
@@ -280,15 +341,3 @@ def check_same_labels(model: Any, biased_model: Any) -> None:
             f"the biased model's classes are {list(theirs.values())}, and the main model's are {list(ours.values())}. "
             "Scores of one label space say nothing about another: choose a biased model with the same labels"
         )
-
-
-def true_class_scores(logits: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Return the softmax probability of the true class, in float32, and the predicted class, `(B, 2)`.
-
-    Args:
-        logits: the model's outputs, or the logits of shape `(B, K)`.
-        labels (`torch.Tensor` of shape `(B,)`): true class ids.
-    """
-    logits = logits_of(logits if isinstance(logits, (tuple, list, dict)) else (logits,)).float()
-    probability = logits.softmax(dim=-1).gather(1, labels[:, None].long())
-    return torch.cat([probability, logits.argmax(dim=-1, keepdim=True).float()], dim=1)

@@ -1,8 +1,8 @@
-"""`PseudoAttributes`: the rows that a biased model is least sure of are "hard" (Algorithm 2, unknown attributes).
+"""`PseudoAttributes`: the scores of the training rows under biased models, from which groups follow by any rule.
 
-Fits by [`biased_model`](gerne_hf.pseudo_attributes.biased_model), keeps scores in a folder, and brings them to the Hub
-by [`hub`](gerne_hf.pseudo_attributes.hub). What follows from scores is pure and lies in
-[`pseudo_groups`](gerne_hf.method.pseudo_groups).
+Fits by [`folds`](gerne_hf.pseudo_attributes.folds), keeps scores in a folder, and brings them to the Hub by
+[`hub`](gerne_hf.pseudo_attributes.hub). What follows from scores is pure and lies in
+[`rules`](gerne_hf.pseudo_attributes.rules) and [`pseudo_groups`](gerne_hf.method.pseudo_groups).
 """
 
 import json
@@ -25,12 +25,20 @@ from ..groups.sources import add_column
 from ..method.pseudo_groups import HARD, PSEUDO_NAMES, check_threshold, pseudo_attributes, pseudo_index
 from ..utils.files import write_json
 from .biased_model import prepare_fit
+from .folds import FoldedScores, run_folds
 from .hub import RECORD_FILE, SCORES_FILE, download_scores, push_scores
+from .rules import InferredGroups, ScoredEvaluation, ScoredRows, Threshold, infer_groups
 
 logger = logging.get_logger(__name__)
 
 RECOVERY_THRESHOLDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Thresholds for which reports say how much of the minority is found."""
+
+ROWS_FILE = "rows.npz"
+"""File of the probabilities and features of all rows, beside the scores; it is not pushed to the Hub."""
+
+MINORITY_SHARE = 0.5
+"""A group is a minority if it is smaller than this times an even share of its class."""
 
 
 @dataclass(eq=False)
@@ -47,6 +55,8 @@ class PseudoAttributes:
         fingerprint (`str`): of the training set, see [`fingerprint`].
         directory (`str`, *optional*): folder of the scores and of the biased model (`model/`).
         record (`dict`): the settings of the fit.
+        rows ([`ScoredRows`], *optional*): probabilities of all classes, and features; None for scores from the Hub.
+        evaluation ([`ScoredEvaluation`], *optional*): the same of the validation rows.
 
     Raises:
         ValueError: for scores that are not finite: the biased model has diverged.
@@ -59,6 +69,8 @@ class PseudoAttributes:
     fingerprint: str
     directory: str | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    rows: ScoredRows | None = None
+    evaluation: ScoredEvaluation | None = None
 
     def __post_init__(self) -> None:
         bad = np.flatnonzero(~np.isfinite(self.scores))
@@ -76,12 +88,14 @@ class PseudoAttributes:
     def fit(
         cls, *, args: GerneConfig, train_dataset: Any, model: Any = None, model_init: Any = None, **arguments: Any
     ) -> "PseudoAttributes":
-        """Train the biased model f~ and score the training rows.
+        """Train the biased models and score the training rows, and the validation rows if there are any.
 
-        f~ is trained like the main run, with the plan `erm` (class-balanced batches), twice the weight decay and a
-        tenth of the learning rate, and selected by class-balanced accuracy of the evaluation set (without one: the
-        last weights). A fit that was interrupted is resumed from its last checkpoint; one that is complete, with the
-        same settings and data, is read and not repeated.
+        In several folds (`biased_folds`, 2 by default) each row is scored by a model that was trained on the other
+        folds, with the settings of the main run and the plan `erm`. In one fold, the default of the rule "threshold",
+        the model is the paper's: trained on all rows with twice the weight decay and a tenth of the learning rate, and
+        selected by class-balanced accuracy of the evaluation set (without one: the last weights). A fit that was
+        interrupted goes on from its last complete fold and checkpoint; one that is complete, with the same settings
+        and data, is read and not repeated.
 
         Args:
             args ([`GerneConfig`]): settings of the main run; see its `biased_*` fields and `pseudo_attributes_dir`.
@@ -99,17 +113,23 @@ class PseudoAttributes:
         if os.path.isfile(os.path.join(fit.directory, RECORD_FILE)):
             logger.info(f"Scores of the biased model found in {fit.directory}")
             return cls.load(fit.directory, train_dataset)
-        found = fit.run()
-        record = dict(fit.record)
-        mark = record.pop("fingerprint")
-        record["class_balanced_accuracy"] = found.class_balanced_accuracy
-        arrays = found.scores, found.predictions, found.labels, found.label_names
-        pseudo = cls(*arrays, mark, fit.directory, record)
+        found = run_folds(fit, args.folds_of_biased_model)
+        pseudo = cls._of(found, fit.record, fit.directory)
         if fit.config.should_save:
             pseudo.save(fit.directory)
         PartialState().wait_for_everyone()
         pseudo._dataset = train_dataset
         return pseudo
+
+    @classmethod
+    def _of(cls, found: FoldedScores, depends_on: dict[str, Any], directory: str) -> "PseudoAttributes":
+        record = dict(depends_on)
+        mark = record.pop("fingerprint")
+        for name in ("in_sample_accuracy", "out_of_fold_accuracy", "class_balanced_accuracy"):
+            record[name] = getattr(found, name)
+        rows = found.rows
+        arrays = rows.scores.astype(np.float32), rows.probabilities.argmax(axis=1), rows.labels
+        return cls(*arrays, found.label_names, mark, directory, record, rows, found.evaluation)
 
     # ---- pseudo-attributes ----------------------------------------------------------------------------------------
 
@@ -128,6 +148,55 @@ class PseudoAttributes:
             check_threshold(np.bincount(self.labels, minlength=len(self.label_names)), threshold, self.label_names)
             self._last = threshold, pseudo_index(self.scores, self.labels, self.label_names, threshold)
         return self._last[1]
+
+    def infer(
+        self,
+        rule: str = "validation_shift",
+        *,
+        threshold: Threshold | None = None,
+        attributes: np.ndarray | None = None,
+        attribute_names: Sequence[str] = (),
+    ) -> InferredGroups:
+        """Infer groups of training and validation rows by a rule; no model runs again.
+
+        Args:
+            rule, threshold, attributes, attribute_names: as for [`infer_groups`].
+
+        Returns:
+            [`InferredGroups`]
+
+        Raises:
+            ValueError: as [`infer_groups`], and for a rule that needs more than the scores where there is no more.
+        """
+        rows = self.rows
+        if rows is None:
+            if rule.startswith("validation_"):
+                raise ValueError(
+                    f"the rule {rule!r} needs scores of validation rows, and these are scores of training rows alone, "
+                    "as they come from the Hub. Fit here, or choose 'confident_mistakes', 'mistakes' or 'threshold'"
+                )
+            rows = self._rows_of_scores()
+        return infer_groups(
+            rows,
+            self.label_names,
+            rule,
+            threshold=threshold,
+            evaluation=self.evaluation,
+            attributes=attributes,
+            attribute_names=attribute_names,
+        )
+
+    def _rows_of_scores(self) -> ScoredRows:
+        """Return probabilities of all classes with the same scores and predictions; the rules need no more of them."""
+        size = len(self.label_names)
+        rest = (1.0 - self.scores) / max(size - 1, 1)
+        probabilities = np.repeat(rest[:, None], size, axis=1).astype(np.float32)
+        every = np.arange(len(self.labels))
+        wrong = self.predictions != self.labels
+        probabilities[wrong] = 0.0
+        probabilities[every, self.predictions] = 1.0 - self.scores
+        probabilities[every, self.labels] = self.scores
+        return ScoredRows(probabilities, self.labels, np.zeros(len(self.labels), dtype=np.int64))
 
     def errors(self) -> GroupIndex:
         """The rows by class and by whether the biased model is wrong on them (attribute "wrong" or "right")."""
@@ -167,8 +236,8 @@ class PseudoAttributes:
     ) -> list[dict[str, Any]]:
         """How well the hard rows recover the minority, for rows whose true attributes are known (Figure 3).
 
-        A group is a minority if its share within its class is below that of an even split among the attribute values
-        that the class has.
+        A group is a minority if its share within its class is below half of an even share among the attribute values
+        that the class has: of two values, below a quarter.
 
         Args:
             true_attributes (array of shape `(N,)`, or `(len(rows),)`): the true attributes.
@@ -183,7 +252,7 @@ class PseudoAttributes:
         known = GroupIndex.from_arrays(self.labels[rows], true_attributes)
         present = known.counts > 0  # in integers: a class may have no known rows
         totals, values = (part.sum(axis=1, keepdims=True) for part in (known.counts, present))
-        small = present & (known.counts * values < totals)
+        small = present & (known.counts * values < MINORITY_SHARE * totals)
         minority = small.ravel()[known.codes]
         table = []
         for threshold in thresholds:
@@ -203,13 +272,24 @@ class PseudoAttributes:
     # ---- files ----------------------------------------------------------------------------------------------------
 
     def save(self, directory: str) -> None:
-        """Write `scores.parquet` (score, prediction, label) and `pseudo_attributes.json`; the record last, so that a
-        folder with one is complete."""
+        """Write `scores.parquet` (score, prediction, label), `rows.npz` (all probabilities and features) and
+        `pseudo_attributes.json`; the record last, so that a folder with one is complete."""
         os.makedirs(directory, exist_ok=True)
         columns = {"score": self.scores.astype(np.float32), "prediction": self.predictions, "label": self.labels}
         path = os.path.join(directory, SCORES_FILE)
         pq.write_table(pa.table(columns), path + ".partial")
         os.replace(path + ".partial", path)
+        if self.rows is not None:
+            arrays = {"probabilities": self.rows.probabilities, "folds": self.rows.folds}
+            features = {"features": self.rows.features}
+            if self.evaluation is not None:
+                arrays["evaluation_probabilities"] = self.evaluation.probabilities
+                arrays["evaluation_labels"] = self.evaluation.labels
+                features["evaluation_features"] = self.evaluation.features
+            path = os.path.join(directory, ROWS_FILE)
+            with open(path + ".partial", "wb") as file:
+                np.savez(file, **arrays, **{name: part for name, part in features.items() if part is not None})
+            os.replace(path + ".partial", path)
         record = {**self.record, "fingerprint": self.fingerprint, "label_names": list(self.label_names)}
         write_json(record, os.path.join(directory, RECORD_FILE))
         self.directory = directory
@@ -235,6 +315,15 @@ class PseudoAttributes:
         scores, predictions, labels = (table[name].to_numpy() for name in ("score", "prediction", "label"))
         names, mark = tuple(record.pop("label_names")), record.pop("fingerprint")
         pseudo = cls(scores, predictions, labels, names, mark, directory, record)
+        path = os.path.join(directory, ROWS_FILE)
+        if os.path.isfile(path):
+            with np.load(path) as file:
+                found = dict(file)
+            pseudo.rows = ScoredRows(found["probabilities"], labels, found["folds"], found.get("features"))
+            if "evaluation_labels" in found:
+                pseudo.evaluation = ScoredEvaluation(
+                    found["evaluation_probabilities"], found["evaluation_labels"], found.get("evaluation_features")
+                )
         if dataset is not None:
             pseudo.check_dataset(dataset)
             pseudo._dataset = dataset

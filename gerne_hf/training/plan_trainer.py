@@ -88,7 +88,7 @@ class PlanTrainer(GroupTrainer):
         """
         args, groups = self.args, self.known_groups
         if args.plan in PLANS_WITH_BETA:
-            check_beta(args.beta, self.beta_bounds, args.c, args.beta_out_of_bounds)
+            check_beta(args.beta, self.beta_bounds, args.c, self.rule_for_beta)
         return BatchPlan.build(
             args.plan,
             self._train_batch_size,
@@ -96,13 +96,22 @@ class PlanTrainer(GroupTrainer):
             args.c,
             args.beta,
             self.class_probabilities(),
-            uniform_target(groups.counts),
+            self.target_distribution(),
             args.biased_share,
         )
 
     def class_probabilities(self) -> np.ndarray | None:
         """Return p(y), with which the classes are drawn, `(K,)`; None draws all equally often, as in the paper."""
         return None if self.args.class_balanced else self.known_groups.class_probabilities
+
+    def target_distribution(self) -> np.ndarray:
+        """Return the distribution within each class that training balances towards, `(K, A)`; uniform (Eq. 4)."""
+        return uniform_target(self.known_groups.counts)
+
+    @property
+    def rule_for_beta(self) -> str:
+        """What is done about a beta outside its bounds: "error", "warn" or "ignore"."""
+        return self.args.beta_out_of_bounds
 
     def get_beta(self, progress: float) -> float:
         """Return the extrapolation factor at a point of the training; override it for a schedule of your own.
@@ -133,10 +142,10 @@ class PlanTrainer(GroupTrainer):
 
     @property
     def beta_bounds(self) -> tuple[float, float]:
-        """The interval of beta in which the extrapolated distribution is one (Eq. 9), for this data and this c."""
+        """The interval of beta in which the extrapolated distribution is one (Eq. 9)."""
         if self.groups is None:
-            raise ValueError("the bounds of beta follow from the training groups; give the trainer a train_dataset")
-        return beta_bounds(self.groups.alpha, self.args.c, uniform_target(self.groups.counts))
+            raise ValueError("the bounds of beta follow from the groups; give the trainer a train_dataset")
+        return beta_bounds(self.groups.alpha, self.args.c, self.target_distribution())
 
     def settle_plan(self) -> BatchPlan:
         """Make the plan anew, and take from it the loss, its meter and the checks of the first batches."""
@@ -185,6 +194,7 @@ class PlanTrainer(GroupTrainer):
             "biased_share": float(args.biased_share) if args.plan == "independent" else None,
             "class_balanced": args.class_balanced,
             "threshold": None,
+            "pseudo_rule": None,
             "method_settings": {},
         }
         if has_beta and self.groups is not None:
@@ -236,11 +246,10 @@ class PlanTrainer(GroupTrainer):
         return self._stream("biased", self._biased_rows(), biased_distribution(self.known_groups.alpha))
 
     def get_less_biased_dataloader(self) -> DataLoader:
-        """Return the stream of less biased batches (Eq. 4) as a loader; a batch is that part of a training batch."""
+        """Return the stream of less biased batches (Eq. 4) as a loader; a batch is part of a training batch."""
         self.index_anew_if_replaced()
         self.settle_training_groups()
-        groups = self.known_groups
-        distribution = less_biased_distribution(groups.alpha, self.args.c, uniform_target(groups.counts))
+        distribution = less_biased_distribution(self.known_groups.alpha, self.args.c, self.target_distribution())
         return self._stream("less_biased", self._train_batch_size - self._biased_rows(), distribution)
 
     def _biased_rows(self) -> int:
@@ -313,10 +322,10 @@ class PlanTrainer(GroupTrainer):
         beta = self.get_beta(self.state.global_step / max(self.state.max_steps, 1))
         if beta == self.args.beta or self.args.plan not in PLANS_WITH_BETA:
             return 0.0
-        if not (self.args.beta_out_of_bounds == "warn" and self._warned_of_beta):
+        if not (self.rule_for_beta == "warn" and self._warned_of_beta):
             lower, upper = self.beta_bounds
             self._warned_of_beta = not lower - 1e-9 <= beta <= upper + 1e-9
-            check_beta(beta, (lower, upper), self.args.c, self.args.beta_out_of_bounds)
+            check_beta(beta, (lower, upper), self.args.c, self.rule_for_beta)
         return beta - self.args.beta
 
     def total_loss(self, losses: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
