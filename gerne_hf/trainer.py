@@ -1,29 +1,26 @@
 """`GerneTrainer`: a drop-in for `transformers.Trainer` that trains on the extrapolated gradient of two batches.
 
 The top of the ladder. [`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer) knows how to train on a plan,
-[`SearchingTrainer`](gerne_hf.tuning.searching_trainer.SearchingTrainer) how to search; here come unknown attributes
-and what a run tells people. Baselines and comparisons stand on it.
+[`InferringTrainer`](gerne_hf.pseudo_attributes.inferring_trainer.InferringTrainer) how to do without attributes; here
+comes what a run tells people. Baselines and comparisons stand on it.
 """
 
-import copy
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, cast
 
-import numpy as np
 import torch
-from transformers import TrainerCallback, set_seed
+from transformers import TrainerCallback
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
 from .config import GerneConfig
-from .groups.index import GroupIndex
 from .groups.sources import column_names
 from .hub.repositories import hub_origin
-from .method.pseudo_groups import provisional_index, smallest_threshold
-from .pseudo_attributes.biased_model import check_same_labels, load_biased_model
-from .pseudo_attributes.scores import RECOVERY_THRESHOLDS, PseudoAttributes
+from .pseudo_attributes.guard import shares_of_class, warning_after_training
+from .pseudo_attributes.inferring_trainer import InferringTrainer
 from .reports.examples import save_worst_examples
 from .reports.facts import model_facts
 from .reports.model_card import write_card
@@ -39,13 +36,12 @@ from .reports.record import (
 from .reports.reproduction import chosen_settings
 from .reports.tables import format_group_table, format_recovery
 from .streaming.reservoir import ReservoirStream
-from .tuning.searching_trainer import SearchingTrainer
 from .utils.distributed import tells_the_others
 
 logger = logging.get_logger(__name__)
 
 
-class GerneTrainer(SearchingTrainer):
+class GerneTrainer(InferringTrainer):
     """A drop-in for [`~transformers.Trainer`] that debiases a classifier by gradient extrapolation.
 
     Each step computes the gradient of `L_ext = L_lb + beta (L_lb - L_b)` (Eq. 5, 7) over a batch laid out by
@@ -83,8 +79,6 @@ class GerneTrainer(SearchingTrainer):
         optimizer_cls_and_kwargs: tuple | None = None,
         preprocess_logits_for_metrics: Callable | None = None,
     ):
-        self.pseudo: PseudoAttributes | None = None
-        self._optimizer_given = optimizers[0] is not None
         super().__init__(
             model=model,
             args=args,
@@ -100,102 +94,6 @@ class GerneTrainer(SearchingTrainer):
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
-
-    # ---- unknown attributes -----------------------------------------------------------------------------------------
-
-    def expected_groups(self, reference: GroupIndex) -> GroupIndex:
-        """Return the groups to train on as far as they are known at construction.
-
-        Which rows are hard is not known before the biased model is; how many are follows from the threshold.
-
-        Args:
-            reference ([`GroupIndex`]): the training rows by the attribute that is evaluated, or by class alone.
-        """
-        if not self.args.pseudo_attributes:
-            return reference
-        return provisional_index(reference, self._threshold)
-
-    def training_groups(self) -> GroupIndex | None:
-        """Return the groups to train on; the first call with pseudo-attributes fits the biased model."""
-        if self.args.pseudo_attributes and self.train_dataset is not None:
-            return self.fit_biased_model().index(self._threshold)
-        return self.groups
-
-    def fit_biased_model(self) -> PseudoAttributes:
-        """Train the biased model f~ and score the training rows (Algorithm 2, step 1), unless that is done.
-
-        f~ starts from this trainer's model before training and has its data and its settings; see
-        [`PseudoAttributes.fit`].
-
-        Raises:
-            ValueError: if the trainer was given an optimizer, which is of the main model, or for a `biased_model` of
-                another class or with other labels.
-        """
-        if self.pseudo is not None:
-            return self.pseudo
-        args = self.args
-        if self._optimizer_given:
-            raise ValueError(
-                "the biased model needs an optimizer of its own, and optimizers=(...) holds one for the main model. "
-                "Pass optimizer_cls_and_kwargs, or choose it by the config"
-            )
-        main = self.accelerator.unwrap_model(self.model)
-        if args.biased_model is not None:
-            model = load_biased_model(main, args.biased_model)
-            check_same_labels(main, model)
-        else:
-            set_seed(args.seed)
-            model = self.call_model_init() if self.model_init is not None else copy.deepcopy(main)
-        self.pseudo = PseudoAttributes.fit(
-            args=args,
-            train_dataset=self.train_dataset,
-            model=model,
-            eval_dataset=self.eval_dataset,
-            data_collator=self.data_collator,
-            processing_class=self.processing_class,
-            compute_loss_func=self.loss_func,
-            optimizer_cls_and_kwargs=self.optimizer_cls_and_kwargs,
-        )
-        set_seed(args.seed)  # the run that follows is that of a trainer which found the scores ready
-        return self.pseudo
-
-    @property
-    def _threshold(self) -> float:
-        assert self.args.threshold is not None  # GerneConfig sees to it
-        return self.args.threshold
-
-    def index_anew_if_replaced(self) -> bool:
-        """Index and check anew if the user has put another training set in place of the one at construction.
-
-        Returns:
-            `bool`: whether there is another training set.
-        """
-        replaced = super().index_anew_if_replaced()
-        if replaced:
-            self.pseudo = None
-        return replaced
-
-    def run_identity(self) -> dict[str, Any]:
-        """Return what this run depends on: besides what the rungs below say, the threshold of pseudo-attributes."""
-        threshold = float(self._threshold) if self.args.pseudo_attributes else None
-        return {**super().run_identity(), "threshold": threshold}
-
-    def recovery(self) -> list[dict[str, Any]]:
-        """Return how well pseudo-attributes recover the minority, by threshold (Figure 3).
-
-        Returns:
-            `list[dict]`: as [`PseudoAttributes.recovery`]; empty unless the biased model is fitted and the training
-            set has the true attributes, which are used for nothing else.
-        """
-        reference = self.reference_groups
-        if self.pseudo is None or not self.args.pseudo_attributes or reference is None:
-            return []
-        if reference.num_attributes < 2:
-            return []
-        counts = reference.counts.sum(axis=1)
-        thresholds = [t for t in RECOVERY_THRESHOLDS if t >= smallest_threshold(counts)]
-        attributes = (reference.codes % reference.num_attributes).astype(np.int64)
-        return self.pseudo.recovery(attributes, sorted({*thresholds, self._threshold}))
 
     # ---- training and what it tells ---------------------------------------------------------------------------------
 
@@ -227,6 +125,7 @@ class GerneTrainer(SearchingTrainer):
         """Print the group table of each evaluation set, and write `group_metrics.json` and the pictures."""
         if self.eval_dataset is not None:
             self.evaluate_if_stale(ignore_keys)
+        self._warn_if_worse()
         if not self.is_world_process_zero():
             return
         args, state = self.args, self.state
@@ -256,6 +155,18 @@ class GerneTrainer(SearchingTrainer):
             plot_training(state.log_history, os.path.join(self.run_folder, TRAINING_PICTURE_FILE))
             if recovery:
                 plot_pseudo_attributes(recovery, os.path.join(self.run_folder, RECOVERY_PICTURE_FILE))
+
+    def _warn_if_worse(self) -> None:
+        """Warn if the model is worse on the validation set than the biased models, which are class-balanced ERM."""
+        if self.inferred is None or self.pseudo is None:
+            return
+        result = self.group_results.get(self.evaluation_prefixes()[0], {})
+        reference = self.pseudo.record.get("class_balanced_accuracy")
+        warning = warning_after_training(result.get("class_balanced_accuracy"), reference)
+        if warning is not None and warning not in self.guard_warnings:
+            self.guard_warnings.append(warning)
+            if self.is_world_process_zero():
+                logger.warning(warning)
 
     def evaluate_training_rows(self) -> None:
         """Evaluate the model on the rows it was trained on, as the evaluation "train", if their attributes are known.
@@ -334,12 +245,7 @@ class GerneTrainer(SearchingTrainer):
             if search is not None:
                 selection["search"] = search
         if self.pseudo is not None:
-            pseudo = {
-                "recovery": self.recovery(),
-                "threshold": args.threshold,
-                "biased_model_class_balanced_accuracy": self.pseudo.record.get("class_balanced_accuracy"),
-                "fingerprint": self.pseudo.fingerprint,
-            }
+            pseudo = self._pseudo_record()
         return RunRecord(
             model=model_facts(self.accelerator.unwrap_model(self.model)),
             run=self._run_facts(),
@@ -350,6 +256,28 @@ class GerneTrainer(SearchingTrainer):
             selection=selection,
             pseudo_attributes=pseudo,
         )
+
+    def _pseudo_record(self) -> dict[str, Any]:
+        """Return what a record says of unknown attributes: the biased models, the groups and the warnings."""
+        assert self.pseudo is not None
+        facts = self.pseudo.record
+        record: dict[str, Any] = {
+            "recovery": self.recovery(),
+            "threshold": self.args.threshold,
+            "biased_model_class_balanced_accuracy": facts.get("class_balanced_accuracy"),
+            "fingerprint": self.pseudo.fingerprint,
+            "in_sample_accuracy": facts.get("in_sample_accuracy"),
+            "out_of_fold_accuracy": facts.get("out_of_fold_accuracy"),
+            "folds": self.args.folds_of_biased_model,
+        }
+        if self.inferred is not None:
+            shares = shares_of_class(self.training_mass())
+            record["rule"] = self.inferred.rule
+            record["classes"] = [asdict(split) for split in self.inferred.classes]
+            record["shares_of_training_mass"] = shares.tolist()
+            record["warnings"] = list(self.guard_warnings)
+            record["found"] = self.found_minority()
+        return record
 
     def _run_facts(self) -> RunFacts:
         args, named = self.args, self.eval_dataset

@@ -26,8 +26,8 @@ def gated_accuracy(worst: float, class_balanced: float, reference: float | None)
 
     Returns:
         `float`: the accuracy of the worst inferred group. For a model whose class-balanced accuracy is more than
-        `GATE_TOLERANCE` below the reference it is that accuracy minus one, which is below zero, so that such a model is
-        taken only where all are like that.
+        `GATE_TOLERANCE` below the reference it is that accuracy minus one, which is below zero, so that such a model
+        is taken only where all are like that.
 
     Example:
 

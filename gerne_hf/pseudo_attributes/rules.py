@@ -107,6 +107,18 @@ class InferredGroups:
     evaluation: GroupIndex | None = None
 
     @property
+    def hard(self) -> np.ndarray:
+        """Which training rows are hard, bool, `(N,)`; by predicted attributes, those of values below an even share."""
+        counts = self.index.counts
+        if self.rule != "validation_attributes":
+            minority = np.zeros(counts.shape, dtype=bool)
+            minority[:, HARD] = True
+        else:
+            minority = counts * (counts > 0).sum(axis=1, keepdims=True) < counts.sum(axis=1, keepdims=True)
+        minority[[split.hard == 0 for split in self.classes]] = False
+        return minority.ravel()[self.index.codes]
+
+    @property
     def whole(self) -> bool:
         """Whether no class was split: training is then class-balanced ERM."""
         return not any(split.hard for split in self.classes)

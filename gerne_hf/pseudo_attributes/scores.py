@@ -249,25 +249,31 @@ class PseudoAttributes:
             the known hard ones; None where there are none) and `recall` (share of the minority that is hard).
         """
         rows = np.arange(len(self.scores)) if rows is None else np.asarray(rows)
+        minority = self._minority(true_attributes, rows)
+        return [
+            {"threshold": threshold, **_found(self.attributes(threshold) == HARD, minority, rows)}
+            for threshold in thresholds
+        ]
+
+    def found_among(self, true_attributes: np.ndarray | Sequence, hard: np.ndarray) -> dict[str, Any]:
+        """How well some rows recover the minority, for example the hard ones of [`InferredGroups`].
+
+        Args:
+            true_attributes (array of shape `(N,)`): the true attributes.
+            hard (bool array of shape `(N,)`): which rows are taken for a minority.
+
+        Returns:
+            `dict`: `hard_rows`, `precision` and `recall`, as [`PseudoAttributes.recovery`] says.
+        """
+        rows = np.arange(len(self.scores))
+        return _found(hard, self._minority(true_attributes, rows), rows)
+
+    def _minority(self, true_attributes: np.ndarray | Sequence, rows: np.ndarray) -> np.ndarray:
         known = GroupIndex.from_arrays(self.labels[rows], true_attributes)
         present = known.counts > 0  # in integers: a class may have no known rows
         totals, values = (part.sum(axis=1, keepdims=True) for part in (known.counts, present))
         small = present & (known.counts * values < MINORITY_SHARE * totals)
-        minority = small.ravel()[known.codes]
-        table = []
-        for threshold in thresholds:
-            hard = self.attributes(threshold) == HARD
-            hits = int((hard[rows] & minority).sum())
-            found, wanted = int(hard[rows].sum()), int(minority.sum())
-            table.append(
-                {
-                    "threshold": threshold,
-                    "hard_rows": int(hard.sum()),
-                    "precision": hits / found if found else None,
-                    "recall": hits / wanted if wanted else None,
-                }
-            )
-        return table
+        return small.ravel()[known.codes]
 
     # ---- files ----------------------------------------------------------------------------------------------------
 
@@ -386,3 +392,13 @@ class PseudoAttributes:
         pseudo = cls.load(download_scores(repo_id, revision, token), dataset)
         pseudo.directory = None  # the cache is no folder of a fit
         return pseudo
+
+
+def _found(hard: np.ndarray, minority: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+    hits = int((hard[rows] & minority).sum())
+    found, wanted = int(hard[rows].sum()), int(minority.sum())
+    return {
+        "hard_rows": int(hard.sum()),
+        "precision": hits / found if found else None,
+        "recall": hits / wanted if wanted else None,
+    }

@@ -1,0 +1,300 @@
+"""`InferringTrainer`: the rung that trains where attributes are unknown, on groups that are inferred first.
+
+Stands on [`SearchingTrainer`](gerne_hf.tuning.searching_trainer.SearchingTrainer) and the modules of this room. The
+top rung, [`GerneTrainer`](gerne_hf.trainer.GerneTrainer), adds what a run tells people.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+from transformers import set_seed
+from transformers.trainer_utils import TrainOutput
+from transformers.utils import logging
+
+from ..evaluation.accumulator import GroupAccumulator
+from ..evaluation.gate import GatedAccumulator
+from ..evaluation.selection import AUTOMATIC, automatic_metric
+from ..groups.index import GroupIndex
+from ..method.pseudo_groups import EASY, PSEUDO_NAMES, provisional_index, smallest_threshold
+from ..streaming.stream import GroupStream
+from ..tuning.searching_trainer import SearchingTrainer
+from .biased_model import check_same_labels, load_biased_model
+from .folds import fold_numbers
+from .guard import guard_table, guard_warnings
+from .rules import InferredGroups
+from .scores import RECOVERY_THRESHOLDS, PseudoAttributes
+
+logger = logging.get_logger(__name__)
+
+
+class InferringTrainer(SearchingTrainer):
+    """A trainer that infers groups from the scores of biased models where `pseudo_attributes` says so.
+
+    Args:
+        optimizers (`tuple`, *optional*): as for [`~transformers.Trainer`]; biased models need one of their own.
+        arguments: the other arguments of [`~transformers.Trainer`], by keyword.
+
+    Raises:
+        ValueError: for a streamed training set, a rule that needs an evaluation set and has none, a class with too few
+            rows for the folds, and a threshold that leaves a part of a class empty.
+    """
+
+    def __init__(self, *, optimizers: tuple = (None, None), **arguments: Any):
+        self.pseudo: PseudoAttributes | None = None
+        self.inferred: InferredGroups | None = None
+        """The groups that are trained on and why; None before the first training, and with known attributes."""
+        self.guard_warnings: list[str] = []
+        self._inferred_by: tuple[str, float | None] | None = None
+        self._told: InferredGroups | None = None
+        self._optimizer_given = optimizers[0] is not None
+        super().__init__(optimizers=optimizers, **arguments)
+        if self.args.pseudo_attributes and self.train_dataset is not None:
+            self._check_evaluation()
+
+    def _check_evaluation(self) -> None:
+        """Refuse, at construction, a rule that the evaluation set cannot serve."""
+        rule = self.args.settled_rule
+        if not rule.startswith("validation_"):
+            return
+        data = self._evaluation_rows()
+        if data is None:
+            raise ValueError(
+                f"pseudo_attributes=True with the rule {rule!r} needs an eval_dataset: what it has more of than the "
+                "training set shows which rows are a minority. Give one, as little biased as you can get it; or "
+                "choose pseudo_rule='confident_mistakes', for which nothing shows whether there is a minority at all"
+            )
+        if rule == "validation_attributes":
+            index = self.groups_of(data)
+            assert index is not None
+            if self.args.pseudo_rule == "auto" and self.is_world_process_zero():
+                names = ", ".join(index.attribute_names)
+                print(
+                    f"Groups of the training set are inferred by the rule 'validation_attributes': the evaluation set "
+                    f"has the attribute ({names}).",
+                    flush=True,
+                )
+
+    def _evaluation_rows(self) -> Any:
+        """Return the evaluation set that groups are inferred with: the first of several."""
+        data = self.eval_dataset
+        return next(iter(data.values()), None) if isinstance(data, dict) else data
+
+    # ---- groups -----------------------------------------------------------------------------------------------------
+
+    def expected_groups(self, reference: GroupIndex) -> GroupIndex:
+        """Return the groups to train on as far as they are known at construction.
+
+        Which rows are hard is not known before the biased models are. With the rule "threshold" it is known how many;
+        with the others all rows count as easy for now.
+
+        Args:
+            reference ([`GroupIndex`]): the training rows by the attribute that is evaluated, or by class alone.
+        """
+        args = self.args
+        if not args.pseudo_attributes:
+            return reference
+        if isinstance(reference.codes, np.ndarray) and args.settled_rule == "threshold" and args.threshold is not None:
+            return provisional_index(reference, args.threshold)
+        labels = (reference.codes // reference.num_attributes).astype(np.int64)
+        fold_numbers(labels, reference.label_names, args.folds_of_biased_model, args.seed)  # refuses small classes
+        easy = np.full(len(labels), EASY, dtype=np.uint8)
+        return GroupIndex.from_codes(labels.astype(np.uint32), reference.label_names, [(easy, PSEUDO_NAMES)])
+
+    def training_groups(self) -> GroupIndex | None:
+        """Return the groups to train on; the first call with pseudo-attributes trains the biased models."""
+        if self.args.pseudo_attributes and self.train_dataset is not None:
+            return self.infer_groups().index
+        return self.groups
+
+    def infer_groups(self) -> InferredGroups:
+        """Return the groups by the rule of the config, which are inferred once for each rule and threshold.
+
+        Raises:
+            ValueError: as [`fit_biased_model`] and [`PseudoAttributes.infer`].
+        """
+        args = self.args
+        wanted = args.settled_rule, args.threshold
+        if self.inferred is not None and self._inferred_by == wanted:
+            return self.inferred
+        pseudo = self.fit_biased_model()
+        attributes, names = None, ()
+        if args.settled_rule == "validation_attributes":
+            index = self.groups_of(self._evaluation_rows())
+            assert index is not None
+            attributes, names = (index.codes % index.num_attributes).astype(np.int64), index.attribute_names
+        self.inferred = pseudo.infer(
+            args.settled_rule, threshold=args.threshold, attributes=attributes, attribute_names=names
+        )
+        self._inferred_by = wanted
+        return self.inferred
+
+    def target_distribution(self) -> np.ndarray:
+        """Return the distribution that training balances towards: that of the inferred groups, or a uniform one."""
+        if self.inferred is not None and self.groups is self.inferred.index:
+            return self.inferred.target
+        return super().target_distribution()
+
+    @property
+    def rule_for_beta(self) -> str:
+        """What is done about a beta outside its bounds, which App. C proves for known attributes: else a warning."""
+        rule = super().rule_for_beta
+        return "warn" if self.args.pseudo_attributes and rule == "error" else rule
+
+    def fit_biased_model(self) -> PseudoAttributes:
+        """Train the biased models and score the training rows (Algorithm 2, step 1), unless that is done.
+
+        They start from this trainer's model before training and have its data and its settings; see
+        [`PseudoAttributes.fit`].
+
+        Raises:
+            ValueError: if the trainer was given an optimizer, which is of the main model, for a streamed training set,
+                and for a `biased_model` of another class or with other labels.
+        """
+        if self.pseudo is not None:
+            return self.pseudo
+        args = self.args
+        if isinstance(self.train_dataset, GroupStream):
+            raise ValueError(
+                "no rule scores the rows of a stream, which have no numbers. Fit on a map-style sample by "
+                "PseudoAttributes.fit, and stream rows that have the column 'pseudo_attribute' as attribute_column"
+            )
+        if self._optimizer_given:
+            raise ValueError(
+                "the biased model needs an optimizer of its own, and optimizers=(...) holds one for the main model. "
+                "Pass optimizer_cls_and_kwargs, or choose it by the config"
+            )
+        main = self.accelerator.unwrap_model(self.model)
+        if args.biased_model is not None:
+            model = load_biased_model(main, args.biased_model)
+            check_same_labels(main, model)
+        else:
+            set_seed(args.seed)
+            model = self.call_model_init() if self.model_init is not None else copy.deepcopy(main)
+        self.pseudo = PseudoAttributes.fit(
+            args=args,
+            train_dataset=self.train_dataset,
+            model=model,
+            eval_dataset=self.eval_dataset,
+            data_collator=self.data_collator,
+            processing_class=self.processing_class,
+            compute_loss_func=self.loss_func,
+            optimizer_cls_and_kwargs=self.optimizer_cls_and_kwargs,
+        )
+        set_seed(args.seed)  # the run that follows is that of a trainer which found the scores ready
+        return self.pseudo
+
+    def index_anew_if_replaced(self) -> bool:
+        """Index and check anew if the user has put another training set in place of the one at construction.
+
+        Returns:
+            `bool`: whether there is another training set.
+        """
+        replaced = super().index_anew_if_replaced()
+        if replaced:
+            self.pseudo = self.inferred = None
+        return replaced
+
+    def run_identity(self) -> dict[str, Any]:
+        """Return what this run depends on: besides what the rungs below say, rule and threshold of the groups."""
+        identity, args = super().run_identity(), self.args
+        if args.pseudo_attributes:
+            identity["threshold"] = None if args.threshold is None else float(args.threshold)
+            identity["pseudo_rule"] = args.settled_rule
+        return identity
+
+    def recovery(self) -> list[dict[str, Any]]:
+        """Return how well the rows of lowest scores recover the minority, by threshold (Figure 3).
+
+        Returns:
+            `list[dict]`: as [`PseudoAttributes.recovery`]; empty unless the biased model is fitted and the training
+            set has the true attributes, which are used for nothing else.
+        """
+        reference = self.reference_groups
+        if self.pseudo is None or not self.args.pseudo_attributes or reference is None:
+            return []
+        if reference.num_attributes < 2:
+            return []
+        counts = reference.counts.sum(axis=1)
+        thresholds = {t for t in RECOVERY_THRESHOLDS if t >= smallest_threshold(counts)}
+        if self.args.threshold is not None:
+            thresholds.add(self.args.threshold)
+        attributes = (reference.codes % reference.num_attributes).astype(np.int64)
+        return self.pseudo.recovery(attributes, sorted(thresholds))
+
+    def found_minority(self) -> dict[str, Any] | None:
+        """Return precision and recall of the minority among the hard rows that are trained on.
+
+        Returns:
+            `dict`: as a row of [`PseudoAttributes.recovery`], without the threshold; None where the training set lacks
+            the true attributes, which are used for nothing else.
+        """
+        reference, inferred = self.reference_groups, self.inferred
+        if inferred is None or self.pseudo is None or reference is None or reference.num_attributes < 2:
+            return None
+        attributes = (reference.codes % reference.num_attributes).astype(np.int64)
+        return self.pseudo.found_among(attributes, inferred.hard)
+
+    # ---- the guard and the gate -------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Show which groups were inferred, then train. Arguments and result are those of `Trainer.train`."""
+        if self.args.pseudo_attributes and trial is None and self.train_dataset is not None:
+            self.index_anew_if_replaced()
+            self.settle_training_groups()
+            self.settle_plan()
+            self._show_inferred()
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def training_mass(self) -> np.ndarray:
+        """Return the expected weight of each group that is trained on, `(K, A)`, summing to one."""
+        assert self.plan is not None
+        return self.plan.expected_weights()
+
+    def _show_inferred(self) -> None:
+        """Print the table of the inferred groups, and warn of what may go wrong."""
+        inferred, pseudo = self.inferred, self.pseudo
+        if inferred is None or pseudo is None or self._told is inferred:
+            return
+        self._told = inferred
+        folds = self.args.folds_of_biased_model
+        evaluated = self._evaluation_rows() is not None
+        self.guard_warnings = guard_warnings(inferred, self.training_mass(), pseudo.record, folds, evaluated)
+        if not self.is_world_process_zero():
+            return
+        print(
+            f"\nGroups inferred by the rule {inferred.rule!r}\n{guard_table(inferred, self.training_mass())}",
+            flush=True,
+        )
+        if inferred.whole:
+            print("\nNothing to fix was found: no class was split, so training is class-balanced ERM.", flush=True)
+        for warning in self.guard_warnings:
+            logger.warning(warning)
+
+    def selection_metric(self) -> str:
+        """Return the metric that models are selected on, without the prefix; see `metric_for_best_model`."""
+        args = self.args
+        judged = args.attribute_columns or tuple(args.overlapping_columns or ())
+        if args.metric_for_best_model in (None, AUTOMATIC) and args.pseudo_attributes and not judged:
+            return automatic_metric(judged, infers_groups=True)
+        return super().selection_metric()
+
+    def make_accumulator(self, index: GroupIndex) -> GroupAccumulator:
+        """Return what collects the rows of an evaluation; without attributes it adds the gated accuracy.
+
+        Args:
+            index ([`GroupIndex`]): the groups of the evaluated set.
+        """
+        accumulator = super().make_accumulator(index)
+        inferred = self.inferred
+        if inferred is None or inferred.evaluation is None or index.num_attributes > 1 or self.pseudo is None:
+            return accumulator
+        if self._evaluation_rows() is None or self.groups_of(self._evaluation_rows()) is not index:
+            return accumulator
+        reference = self.pseudo.record.get("class_balanced_accuracy")
+        return GatedAccumulator(index, inferred.evaluation, reference, accumulator.train_counts)
