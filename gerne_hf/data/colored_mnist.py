@@ -124,7 +124,7 @@ def load_colored_mnist(
 
 
 def demo_colored_mnist(minority_rows: int = 180, seed: int = 0) -> dict[str, ColoredDigits]:
-    """Make a small C-MNIST from the 1,797 real digits of 8 x 8 pixels in scikit-learn (extra `recipes`).
+    """Make a small C-MNIST from the 1,797 real digits of 8 x 8 pixels in scikit-learn.
 
     Args:
         minority_rows (`int`, *optional*, defaults to `180`): training rows with another colour than their digit's; by

@@ -1,3 +1,10 @@
+from .exports import save_findings as save_findings
+from .findings import CodedColumn as CodedColumn
+from .findings import ExplainingColumn as ExplainingColumn
+from .findings import FrequentValue as FrequentValue
+from .findings import LabelNoise as LabelNoise
+from .findings import explaining_columns as explaining_columns
+from .findings import label_noise as label_noise
 from .rules import ClassSplit as ClassSplit
 from .rules import InferredGroups as InferredGroups
 from .rules import ScoredEvaluation as ScoredEvaluation

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from ..groups.sources import add_column
 from ..method.pseudo_groups import HARD, PSEUDO_NAMES, check_threshold, pseudo_attributes, pseudo_index
 from ..utils.files import write_json
 from .biased_model import prepare_fit
+from .exports import export_findings, scored_table
 from .folds import FoldedScores, run_folds
 from .hub import RECORD_FILE, SCORES_FILE, download_scores, push_scores
 from .rules import InferredGroups, ScoredEvaluation, ScoredRows, Threshold, infer_groups
@@ -274,6 +276,47 @@ class PseudoAttributes:
         totals, values = (part.sum(axis=1, keepdims=True) for part in (known.counts, present))
         small = present & (known.counts * values < MINORITY_SHARE * totals)
         return small.ravel()[known.codes]
+
+    # ---- what was found -------------------------------------------------------------------------------------------
+
+    def table(self, inferred: InferredGroups | None = None, dataset: Any = None) -> datasets.Dataset:
+        """The training rows with `row`, `label`, `prediction`, `probability`, `hard`, `fold` and their own columns.
+
+        No image is decoded and no transform runs. An own column with one of those names has `data_` before it. Of data
+        sets other than a `datasets.Dataset`, columns that they give as a whole are taken, if they hold single values.
+
+        Args:
+            inferred ([`InferredGroups`], *optional*): says which rows are hard; inferred if not given, by the rule
+                "validation_shift", or without scores of a validation set by "confident_mistakes".
+            dataset (*optional*): the training set; the one of the fit if not given. Without either there are no own
+                columns.
+
+        Raises:
+            ValueError: for another data set than the one scored.
+        """
+        return scored_table(self, *self._found(inferred, dataset))
+
+    def export(self, folder: str, inferred: InferredGroups | None = None, dataset: Any = None) -> None:
+        """Write `pseudo_attributes.csv`, a line a row, and `inferred_groups.json`, what was found, to a folder.
+
+        The CSV has no inputs. On several processes the main one writes.
+
+        Args:
+            folder (`str`): the folder, made if there is none.
+            inferred, dataset (*optional*): as for [`PseudoAttributes.table`].
+
+        Raises:
+            ValueError: for another data set than the one scored.
+        """
+        inferred, dataset = self._found(inferred, dataset)
+        export_findings(self, inferred, folder, dataset)
+
+    def _found(self, inferred: InferredGroups | None, dataset: Any) -> tuple[InferredGroups, Any]:
+        if dataset is not None:
+            self.check_dataset(dataset)
+        if inferred is None:
+            inferred = self.infer("confident_mistakes" if self.evaluation is None else "validation_shift")
+        return inferred, self._dataset if dataset is None else dataset
 
     # ---- files ----------------------------------------------------------------------------------------------------
 

@@ -1,3 +1,4 @@
+from .examples import save_training_examples as save_training_examples
 from .examples import save_worst_examples as save_worst_examples
 from .facts import model_facts as model_facts
 from .model_card import build_card as build_card

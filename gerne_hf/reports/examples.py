@@ -1,10 +1,13 @@
-"""The rows of each group that a model is most wrong about, saved for people to look at.
+"""Rows saved for people to look at: those that a model is most wrong about, and training rows that seemed hard.
 
-Imports `evaluation/`, `groups/` and `utils/`, and the file names in `record.py`. Which rows these are is found while
-evaluating, by [`GroupAccumulator.worst_rows`](gerne_hf.evaluation.accumulator.GroupAccumulator.worst_rows);
-[`page_parts`](gerne_hf.reports.page_parts) shows what is saved here.
+Imports `evaluation/`, `groups/` and `utils/`, and the file names in `record.py`. Which rows a model is most wrong
+about is found while evaluating, by
+[`GroupAccumulator.worst_rows`](gerne_hf.evaluation.accumulator.GroupAccumulator.worst_rows), and which training rows
+are hard in `pseudo_attributes/`. [`page_parts`](gerne_hf.reports.page_parts) and
+[`page_inferred`](gerne_hf.reports.page_inferred) show what is saved here.
 """
 
+import contextlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,7 +19,7 @@ from ..evaluation.metrics import worst_groups
 from ..groups.index import LABEL_COLUMNS
 from ..groups.sources import column_names
 from ..utils.files import write_json
-from .record import EXAMPLES_FILE, EXAMPLES_FOLDER
+from .record import EXAMPLES_FILE, EXAMPLES_FOLDER, INFERRED_FOLDER
 
 if TYPE_CHECKING:  # of an optional extra
     from PIL.Image import Image
@@ -81,6 +84,64 @@ def save_worst_examples(
     path = os.path.join(folder, EXAMPLES_FILE)
     write_json({"evaluation": prefix, "step": result["step"], "groups_left_out": hidden, "groups": groups}, path)
     return path
+
+
+def save_training_examples(
+    output_dir: str,
+    classes: Sequence[dict[str, Any]],
+    dataset: Any,
+    processor: Any = None,
+    model: Any = None,
+    no_texts: Collection[str] = (),
+) -> str:
+    """Write hard and typical training rows of each class to `output_dir/_examples/inferred`.
+
+    Images and texts are saved as by [`save_worst_examples`]; only these rows are read. Examples of an earlier run are
+    removed.
+
+    Args:
+        output_dir (`str`): the run's folder.
+        classes (`Sequence[dict]`): of each class `label`, `rows`, `hard`, and the lists `hardest` and `typical` of
+            rows: number of the row, prediction, probability of its label.
+        dataset (`Any`): the training set; rows are read by their numbers.
+        processor, model, no_texts (*optional*): as for [`save_worst_examples`].
+
+    Returns:
+        `str`: the path of `examples.json`.
+    """
+    remove_training_examples(output_dir)
+    folder = os.path.join(output_dir, EXAMPLES_FOLDER, INFERRED_FOLDER)
+    os.makedirs(folder, exist_ok=True)
+    reader = _RowReader(dataset, processor, model, no_texts)
+    saved = [
+        {
+            **group,
+            **{
+                kind: [
+                    {**example, **reader.content(example["row"], os.path.join(folder, f"train-{example['row']}"))}
+                    for example in group[kind]
+                ]
+                for kind in ("hardest", "typical")
+            },
+        }
+        for group in classes
+    ]
+    path = os.path.join(folder, EXAMPLES_FILE)
+    write_json({"classes": saved}, path)
+    return path
+
+
+def remove_training_examples(output_dir: str) -> None:
+    """Remove the training examples of an earlier run, if there are any.
+
+    Args:
+        output_dir (`str`): the run's folder.
+    """
+    folder = os.path.join(output_dir, EXAMPLES_FOLDER, INFERRED_FOLDER)
+    if os.path.isdir(folder):
+        _remove_pictures(folder)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(folder, EXAMPLES_FILE))
 
 
 def _remove_pictures(folder: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from .page_inferred import inferred_part, shows_inferred, training_example_parts
 from .page_parts import (
     comparison_part,
     evaluation_parts,
@@ -34,6 +35,8 @@ from .record import (
     EXAMPLES_FILE,
     EXAMPLES_FOLDER,
     GROUP_METRICS_FILE,
+    INFERRED_FILE,
+    INFERRED_FOLDER,
     RECOVERY_PICTURE_FILE,
     SEARCH_FILE,
     SEARCH_FOLDER,
@@ -109,7 +112,8 @@ def render(folder: Path) -> str:
         }
     context["training_picture"] = _picture(folder / TRAINING_PICTURE_FILE)
     context["recovery_picture"] = _picture(folder / RECOVERY_PICTURE_FILE)
-    context["comparison"] = context["examples"] = context["search"] = None
+    context["comparison"] = context["examples"] = context["search"] = context["inferred"] = None
+    context["training_examples"] = []
     if (path := folder / COMPARISON_FILE).is_file():
         with _written_by_us(path):
             context["comparison"] = comparison_part(_read(path))
@@ -117,6 +121,13 @@ def render(folder: Path) -> str:
     if (path := folder / EXAMPLES_FOLDER / EXAMPLES_FILE).is_file():
         with _written_by_us(path):
             context["examples"] = example_parts(_read(path), lambda name: _example(path.parent, name))
+    if shows_inferred(record) and (path := folder / INFERRED_FILE).is_file():
+        with _written_by_us(path):
+            context["inferred"] = inferred_part(_read(path))
+        if (path := folder / EXAMPLES_FOLDER / INFERRED_FOLDER / EXAMPLES_FILE).is_file():
+            with _written_by_us(path):
+                embedded = training_example_parts(_read(path), lambda name: _example(path.parent, name))
+                context["training_examples"] = embedded
     if (path := folder / SEARCH_FOLDER / SEARCH_FILE).is_file():
         with _written_by_us(path):
             context["search"] = search_rows(_read(path))

@@ -169,15 +169,24 @@ def example_parts(saved: dict[str, Any], embed: Callable[[str], str | None]) -> 
                 "attribute": str(group["attribute"]),
                 "accuracy": percent(group["accuracy"]),
                 "count": f"{group['count']:,}",
-                "examples": [_example(example, str(group["label"]), embed) for example in group["examples"]],
+                "examples": [example_part(example, str(group["label"]), embed) for example in group["examples"]],
             }
             for group in groups
         ],
     }
 
 
-def _example(example: dict[str, Any], label: str, embed: Callable[[str], str | None]) -> dict[str, Any]:
-    """Return a row with its picture or its texts, what was predicted, and whether that was right."""
+def example_part(example: dict[str, Any], label: str, embed: Callable[[str], str | None]) -> dict[str, Any]:
+    """Return a row with its picture or its texts, what was predicted, and whether that was right.
+
+    Args:
+        example (`dict`): row, prediction, probability, and image or texts where there are any.
+        label (`str`): the row's true label.
+        embed (`Callable`): returns the data URI of a picture by its file name, or None where the file is missing.
+
+    Raises:
+        TypeError: for texts that are no list.
+    """
     name, texts = example.get("image"), example.get("texts", [])
     if not isinstance(texts, list):
         raise TypeError(f"texts must be a list; found {texts!r}")
