@@ -34,7 +34,8 @@ class RecipeArguments:
         seeds (`str`, *optional*): seeds, separated by commas; each method is trained with each of them. `seed` if not
             given.
         tune (`int`, *optional*, defaults to `0`): number of trials of a search for c, beta and (with
-            pseudo-attributes) t, which is done before the final runs and compares trials on the validation set.
+            pseudo-attributes) the rule, which is done before the final runs and compares trials on the validation set.
+            The first trial is the settings that are given; with pseudo-attributes the second is class-balanced ERM.
         method_settings (`str` or `dict`, *optional*): settings of single methods, by method: JSON on the command line,
             a mapping in the YAML file.
     """
@@ -211,8 +212,8 @@ def require_settings(arguments: DatasetArguments, config: GerneConfig) -> None:
         raise SystemExit("--dataset_name is needed: a Hub id, a folder, a file, or a folder of save_to_disk")
     if not config.attribute_columns and not config.pseudo_attributes and config.plan != "erm":
         raise SystemExit(
-            "--attribute_column COLUMN (or several) is needed, or --pseudo_attributes true --threshold T where no "
-            "attribute is known in training"
+            "--attribute_column COLUMN (or several) is needed, or --pseudo_attributes true where no attribute is known "
+            "in training"
         )
 
 

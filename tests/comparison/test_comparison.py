@@ -125,8 +125,8 @@ def test_the_table_shows_mean_and_sample_deviation(compared):
         ("worst group", "worst_group_accuracy"),
     ):
         assert cells[name] == [cell([run[key] for run in runs]) for runs in results.values()], name
-    names = ["class0, 0 (40 train rows)", "class0, 1 (8 train rows)", "class1, 0 (10 train rows)"]
-    for i, name in enumerate([*names, "class1, 1 (30 train rows)"]):
+    names = ["(class0, 0), 40 train rows", "(class0, 1), 8 train rows", "(class1, 0), 10 train rows"]
+    for i, name in enumerate([*names, "(class1, 1), 30 train rows"]):
         assert cells[name] == [cell([run["groups"][i]["accuracy"] for run in runs]) for runs in results.values()]
     times = [f"{statistics.fmean(run['train_seconds'] for run in runs):.0f}" for runs in results.values()]
     assert cells["training time, s"] == times
@@ -149,8 +149,8 @@ def test_many_groups_are_cut_to_those_in_which_the_main_method_is_worst(compared
     ]
     other = [{**group, "accuracy": 1 - group["accuracy"]} for group in groups]
     printed = format_comparison({"other": [{**run, "groups": other}], "ERM": [{**run, "groups": groups}]})
-    shown = [name for name in cells_of("Test set,\n" + printed) if name.endswith(", a")]
-    assert shown == [f"{i}, a" for i in range(24)]
+    shown = [name for name in cells_of("Test set,\n" + printed) if name.endswith(", a)")]
+    assert shown == [f"({i}, a)" for i in range(24)]
     assert "6 groups in which ERM does better are in comparison.json." in printed
 
 

@@ -133,7 +133,6 @@ def test_without_tuning_nothing_is_searched(tmp_path):
     [
         ({"independent": {"beta": 5.0}}, "beta=5 lies outside its bounds"),
         ({"pseudo": {"threshold": 0.001}}, "makes 0 of the"),
-        ({"pseudo": {"threshold": 0.3, "c": 1.0, "beta": 4.0}}, "beta=4 lies outside its bounds"),
     ],
 )
 def test_settings_that_the_data_refuses_are_found_before_anything_is_trained(tmp_path, settings, message):

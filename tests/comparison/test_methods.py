@@ -150,7 +150,7 @@ def test_settings_of_a_method_are_its_own(tmp_path):
         (["erm"], {"jtt": {"upweight": 5}}, "settings of method 'jtt' have 'upweight'"),
         (["erm", "independent"], {"independent": {"c": 3.0}}, "c"),
         (["erm", "jtt"], {"jtt": {"jtt_upweight": 0.1}}, "jtt_upweight must be at least 1"),
-        (["erm", "pseudo"], {}, "needs a threshold"),
+        (["erm", "pseudo"], {"pseudo": {"pseudo_rule": "threshold"}}, "needs a threshold"),
     ],
 )
 def test_bad_methods_and_settings_are_refused_before_any_training(tmp_path, methods, settings, message):
