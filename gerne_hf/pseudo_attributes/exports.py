@@ -28,7 +28,7 @@ ROWS_CSV = "pseudo_attributes.csv"
 """File of an export with a line for each training row."""
 
 FIRST_ROWS = 20
-"""Rows of probable label noise that `inferred_groups.json` names; the CSV marks all."""
+"""Rows of probable label noise that `inferred_groups.json` names, those that are not hard first; the CSV marks all."""
 
 MOST_CLASSES = 24
 """Classes of which rows are kept to be looked at: those with the most hard rows."""
@@ -174,7 +174,7 @@ def describe_findings(
         else {
             "rows": len(noise.rows),
             "hard": int(hard[noise.rows].sum()),
-            "first_rows": noise.rows[:FIRST_ROWS].tolist(),
+            "first_rows": noise.rows[np.argsort(hard[noise.rows], kind="stable")][:FIRST_ROWS].tolist(),
             "candidates": noise.candidates,
             "checked": noise.checked,
             "neighbours": noise.neighbours,

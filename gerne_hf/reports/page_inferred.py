@@ -78,7 +78,7 @@ def inferred_part(saved: dict[str, Any]) -> dict[str, Any]:
         "columns": [_column(column) for column in telling[:MAX_COLUMNS]],
         "more": max(0, len(telling) - MAX_COLUMNS),
         "others": [str(column["column"]) for column in columns if not column["beyond_chance"]],
-        "noise": _noise(saved.get("label_noise")),
+        "noise": _noise(saved.get("label_noise"), str(saved["rule"])),
     }
 
 
@@ -107,7 +107,7 @@ def _column(column: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _noise(noise: dict[str, Any] | None) -> dict[str, Any] | None:
+def _noise(noise: dict[str, Any] | None, rule: str) -> dict[str, Any] | None:
     """Return the figures of probable label noise as texts; None where nobody looked for it."""
     if noise is None:
         return None
@@ -115,6 +115,7 @@ def _noise(noise: dict[str, Any] | None) -> dict[str, Any] | None:
         "count": int(noise["rows"]),
         "rows": f"{noise['rows']:,}",
         "hard": f"{noise['hard']:,}",
+        "validated": rule.startswith("validation_") and noise["hard"] > 0,
         "candidates": f"{noise['candidates']:,}",
         "checked": f"{noise['checked']:,}",
         "neighbours": str(noise["neighbours"]),

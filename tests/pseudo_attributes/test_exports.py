@@ -164,6 +164,19 @@ def test_a_round_trip_of_the_export(planted, tmp_path):
     assert noise == {"rows": 5, "hard": 5, "candidates": 25, "checked": 25, "neighbours": 10, "sampled": False}
 
 
+def test_rows_that_look_mislabelled_and_are_not_hard_are_named_first(planted, tmp_path):
+    """Two of them, those with the lowest probability, are taken for hard, as they are where validation has more."""
+    lowest = planted.noise[np.argsort(planted.rows.scores[planted.noise])]
+    hard = np.isin(np.arange(300), [*planted.minority, *lowest[:2]])
+    codes = np.where(hard, 0, 1).astype(np.uint8)
+    index = GroupIndex.from_codes(planted.labels.astype(np.uint32), NAMES, [(codes, ("hard", "easy"))])
+    classes = (ClassSplit("bird", 150, 22, 0.5, "more in validation"), ClassSplit("fish", 150, 0, 0.0, "alike"))
+    target = np.array([[0.5, 0.5], [0.0, 1.0]])
+    planted.pseudo().export(str(tmp_path), InferredGroups("validation_shift", index, target, classes))
+    noise = json.loads((tmp_path / "inferred_groups.json").read_text())["label_noise"]
+    assert noise["hard"] == 2 and noise["first_rows"] == [*lowest[2:], *lowest[:2]]
+
+
 def test_without_features_the_export_does_not_say_what_looks_mislabelled(planted, tmp_path):
     dataset = data(planted)
     scored(dataset).export(str(tmp_path), dataset=dataset)

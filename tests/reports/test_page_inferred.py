@@ -100,8 +100,11 @@ def test_no_column_explains_the_hard_rows(run):
 def test_probable_label_noise(run):
     text = body(page_of(run))
     assert "1,234 of 4,000 confident mistakes lie among rows that mostly carry the predicted label" in text
-    assert "7 of them are hard rows" in text and "Rows 5, 17, 3, …" in text
+    assert "7 of them are hard rows, which the validation set has more of: a minority rather than mistakes." in text
+    assert "Rows 5, 17, 3, …" in text
     assert "Of 5,000 confident mistakes in all" in text
+    write(run / "inferred_groups.json", inferred(rule="mistakes"))
+    assert "7 of them are hard rows. A minority looks the same" in body(page_of(run))
     none = {**inferred()["label_noise"], "rows": 0, "hard": 0, "first_rows": [], "sampled": False}
     write(run / "inferred_groups.json", inferred(label_noise=none))
     text = body(page_of(run))
