@@ -8,7 +8,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from helpers import Rows
 from PIL import Image as Pictures
-from planted import NAMES, Planted
+from planted_rows import NAMES, Planted
 from pseudo_scores import scored
 from report_pages import Page, assert_self_contained, report, write
 

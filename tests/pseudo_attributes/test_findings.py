@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
-from planted import Planted
+from planted_rows import Planted
 from sklearn.metrics import mutual_info_score
 
 from gerne_hf.pseudo_attributes import CodedColumn, ScoredRows, explaining_columns, label_noise
