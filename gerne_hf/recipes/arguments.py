@@ -212,8 +212,8 @@ def require_settings(arguments: DatasetArguments, config: GerneConfig) -> None:
         raise SystemExit("--dataset_name is needed: a Hub id, a folder, a file, or a folder of save_to_disk")
     if not config.attribute_columns and not config.pseudo_attributes and config.plan != "erm":
         raise SystemExit(
-            "--attribute_column COLUMN (or several) is needed, or --pseudo_attributes true where no attribute is known "
-            "in training"
+            "--attribute_column COLUMN (or several) is needed, or --pseudo_attributes true where no attribute is "
+            "known in training"
         )
 
 

@@ -62,10 +62,14 @@ def tune(trainer: GerneTrainer, n_trials: int) -> dict[str, Any]:
         n_trials (`int`): number of trials in total, including those of an earlier search in this `output_dir`.
 
     Returns:
-        `dict`: the best trial's settings, by their names in [`GerneConfig`]; the same on every process.
+        `dict`: the best trial's settings, by their names in [`GerneConfig`]; the same on every process. Where groups
+        are inferred, these are together with what makes other runs infer the same: the number of biased models, and no
+        `threshold` unless its rule is the best.
     """
+    args = trainer.args
+    inferred = {"biased_folds": args.folds_of_biased_model, "threshold": None} if args.pseudo_attributes else {}
     best = cast(BestRun, trainer.hyperparameter_search(n_trials=n_trials))  # one objective, so one best trial
-    return dict(best.hyperparameters)
+    return {**inferred, **best.hyperparameters}
 
 
 def card_facts(recipe: str, arguments: RecipeArguments) -> dict[str, Any]:

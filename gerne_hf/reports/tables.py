@@ -15,6 +15,9 @@ from ..groups.names import group_title
 from ..utils.markdown import format_table
 from .record import COMPARISON_FILE, GROUP_METRICS_FILE, SEARCH_FILE
 
+NO_BETTER_METHOD = "No method is better than class-balanced ERM here"
+"""What is said where training with inferred groups does no better than class-balanced ERM on the validation set."""
+
 MAX_TABLE_TRIALS = 20
 """Trials that the table of a search shows; `search.json` has all."""
 
@@ -160,19 +163,23 @@ def format_search_table(records: list[dict[str, Any]], objective: str) -> str:
     """Return a Markdown table of the trials of a search, the best first, then those that did not complete.
 
     Args:
-        records (`list[dict]`): trials in this order, as [`trial_records`] gives them; at most 20 are shown.
+        records (`list[dict]`): trials in this order, as [`trial_records`] gives them; at most 20 are shown. Where some
+            were not drawn, a last column says what their settings are.
         objective (`str`): its name; accuracies are shown in per cent.
     """
     percent = shown_in_percent(objective)
     names = list(dict.fromkeys(name for record in records for name in record["params"]))
+    marked = any("start" in record for record in records)
     rows = []
     for record in records[:MAX_TABLE_TRIALS]:
         value = record["value"]
         shown = "-" if value is None else f"{100 * value:.1f}" if percent else f"{value:.4g}"
         seconds = "-" if record["seconds"] is None else f"{record['seconds']:.0f}"
         drawn = [_short(record["params"].get(name, "-")) for name in names]
-        rows.append([record["number"], *drawn, shown, record["state"], seconds])
-    table = format_table(["trial", *names, objective_title(objective), "state", "seconds"], rows)
+        what = [record.get("start", "drawn")] if marked else []
+        rows.append([record["number"], *drawn, shown, record["state"], seconds, *what])
+    last = ["settings"] if marked else []
+    table = format_table(["trial", *names, objective_title(objective), "state", "seconds", *last], rows)
     hidden = len(records) - MAX_TABLE_TRIALS
     return table + (f"\n{hidden} further trials are in {SEARCH_FILE}." if hidden > 0 else "")
 

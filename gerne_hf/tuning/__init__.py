@@ -1,4 +1,4 @@
-"""Search of c, beta and t: the space, Optuna's studies, what a search leaves behind, and the trainer that searches.
+"""Search of c, beta and the rule: spaces, Optuna's studies, what a search leaves behind, the trainer that searches.
 
 Imports `training/`, `method/` and `reports/`. Begin with `space.py`.
 """

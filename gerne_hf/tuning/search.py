@@ -1,4 +1,4 @@
-"""A search of c, beta and t: what is refused before it begins, how trials are compared, and what it leaves behind.
+"""A search of c, beta and the rule: what is refused at once, how trials are compared, what it leaves behind.
 
 Everything here takes values; [`GerneTrainer.hyperparameter_search`](gerne_hf.trainer.GerneTrainer) runs the trials.
 The space lies in [`space`](gerne_hf.tuning.space), Optuna's studies in [`studies`](gerne_hf.tuning.studies).
@@ -16,8 +16,9 @@ from transformers.utils import logging
 from ..config import GerneConfig
 from ..method.plans import PLANS_WITH_BETA
 from ..reports.record import SEARCH_FILE, SEARCH_FOLDER, SEARCH_PICTURE_FILE
-from ..reports.tables import format_search_table
+from ..reports.tables import NO_BETTER_METHOD, format_search_table
 from ..utils.files import write_json
+from .space import CLASS_BALANCED
 from .studies import MADE_WITH, default_pruner, default_sampler, open_study, trial_records
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def open_search(
     batch_rows: int,
     objective: str,
     direction: str,
-    own_space: bool,
+    space: dict[str, Any],
     arguments: dict[str, Any],
 ) -> tuple["optuna.Study", dict[str, Any]]:
     """Open the study of a search in `output_dir/search`, or load the one that is there.
@@ -149,7 +150,7 @@ def open_search(
         steps (`int`): optimizer steps of a trial.
         batch_rows (`int`): rows of a batch on a device.
         objective, direction (`str`): what trials are compared by.
-        own_space (`bool`): whether an `hp_space` is given.
+        space (`dict`): `space`, its name, and what else settings are drawn from; trials of other spaces are refused.
         arguments (`dict`): the user's arguments of `optuna.create_study`, and others.
 
     Returns:
@@ -160,7 +161,7 @@ def open_search(
     """
     made_with = {
         "objective": objective,
-        "space": "custom" if own_space else "default",
+        **space,
         "plan": args.plan,
         "pseudo_attributes": args.pseudo_attributes,
         "train_rows": int(counts.sum()),
@@ -185,6 +186,8 @@ def trial_folder(name: Callable[[Any], str] | None, trial: Any) -> str:
 def report_search(study: "optuna.Study", objective: str, output_dir: str) -> BestRun | None:
     """Print the table of the trials, and write `search.json` and, with matplotlib, `search.png`.
 
+    Where class-balanced ERM is among the trials and no other is better, it is the best one, and table and file say so.
+
     Args:
         study (`optuna.Study`): the study, after its trials.
         objective (`str`): what trials are compared by.
@@ -194,8 +197,17 @@ def report_search(study: "optuna.Study", objective: str, output_dir: str) -> Bes
         [`~transformers.trainer_utils.BestRun`]: the best trial; None if none completed.
     """
     records = trial_records(study)
+    verdict = None
     best = next((record for record in records if record["state"] == "complete"), None)
-    print(f"\nTrials, compared on the evaluation set\n{format_search_table(records, objective)}\n", flush=True)
+    if best is not None:
+        as_good = [r for r in records if r["state"] == "complete" and r["value"] == best["value"]]
+        balanced = next((record for record in as_good if record.get("start") == CLASS_BALANCED), None)
+        if balanced is not None:
+            best, verdict = balanced, NO_BETTER_METHOD
+            records = [best, *(record for record in records if record is not best)]
+    table = format_search_table(records, objective)
+    said = f"\n\n{verdict}." if verdict else ""
+    print(f"\nTrials, compared on the evaluation set\n{table}{said}\n", flush=True)
     folder = os.path.join(output_dir, SEARCH_FOLDER)
     os.makedirs(folder, exist_ok=True)
     report = {
@@ -203,6 +215,7 @@ def report_search(study: "optuna.Study", objective: str, output_dir: str) -> Bes
         "direction": study.direction.name.lower(),
         "study": study.study_name,
         "made_with": study.user_attrs[MADE_WITH],
+        "verdict": verdict,
         "best": best,
         "trials": records,
     }
@@ -223,4 +236,9 @@ def _draw_search(records: list[dict[str, Any]], path: str, objective: str) -> No
             "No picture of the search was drawn: matplotlib is not installed. `pip install gerne_hf[plots]` adds it."
         )
         return
+    if not all("threshold" in record["params"] for record in records):  # its panel needs one of every trial
+        records = [
+            {**r, "params": {name: value for name, value in r["params"].items() if name != "threshold"}}
+            for r in records
+        ]
     plot_search(records, path, objective)

@@ -9,14 +9,25 @@ import math
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, cast
 
+import numpy as np
 from accelerate.utils import broadcast_object_list
 from transformers.trainer_utils import BestRun, TrainOutput
 from transformers.utils import logging
 
+from ..evaluation.accumulator import GroupAccumulator
+from ..evaluation.gate import GatedAccumulator
+from ..groups.index import GroupIndex
 from ..training.plan_trainer import PlanTrainer
 from .search import check_optuna, check_search, open_search, report_search, training_steps, trial_folder, trial_value
-from .space import draw_settings
-from .studies import finished_trials, trials_of
+from .space import (
+    InferredSpace,
+    choices_of_c,
+    draw_inferred_settings,
+    draw_settings,
+    largest_shift,
+    starting_points,
+)
+from .studies import SETTINGS, enqueue_starts, finished_trials, trials_of
 
 logger = logging.get_logger(__name__)
 
@@ -50,9 +61,17 @@ class SearchingTrainer(PlanTrainer):
         search in an `output_dir`. At the end the main process prints a table of the trials and writes `search.json`
         and, with matplotlib, `search.png`.
 
+        Without an `hp_space` the first trial is the trainer's own settings, so that the result is never worse on the
+        evaluation set than they are. With `pseudo_attributes` the second is class-balanced ERM, the same plan with
+        beta = -1; where no trial is better, it is the result, and the table and `search.json` say so. The others draw
+        the rule too. All trials share the biased models, and where no attributes are known all are judged over the
+        groups that the trainer's own settings infer. To repeat the result with another trainer where a `threshold` was
+        given, give `biased_folds` as well, which is 1 by default for the rule "threshold" alone.
+
         Args:
-            hp_space (`Callable`, *optional*): as for `Trainer`;
-                [`draw_settings`](gerne_hf.tuning.draw_settings) if not given.
+            hp_space (`Callable`, *optional*): as for `Trainer`; if not given,
+                [`draw_settings`](gerne_hf.tuning.draw_settings), or with `pseudo_attributes`
+                [`draw_inferred_settings`](gerne_hf.tuning.draw_inferred_settings).
             compute_objective (`Callable`, *optional*): as for `Trainer`; if not given, the metric that models are
                 selected on. With `load_best_model_at_end` the best evaluation of the trial counts, else the last.
             n_trials (`int`, defaults to `20`): trials of the study in total, those of earlier runs included.
@@ -90,7 +109,13 @@ class SearchingTrainer(PlanTrainer):
         )
         objective = "objective" if compute_objective is not None else self._objective_name()
         counts = self.known_groups.counts
-        space = hp_space or (lambda trial: draw_settings(trial, counts, args.pseudo_attributes))
+        inferred = self._inferred_space() if args.pseudo_attributes and hp_space is None else None
+        if inferred is not None and not inferred.rules_that_split:
+            n_trials = min(n_trials, 2)
+            if self.is_world_process_zero():
+                message = "no rule splits a class here. Only your settings and class-balanced ERM are tried"
+                print(f"\nNothing to search: {message}.", flush=True)
+        space = hp_space or self._default_space(inferred)
         compute = compute_objective or (
             lambda metrics: trial_value(metrics, objective, str(direction), self._best_value_kept())
         )
@@ -102,10 +127,14 @@ class SearchingTrainer(PlanTrainer):
         study, best, missing = None, None, 0
         if self.is_world_process_zero():
             steps = training_steps(args, len(cast(Sized, self.train_dataset)), self._train_batch_size)
-            own = hp_space is not None
-            study, kwargs = open_search(args, counts, steps, self._train_batch_size, objective, direction, own, kwargs)
+            drawn_from = self._description_of_space(hp_space, inferred)
+            study, kwargs = open_search(
+                *(args, counts, steps, self._train_batch_size, objective, direction, drawn_from, kwargs)
+            )
             ended = len(finished_trials(study))
             missing = max(0, n_trials - ended)
+            if missing and hp_space is None:
+                enqueue_starts(study, starting_points(args, inferred))
             logger.info(f"{ended} trials of the study {study.study_name!r} have ended, {missing} are to run.")
         (missing,) = broadcast_object_list([missing])
         if missing:
@@ -128,6 +157,65 @@ class SearchingTrainer(PlanTrainer):
             )
         return best
 
+    def _default_space(self, inferred: InferredSpace | None) -> Callable[[Any], dict[str, Any]]:
+        """Return the function that draws the settings of a trial, or sets those of a trial that is not drawn."""
+        counts, choices = self.known_groups.counts, choices_of_c(self.args.c)
+
+        def draw(trial: Any) -> dict[str, Any]:
+            own = trial.user_attrs.get(SETTINGS)
+            if inferred is None:
+                return draw_settings(trial, counts, choices, own)
+            return draw_inferred_settings(trial, inferred, choices, own)
+
+        return draw
+
+    def _description_of_space(self, hp_space: Callable | None, inferred: InferredSpace | None) -> dict[str, Any]:
+        """Return what trials of one study must agree in, of the space that they are drawn from."""
+        if hp_space is not None:
+            return {"space": "custom"}
+        described: dict[str, Any] = {"space": "default", "values_of_c": choices_of_c(self.args.c)}
+        if inferred is not None:
+            described |= {"space": "inferred groups", "rules": [*inferred.rules], "threshold": inferred.threshold}
+            described["folds"] = self.args.folds_of_biased_model
+        return described
+
+    def _inferred_space(self) -> InferredSpace:
+        """Return what is searched where groups are inferred: which rules the data can serve, and how far.
+
+        A rule is tried on the scores that are there. One that refuses the data, or that splits no class and so is
+        class-balanced ERM, is left out, unless it is that of the settings that are given.
+
+        Raises:
+            ValueError: if the rule that is given refuses the data.
+        """
+        args = self.args
+        given, own = args.pseudo_rule, args.settled_rule
+        learned = ["validation_attributes"] if args.attribute_columns else []
+        rules: dict[str, float] = {}
+        split = []
+        try:
+            for rule in dict.fromkeys([own, "validation_shift", *learned, "confident_mistakes"]):
+                args.pseudo_rule = rule
+                try:
+                    groups = self.settle_training_groups()
+                except ValueError as error:
+                    if rule == own:
+                        raise
+                    logger.info(f"The rule {rule!r} is not searched: {error}")
+                    continue
+                assert groups is not None
+                target = self.target_distribution()
+                splits = not np.allclose(groups.alpha, target)
+                if splits or rule == own:
+                    rules[rule] = largest_shift(groups.alpha, target)
+                if splits:
+                    split.append(rule)
+        finally:
+            args.pseudo_rule = given
+        self.settle_training_groups()
+        class_counts = self.known_groups.counts.sum(axis=1)
+        return InferredSpace(rules, class_counts, args.threshold if own == "threshold" else None, tuple(split))
+
     def _objective_name(self) -> str:
         """Return the metric that trials are compared by, without the prefix `eval_`."""
         name, sets = self.selection_metric(), self.eval_dataset
@@ -146,7 +234,8 @@ class SearchingTrainer(PlanTrainer):
             setattr(self.args, name, float(getattr(self.args, name)))
         self._ends_of_trials = caught
         try:
-            yield
+            with self._judged_alike():
+                yield
         finally:
             vars(self.args).clear()
             vars(self.args).update(before)
@@ -157,6 +246,32 @@ class SearchingTrainer(PlanTrainer):
             self.create_accelerator_and_postprocess()
             self.settle_training_groups()
             self.settle_plan()
+
+    @contextlib.contextmanager
+    def _judged_alike(self) -> Iterator[None]:
+        """Judge all trials over the same inferred groups of the evaluation set: those of the settings that are given.
+
+        Over groups of its own, a rule that splits no class would look best, as there is no small group to fail on.
+        """
+        sets = self.eval_dataset
+        index = self.groups_of(next(iter(sets.values())) if isinstance(sets, dict) else sets)
+        make = self.make_accumulator
+        first = None if index is None else make(index)
+        if not isinstance(first, GatedAccumulator):
+            yield
+            return
+
+        def make_alike(index: GroupIndex) -> GroupAccumulator:
+            accumulator = make(index)
+            if isinstance(accumulator, GatedAccumulator):
+                accumulator.inferred = first.inferred
+            return accumulator
+
+        vars(self)["make_accumulator"] = make_alike
+        try:
+            yield
+        finally:
+            vars(self).pop("make_accumulator")
 
     def train(
         self,

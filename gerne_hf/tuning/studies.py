@@ -7,11 +7,13 @@ Optuna is an extra and slow to import, so it is imported where it is used. Next:
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+
+from .space import START
 
 if TYPE_CHECKING:
     import optuna
@@ -24,6 +26,9 @@ STARTUP_TRIALS = 5
 """Trials drawn at random before the sampler learns from them, and trials run to the end before any is pruned."""
 
 MADE_WITH = "made_with"
+
+SETTINGS = "settings"
+"""Attribute of a trial that is not drawn: its settings."""
 
 _INTERRUPTED = "interrupted"
 
@@ -82,6 +87,27 @@ def _check_same_search(study: "optuna.Study", made_with: dict[str, Any], place: 
         )
 
 
+def enqueue_starts(study: "optuna.Study", starts: Mapping[str, dict[str, Any]]) -> None:
+    """Let the next trials be those of settings that are not drawn, unless the study has them already.
+
+    A trial that was interrupted does not count, so its settings are tried again.
+
+    Args:
+        study (`optuna.Study`): the study.
+        starts (`Mapping[str, dict]`): settings by what they are called, as
+            [`starting_points`](gerne_hf.tuning.space.starting_points) gives them.
+    """
+    uncounted = set(study.user_attrs.get(_INTERRUPTED, []))
+    known = [
+        (trial.user_attrs[START], trial.user_attrs[SETTINGS])
+        for trial in study.get_trials(deepcopy=False)
+        if START in trial.user_attrs and trial.number not in uncounted
+    ]
+    for name, settings in starts.items():
+        if (name, settings) not in known:
+            study.enqueue_trial(settings, user_attrs={START: name, SETTINGS: settings})
+
+
 def default_sampler(seed: int) -> "optuna.samplers.BaseSampler":
     """Return a TPE sampler whose draws follow from the seed and the trials before.
 
@@ -138,7 +164,7 @@ def set_aside(study: "optuna.Study", trials: list["optuna.trial.FrozenTrial"], r
     marked = {*study.user_attrs.get(_INTERRUPTED, []), *(trial.number for trial in trials)}
     study.set_user_attr(_INTERRUPTED, sorted(marked))
     for trial in trials:
-        if retry and trial.params:
+        if retry and trial.params and START not in trial.user_attrs:  # those are enqueued when the study is opened
             study.enqueue_trial(trial.params)
         if not trial.state.is_finished():
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -193,7 +219,8 @@ def trial_records(study: "optuna.Study") -> list[dict[str, Any]]:
 
     Returns:
         `list[dict]`: `number`, `state` ("complete", "pruned", "failed", "interrupted" or "running"), `value` (of a
-        pruned trial its last one), `params`, `beta_bounds` (the interval that beta was drawn from) and `seconds`.
+        pruned trial its last one), `params`, `beta_bounds` (the interval that beta was drawn from), `seconds` and, of
+        a trial that was not drawn, `start`: what its settings are called.
     """
     interrupted = set(study.user_attrs.get(_INTERRUPTED, []))
     names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
@@ -212,6 +239,8 @@ def trial_records(study: "optuna.Study") -> list[dict[str, Any]]:
         if interval is not None:
             drawn = cast(Any, interval)
             record["beta_bounds"] = [drawn.low, drawn.high]
+        if START in trial.user_attrs:
+            record["start"] = trial.user_attrs[START]
         records.append(record)
     sign = -1 if study.direction.name == "MAXIMIZE" else 1
 

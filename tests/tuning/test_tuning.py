@@ -1,4 +1,4 @@
-"""Search of c, beta and t by Optuna over tiny models: what it compares, returns, leaves and refuses."""
+"""Search of c and beta by Optuna over tiny models: what it compares, returns, leaves and refuses."""
 
 import sys
 
@@ -12,7 +12,7 @@ from gerne_hf.groups.proportions import group_proportions
 from gerne_hf.method.distributions import beta_bounds
 from gerne_hf.recipes.run import tune
 from gerne_hf.reports.tables import MAX_TABLE_TRIALS, format_search_table
-from gerne_hf.tuning.space import MAX_SHIFT, threshold_range
+from gerne_hf.tuning.space import MAX_SHIFT
 
 pytestmark = pytest.mark.usefixtures("quick_and_quiet")
 
@@ -45,6 +45,17 @@ def test_the_best_trial_is_returned(searched):
         lower, upper = beta_bounds(alpha, trial["params"]["c"])
         assert trial["beta_bounds"] == [lower, pytest.approx(min(upper, MAX_SHIFT / trial["params"]["c"] - 1))]
         assert lower <= trial["params"]["beta"] <= upper
+
+
+def test_the_own_settings_come_first(searched, tmp_path):
+    folder, _, _, best, printed = searched
+    trials = the_search(folder)["trials"]
+    (first,) = [trial for trial in trials if trial["number"] == 0]
+    assert first["params"] == {"c": 1.0, "beta": 0.0} and first["start"] == "your settings"
+    assert [trial for trial in trials if "start" in trial] == [first] and best.objective >= first["value"]
+    assert "your settings |" in printed and the_search(folder)["verdict"] is None
+    odd = searching(tmp_path, c=0.6, beta=9.0, beta_out_of_bounds="ignore")  # outside all that is drawn
+    assert odd.hyperparameter_search(n_trials=1).hyperparameters == {"c": 0.6, "beta": 9.0}
 
 
 def test_the_objective_is_what_a_run_with_these_settings_reaches(searched, tmp_path):
@@ -135,21 +146,6 @@ def test_an_objective_and_a_space_of_ones_own(tmp_path):
     )
     assert set(best.hyperparameters) == {"learning_rate"} and best.objective < 0
     assert subject.args.learning_rate == 0.1 and not (tmp_path / "search" / "search.png").exists()
-
-
-def test_pseudo_attributes(tmp_path):
-    subject = searching(tmp_path, pseudo_attributes=True, threshold=0.2)
-    before = subject.groups.counts.tolist()
-    best = subject.hyperparameter_search(n_trials=3)
-    trials = the_search(tmp_path)["trials"]
-    thresholds = {trial["params"]["threshold"] for trial in trials}
-    assert len(thresholds) == 3 and set(best.hyperparameters) == {"threshold", "c", "beta"}
-    low, high = threshold_range(np.array(SKEWED).sum(axis=1))
-    assert all(low <= threshold <= high for threshold in thresholds)
-    assert subject.args.threshold == 0.2 and subject.groups.counts.tolist() == before
-    alone = searching(tmp_path / "alone", pseudo_attributes=True, **best.hyperparameters)
-    alone.train()
-    assert alone.group_results["eval"]["worst_group_accuracy"] == pytest.approx(best.objective)
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------------
