@@ -329,15 +329,15 @@ class PseudoAttributes:
         pq.write_table(pa.table(columns), path + ".partial")
         os.replace(path + ".partial", path)
         if self.rows is not None:
-            arrays = {"probabilities": self.rows.probabilities, "folds": self.rows.folds}
-            features = {"features": self.rows.features}
+            arrays: dict[str, Any] = {"probabilities": self.rows.probabilities, "folds": self.rows.folds}
+            arrays["features"] = self.rows.features
             if self.evaluation is not None:
                 arrays["evaluation_probabilities"] = self.evaluation.probabilities
                 arrays["evaluation_labels"] = self.evaluation.labels
-                features["evaluation_features"] = self.evaluation.features
+                arrays["evaluation_features"] = self.evaluation.features
             path = os.path.join(directory, ROWS_FILE)
             with open(path + ".partial", "wb") as file:
-                np.savez(file, **arrays, **{name: part for name, part in features.items() if part is not None})
+                np.savez(file, **{name: part for name, part in arrays.items() if part is not None})
             os.replace(path + ".partial", path)
         record = {**self.record, "fingerprint": self.fingerprint, "label_names": list(self.label_names)}
         write_json(record, os.path.join(directory, RECORD_FILE))
