@@ -120,7 +120,7 @@ class RowReader:
         head.register_forward_pre_hook(self._keep)
 
     def _keep(self, module: Any, inputs: tuple[Any, ...]) -> None:
-        if not module.training:
+        if not module.training and inputs:
             self._features = inputs[0].detach()
 
     def __call__(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
@@ -147,7 +147,10 @@ def scored(trainer: PlanTrainer, reader: RowReader, dataset: Any, prefix: str) -
     index = trainer.groups_of(dataset, prefix)
     assert index is not None
     labels = (index.codes // index.num_attributes).astype(np.int64)
-    features = values[:, classes:].astype(np.float16) if values.shape[1] > classes else None
+    features = None
+    if values.shape[1] > classes:
+        largest = np.finfo(np.float16).max
+        features = np.clip(values[:, classes:], -largest, largest).astype(np.float16)
     return BiasedScores(np.ascontiguousarray(values[:, :classes]), labels, index.label_names, features)
 
 
@@ -213,7 +216,7 @@ def biased_config(args: GerneConfig, directory: str, evaluates: bool) -> GerneCo
     config.output_dir = directory
     config.plan, config.beta_schedule, config.class_balanced = "erm", "constant", True
     config.pseudo_attributes, config.attribute_column, config.threshold = False, None, None
-    config.pseudo_rule = "auto"
+    config.pseudo_rule, config.biased_folds = "auto", args.folds_of_biased_model
     config.overlapping_columns = None
     config.learning_rate = _first(
         args.biased_learning_rate, (LEARNING_RATE_FACTOR if one else 1.0) * args.learning_rate

@@ -9,7 +9,7 @@ import copy
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from accelerate import PartialState
@@ -61,13 +61,13 @@ def fold_numbers(labels: np.ndarray, label_names: tuple[str, ...], folds: int, s
         `np.ndarray` of shape `(N,)`, int64: the fold of each row, from 0.
 
     Raises:
-        ValueError: if a class has fewer rows than folds, naming it.
+        ValueError: if a class has fewer than two rows for each fold, naming it.
 
     Example:
 
     ```python
-    >>> np.bincount(fold_numbers(np.array([0, 0, 0, 1, 1]), ("cat", "dog"), 2, seed=0)).tolist()
-    [3, 2]
+    >>> np.bincount(fold_numbers(np.array([0, 0, 0, 0, 0, 1, 1, 1, 1]), ("cat", "dog"), 2, seed=0)).tolist()
+    [5, 4]
 
     ```
     """
@@ -146,7 +146,7 @@ def _run_fold(fit: BiasedFit, number: int, numbers: np.ndarray, folds: int) -> A
         arrays.update(_named(scored(trainer, reader, fit.eval_dataset, "validation"), "evaluation_"))
     if config.should_save:
         with open(path + ".partial", "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **cast(dict[str, Any], arrays))
         os.replace(path + ".partial", path)
     PartialState().wait_for_everyone()
     return arrays

@@ -56,14 +56,7 @@ def guard_table(inferred: InferredGroups, mass: np.ndarray) -> str:
 
 
 def _share_of_hard(inferred: InferredGroups, mass: np.ndarray, label: int) -> float:
-    split = inferred.classes[label]
-    if not split.hard:
-        return 0.0
-    shares = shares_of_class(mass)[label]
-    if inferred.rule != "validation_attributes":
-        return float(shares[0])
-    counts = inferred.index.counts[label]
-    return float(shares[counts * (counts > 0).sum() < counts.sum()].sum())
+    return float(shares_of_class(mass)[label][inferred.minority[label]].sum())
 
 
 def guard_warnings(
@@ -83,7 +76,7 @@ def guard_warnings(
     for label, split in enumerate(inferred.classes):
         for attribute, name in enumerate(index.attribute_names):
             count, share = int(index.counts[label, attribute]), float(shares[label, attribute])
-            if split.hard and 0 < count < FEW_ROWS and share > MUCH_MASS:
+            if split.hard and 0 < count < FEW_ROWS and share > max(MUCH_MASS, count / split.rows):
                 warnings.append(
                     f"{count} rows of class {split.name}, {name}, get {100 * share:.0f} % of the class's training "
                     "mass: the model may learn them by heart. A smaller c (beta + 1) gives them less"

@@ -8,6 +8,7 @@ import copy
 from typing import Any
 
 import numpy as np
+from accelerate.utils import broadcast_object_list
 from transformers import set_seed
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
@@ -16,13 +17,14 @@ from ..evaluation.accumulator import GroupAccumulator
 from ..evaluation.gate import GatedAccumulator
 from ..evaluation.selection import AUTOMATIC, automatic_metric
 from ..groups.index import GroupIndex
+from ..method.plans import PLANS_WITH_BETA, BatchPlan
 from ..method.pseudo_groups import EASY, PSEUDO_NAMES, provisional_index, smallest_threshold
 from ..streaming.stream import GroupStream
 from ..tuning.searching_trainer import SearchingTrainer
 from .biased_model import check_same_labels, load_biased_model
 from .folds import fold_numbers
 from .guard import guard_table, guard_warnings
-from .rules import InferredGroups
+from .rules import InferredGroups, known_attributes
 from .scores import RECOVERY_THRESHOLDS, PseudoAttributes
 
 logger = logging.get_logger(__name__)
@@ -36,8 +38,9 @@ class InferringTrainer(SearchingTrainer):
         arguments: the other arguments of [`~transformers.Trainer`], by keyword.
 
     Raises:
-        ValueError: for a streamed training set, a rule that needs an evaluation set and has none, a class with too few
-            rows for the folds, and a threshold that leaves a part of a class empty.
+        ValueError: for a streamed training set, a rule that needs an evaluation set and has none, attributes of the
+            evaluation set with too few rows of a value, a class with too few rows for the folds, a threshold that
+            leaves a part of a class empty, and selection on the gated accuracy where it is not computed.
     """
 
     def __init__(self, *, optimizers: tuple = (None, None), **arguments: Any):
@@ -47,10 +50,22 @@ class InferringTrainer(SearchingTrainer):
         self.guard_warnings: list[str] = []
         self._inferred_by: tuple[str, float | None] | None = None
         self._told: InferredGroups | None = None
+        self._scored_evaluation: Any = None
         self._optimizer_given = optimizers[0] is not None
         super().__init__(optimizers=optimizers, **arguments)
+        self._check_selection()
         if self.args.pseudo_attributes and self.train_dataset is not None:
             self._check_evaluation()
+
+    def _check_selection(self) -> None:
+        """Refuse, at construction, to select on the gated accuracy where there are no inferred groups to gate."""
+        args, chosen = self.args, self.selection_metric()
+        if chosen.endswith("gated_accuracy") and (not args.pseudo_attributes or self._judged()):
+            lacks = "the evaluation set has attributes" if self._judged() else "pseudo_attributes is not set"
+            raise ValueError(
+                f"metric_for_best_model={chosen!r} is for inferred groups of an evaluation set without attributes, "
+                f"and {lacks}. Select on 'auto'"
+            )
 
     def _check_evaluation(self) -> None:
         """Refuse, at construction, a rule that the evaluation set cannot serve."""
@@ -65,15 +80,23 @@ class InferringTrainer(SearchingTrainer):
                 "choose pseudo_rule='confident_mistakes', for which nothing shows whether there is a minority at all"
             )
         if rule == "validation_attributes":
-            index = self.groups_of(data)
-            assert index is not None
+            _, known = self._known_attributes(data)
             if self.args.pseudo_rule == "auto" and self.is_world_process_zero():
-                names = ", ".join(index.attribute_names)
+                names = ", ".join(known)
                 print(
                     f"Groups of the training set are inferred by the rule 'validation_attributes': the evaluation set "
                     f"has the attribute ({names}).",
                     flush=True,
                 )
+
+    def _known_attributes(self, data: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the attribute ids of evaluation rows and their names, those that have rows."""
+        index = self.groups_of(data)
+        assert index is not None
+        present = np.flatnonzero(index.counts.sum(axis=0))
+        attributes = np.searchsorted(present, (index.codes % index.num_attributes).astype(np.int64))
+        names = tuple(index.attribute_names[value] for value in present)
+        return known_attributes(attributes, names), names
 
     def _evaluation_rows(self) -> Any:
         """Return the evaluation set that groups are inferred with: the first of several."""
@@ -94,10 +117,10 @@ class InferringTrainer(SearchingTrainer):
         args = self.args
         if not args.pseudo_attributes:
             return reference
-        if isinstance(reference.codes, np.ndarray) and args.settled_rule == "threshold" and args.threshold is not None:
-            return provisional_index(reference, args.threshold)
         labels = (reference.codes // reference.num_attributes).astype(np.int64)
         fold_numbers(labels, reference.label_names, args.folds_of_biased_model, args.seed)  # refuses small classes
+        if args.settled_rule == "threshold" and args.threshold is not None:
+            return provisional_index(reference, args.threshold)
         easy = np.full(len(labels), EASY, dtype=np.uint8)
         return GroupIndex.from_codes(labels.astype(np.uint32), reference.label_names, [(easy, PSEUDO_NAMES)])
 
@@ -113,21 +136,36 @@ class InferringTrainer(SearchingTrainer):
         Raises:
             ValueError: as [`fit_biased_model`] and [`PseudoAttributes.infer`].
         """
-        args = self.args
+        args, data = self.args, self._evaluation_rows()
+        if self.pseudo is not None and data is not self._scored_evaluation:
+            self.pseudo = self.inferred = None  # another evaluation set: its rows have no scores
         wanted = args.settled_rule, args.threshold
         if self.inferred is not None and self._inferred_by == wanted:
             return self.inferred
         pseudo = self.fit_biased_model()
-        attributes, names = None, ()
+        attributes, names = None, tuple[str, ...]()
         if args.settled_rule == "validation_attributes":
-            index = self.groups_of(self._evaluation_rows())
-            assert index is not None
-            attributes, names = (index.codes % index.num_attributes).astype(np.int64), index.attribute_names
-        self.inferred = pseudo.infer(
+            attributes, names = self._known_attributes(data)
+        inferred = pseudo.infer(
             args.settled_rule, threshold=args.threshold, attributes=attributes, attribute_names=names
         )
+        # One process decides: a row at the border must not fall on either side by how each processor rounds.
+        (self.inferred,) = broadcast_object_list([inferred])
         self._inferred_by = wanted
         return self.inferred
+
+    def make_plan(self) -> BatchPlan:
+        """Return the plan of the config; where no class was split, that of class-balanced ERM, which draws less noise.
+
+        Two batches of the same distribution, subtracted, have the same gradient in expectation and several times its
+        variance. With a schedule of beta the plan stays as it is.
+        """
+        inferred, args = self.inferred, self.args
+        whole = inferred is not None and self.groups is inferred.index and inferred.whole
+        if not whole or args.beta_schedule != "constant" or args.plan not in PLANS_WITH_BETA:
+            return super().make_plan()
+        alpha = self.known_groups.alpha
+        return BatchPlan.build("erm", self._train_batch_size, alpha, class_probabilities=self.class_probabilities())
 
     def target_distribution(self) -> np.ndarray:
         """Return the distribution that training balances towards: that of the inferred groups, or a uniform one."""
@@ -181,6 +219,7 @@ class InferringTrainer(SearchingTrainer):
             compute_loss_func=self.loss_func,
             optimizer_cls_and_kwargs=self.optimizer_cls_and_kwargs,
         )
+        self._scored_evaluation = self._evaluation_rows()
         set_seed(args.seed)  # the run that follows is that of a trainer which found the scores ready
         return self.pseudo
 
@@ -279,10 +318,13 @@ class InferringTrainer(SearchingTrainer):
     def selection_metric(self) -> str:
         """Return the metric that models are selected on, without the prefix; see `metric_for_best_model`."""
         args = self.args
-        judged = args.attribute_columns or tuple(args.overlapping_columns or ())
-        if args.metric_for_best_model in (None, AUTOMATIC) and args.pseudo_attributes and not judged:
-            return automatic_metric(judged, infers_groups=True)
+        if args.metric_for_best_model in (None, AUTOMATIC) and args.pseudo_attributes and not self._judged():
+            return automatic_metric((), infers_groups=True)
         return super().selection_metric()
+
+    def _judged(self) -> tuple[str, ...]:
+        """Return the columns whose groups evaluations are over."""
+        return self.args.attribute_columns or tuple(self.args.overlapping_columns or ())
 
     def make_accumulator(self, index: GroupIndex) -> GroupAccumulator:
         """Return what collects the rows of an evaluation; without attributes it adds the gated accuracy.
@@ -294,7 +336,8 @@ class InferringTrainer(SearchingTrainer):
         inferred = self.inferred
         if inferred is None or inferred.evaluation is None or index.num_attributes > 1 or self.pseudo is None:
             return accumulator
-        if self._evaluation_rows() is None or self.groups_of(self._evaluation_rows()) is not index:
+        data = self._evaluation_rows()
+        if data is None or data is not self._scored_evaluation or self.groups_of(data) is not index:
             return accumulator
         reference = self.pseudo.record.get("class_balanced_accuracy")
         return GatedAccumulator(index, inferred.evaluation, reference, accumulator.train_counts)

@@ -20,6 +20,10 @@ MIN_HARD_ROWS = 5
 MAX_TARGET = 0.9
 """Largest share of its class that the hard part is drawn with."""
 
+BELOW_EVEN = 0.8
+"""A predicted attribute value is a minority of a class if it is smaller than this times an even share of the class.
+What is nearly balanced is left whole, as subtracting nearly equal batches would add noise alone."""
+
 MIN_ROWS_OF_VALUE = 5
 """Validation rows that each attribute value needs, for the rule "validation_attributes"."""
 
@@ -109,14 +113,19 @@ class InferredGroups:
     @property
     def hard(self) -> np.ndarray:
         """Which training rows are hard, bool, `(N,)`; by predicted attributes, those of values below an even share."""
+        return self.minority.ravel()[self.index.codes]
+
+    @property
+    def minority(self) -> np.ndarray:
+        """Which groups the hard rows are in, bool, `(K, A)`; none of a class that is left whole."""
         counts = self.index.counts
         if self.rule != "validation_attributes":
             minority = np.zeros(counts.shape, dtype=bool)
             minority[:, HARD] = True
         else:
-            minority = counts * (counts > 0).sum(axis=1, keepdims=True) < counts.sum(axis=1, keepdims=True)
+            minority = np.stack([_minority_values(row) for row in counts])
         minority[[split.hard == 0 for split in self.classes]] = False
-        return minority.ravel()[self.index.codes]
+        return minority
 
     @property
     def whole(self) -> bool:
@@ -146,7 +155,8 @@ def infer_groups(
 
     With scores of a validation set, "confident_mistakes" and "mistakes" leave a class whole whose hard rows are no
     larger share of the validation set than of the training set, as it is with rows that are hard in themselves or
-    mislabelled. A class with fewer than `MIN_HARD_ROWS` hard rows is left whole by all rules but "threshold".
+    mislabelled. A class with fewer than `MIN_HARD_ROWS` hard rows is left whole by all rules but "threshold"; by
+    "validation_attributes" each value with so few rows of a class is drawn as often as it occurs there.
 
     Args:
         rows ([`ScoredRows`]): the training rows.
@@ -310,7 +320,11 @@ def _by_shift(
         of_class = evaluation.labels == label
         own = [np.flatnonzero((rows.labels == label) & (rows.folds == number)) for number in models]
         if of_class.sum() < 2 * MIN_HARD_ROWS or sum(map(len, own)) < 2 * MIN_HARD_ROWS:
-            reasons.append(f"left whole: it has {int(of_class.sum())} validation rows, too few to compare")
+            few, total = int(of_class.sum()), sum(map(len, own))
+            reasons.append(
+                f"left whole: {total} training and {few} validation rows are too few to compare, "
+                f"{2 * MIN_HARD_ROWS} of each are needed"
+            )
             continue
         scored = [
             shift_scores(train[rows.labels[rows.folds == number] == label], held_out[of_class])
@@ -340,18 +354,7 @@ def _by_attributes(
     attributes: np.ndarray | None,
     attribute_names: tuple[str, ...],
 ) -> InferredGroups:
-    if attributes is None or len(attribute_names) < 2:
-        raise ValueError(
-            "the rule 'validation_attributes' needs validation rows of at least two attribute values; found "
-            f"{', '.join(map(repr, attribute_names)) or 'none'}. Without attributes choose 'validation_shift'"
-        )
-    known = np.bincount(attributes, minlength=len(attribute_names))
-    for name, count in zip(attribute_names, known, strict=True):
-        if count < MIN_ROWS_OF_VALUE:
-            raise ValueError(
-                f"attribute value {name!r} has {count} validation rows, and {MIN_ROWS_OF_VALUE} are needed to learn "
-                "what it looks like. Label more rows, or choose the rule 'validation_shift', which needs no attributes"
-            )
+    attributes = known_attributes(attributes, attribute_names)
     predicted, size = np.zeros(len(rows.labels), dtype=np.int64), len(attribute_names)
     right = []
     for number in range(len(evaluation.probabilities)):
@@ -365,19 +368,52 @@ def _by_attributes(
     index = GroupIndex.from_codes(
         rows.labels.astype(np.uint32), names, [(predicted.astype(np.uint32), attribute_names)]
     )
-    target = uniform_target(index.counts)
+    target = index.alpha.copy()
     told = (
         f"{100 * accuracy:.0f} % of the validation rows' attributes, each value weighing the same, are predicted right"
     )
     classes = []
     for label, name in enumerate(names):
         counts = index.counts[label]
-        minority = counts * (counts > 0).sum() < counts.sum()
+        minority, large = _minority_values(counts), counts >= MIN_HARD_ROWS
         few, reason = int(counts[minority].sum()), told
         if accuracy < needed:
-            target[label], few = counts / counts.sum(), 0
-            reason = f"left whole: only {told}, and {100 * needed:.0f} % are needed"
+            few, reason = 0, f"left whole: only {told}, and {100 * needed:.0f} % are needed"
+        elif not few:
+            reason = f"left whole: no value of {MIN_HARD_ROWS} rows or more is well below an even share; {told}"
+        else:
+            target[label][large] = target[label][large].mean()
         classes.append(ClassSplit(name, int(counts.sum()), few, float(target[label][minority].sum()), reason))
     of_evaluation = [(attributes.astype(np.uint32), attribute_names)]
     inferred = GroupIndex.from_codes(evaluation.labels.astype(np.uint32), names, of_evaluation)
     return InferredGroups("validation_attributes", index, target, tuple(classes), inferred)
+
+
+def known_attributes(attributes: np.ndarray | None, attribute_names: Sequence[str]) -> np.ndarray:
+    """Return the attributes of validation rows, and refuse those that nothing can be learned from.
+
+    Args:
+        attributes (int array of shape `(M,)`, *optional*): attribute ids.
+        attribute_names (`Sequence[str]`): names of the A attribute values.
+
+    Raises:
+        ValueError: for fewer than two attribute values, and for one with fewer than `MIN_ROWS_OF_VALUE` rows (named).
+    """
+    if attributes is None or len(attribute_names) < 2:
+        raise ValueError(
+            "the rule 'validation_attributes' needs validation rows of at least two attribute values; found "
+            f"{', '.join(map(repr, attribute_names)) or 'none'}. Without attributes choose 'validation_shift'"
+        )
+    for name, count in zip(attribute_names, np.bincount(attributes, minlength=len(attribute_names)), strict=True):
+        if count < MIN_ROWS_OF_VALUE:
+            raise ValueError(
+                f"attribute value {name!r} has {count} validation rows, and {MIN_ROWS_OF_VALUE} are needed to learn "
+                "what it looks like. Label more rows, or choose the rule 'validation_shift', which needs no attributes"
+            )
+    return attributes
+
+
+def _minority_values(counts: np.ndarray) -> np.ndarray:
+    """Return which attribute values of a class are a minority of it, among those with enough rows to be learned."""
+    large = np.where(counts >= MIN_HARD_ROWS, counts, 0)
+    return (large > 0) & (large * (large > 0).sum() < BELOW_EVEN * large.sum())

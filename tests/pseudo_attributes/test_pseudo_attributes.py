@@ -154,7 +154,7 @@ def by_counting(pseudo, attributes, rows, threshold):
     minority = set()
     for row, (label, attribute) in known.items():
         in_class = [a for y, a in groups if y == label]
-        if in_class.count(attribute) * len(set(in_class)) < len(in_class):
+        if in_class.count(attribute) * len(set(in_class)) < len(in_class) / 2:  # below half of an even share
             minority.add(row)
     found = hard & set(known)
     hits = len(found & minority)

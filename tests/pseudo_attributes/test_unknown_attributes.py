@@ -64,23 +64,23 @@ def test_training_rows_without_the_attribute_that_the_evaluation_has(tmp_path):
     assert report["train_groups"]["attribute_names"] == ["hard", "easy"]
 
 
-def test_without_attributes_the_worst_class_selects(tmp_path, caplog):
+def test_without_attributes_the_gated_accuracy_selects(tmp_path, caplog):
     settings = dict(load_best_model_at_end=True, eval_strategy="steps", eval_steps=2, save_strategy="steps")
     settings |= dict(save_steps=2, max_steps=12, learning_rate=2.0)
     train, held_out = table().remove_columns("place"), table(HELD_OUT, seed=4).remove_columns("place")
     with caplog.at_level("INFO", logger="gerne_hf.training.group_trainer"):
         subject = trainer(tmp_path, train=train, eval_dataset=held_out, **UNKNOWN, **settings)
-    assert "Models are selected on worst_class_accuracy of the evaluation set" in caplog.text
+    assert "Models are selected on gated_accuracy of the evaluation set" in caplog.text
     subject.train()
-    entries = [entry for entry in subject.state.log_history if "eval_worst_class_accuracy" in entry][:6]
-    best = max(entries, key=lambda entry: entry["eval_worst_class_accuracy"])
+    entries = [entry for entry in subject.state.log_history if "eval_gated_accuracy" in entry][:6]
+    best = max(entries, key=lambda entry: entry["eval_gated_accuracy"])
     report = json.loads((tmp_path / "group_metrics.json").read_text())
     assert report["selection"] == {
-        "metric": "worst_class_accuracy",
+        "metric": "gated_accuracy",
         "best_model_loaded": True,
         "step": best["step"],
     }
-    assert subject.evaluate()["eval_worst_class_accuracy"] == best["eval_worst_class_accuracy"]
+    assert subject.evaluate()["eval_gated_accuracy"] == best["eval_gated_accuracy"]
     found = {
         "threshold": 0.2,
         "biased_model_class_balanced_accuracy": subject.pseudo.record["class_balanced_accuracy"],
@@ -112,7 +112,23 @@ def test_a_ready_optimizer_is_refused(tmp_path, build):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        (dict(pseudo_attributes=True), "needs a threshold, the share t of each class"),
+        (dict(pseudo_attributes=True, pseudo_rule="threshold"), "needs a threshold, the share t of each class"),
+        (dict(pseudo_attributes=True), "'validation_attributes' needs an eval_dataset"),
+        (dict(pseudo_attributes=True, attribute_column=None), "'validation_shift' needs an eval_dataset"),
+        (dict(pseudo_attributes=True, pseudo_rule="nearest"), "pseudo_rule must be one of 'auto', .*found 'nearest'"),
+        (
+            dict(pseudo_attributes=True, pseudo_rule="mistakes", threshold=0.1),
+            "threshold=0.1 is for the rule 'threshold', and pseudo_rule='mistakes'",
+        ),
+        (
+            dict(pseudo_attributes=True, pseudo_rule="validation_attributes", attribute_column=None),
+            "learns from the attributes of the evaluation set: name their column",
+        ),
+        (dict(pseudo_attributes=True, threshold=0.1, biased_folds=0), "biased_folds, .*must be at least 1; found 0"),
+        (
+            dict(pseudo_attributes=True, threshold=0.1, biased_folds=2, biased_model="folder"),
+            "is one model that is trained already, and biased_folds=2 trains several",
+        ),
         (dict(pseudo_attributes=True, threshold=0.1, plan="erm"), "plan 'erm' uses no attributes"),
         (dict(attribute_column=None), "or any plan with pseudo_attributes=True"),
     ],

@@ -1,47 +1,45 @@
-"""Scored rows in which everything is planted: a minority in one class, wrong labels, and a column that explains it."""
+"""Scores and features of rows with a planted attribute, as biased models would give them, without any model."""
 
 import numpy as np
+from helpers import group_columns
 
-from gerne_hf import PseudoAttributes
-from gerne_hf.groups.fingerprints import fingerprint
-from gerne_hf.pseudo_attributes import ScoredRows, infer_groups
+from gerne_hf.pseudo_attributes import ScoredEvaluation, ScoredRows
 
-NAMES = ("bird", "fish")
+NAMES = ("cat", "dog")
+BIASED = [[380, 20], [20, 380]]
+BALANCED = [[60, 60], [60, 60]]
 
 
-class Planted:
-    """Two classes of 150 rows in two folds. 20 birds are at sea, a place of its own in the features; 5 fish carry the
-    label of a bird and lie among the fish. The model is sure that both are fish.
+def features_of(labels, attributes, rng, gap=6.0, width=6):
+    """Noise, with the attribute along one direction and the class along another."""
+    found = rng.normal(size=(len(labels), width))
+    found[:, 0] += gap * attributes
+    found[:, 1] += 2.0 * labels
+    return found.astype(np.float16)
 
-    Args:
-        seed (`int`): decides the order of the rows, the features and the scores.
-    """
 
-    def __init__(self, seed=0):
-        rng = np.random.default_rng(seed)
-        kinds = rng.permutation(np.repeat(["bird", "sea bird", "mislabelled", "fish"], [125, 20, 5, 150]))
-        self.labels = (kinds == "fish").astype(np.int64)
-        self.minority, self.noise = np.flatnonzero(kinds == "sea bird"), np.flatnonzero(kinds == "mislabelled")
-        centres = {"bird": (0, 0, 0), "sea bird": (8, 8, 0), "mislabelled": (8, 0, 0), "fish": (8, 0, 0)}
-        features = np.array([centres[kind] for kind in kinds]) + rng.normal(size=(300, 3))
-        fish = np.where(kinds == "bird", 0.05, 0.93) + rng.uniform(0, 0.05, 300)
-        probabilities = np.stack([1 - fish, fish], axis=1).astype(np.float32)
-        folds = np.arange(300) % 2
-        self.rows = ScoredRows(probabilities, self.labels, folds, features.astype(np.float16))
-        self.kinds = kinds
+def chances(labels, attributes, rng, classes=2, wrong=0.85):
+    """Probabilities of a model that goes by the attribute: of a row whose attribute is not its class it is wrong."""
+    sure = np.clip(rng.normal(0.9, 0.04, size=len(labels)), 0.55, 0.999)
+    own = np.where((attributes == labels) | (rng.random(len(labels)) > wrong), sure, 1 - sure)
+    found = np.repeat(((1 - own) / (classes - 1))[:, None], classes, axis=1)
+    found[np.arange(len(labels)), labels] = own
+    return found.astype(np.float32)
 
-    def pseudo(self, dataset=None):
-        """The scores as a fit would give them."""
-        rows, mark = self.rows, "0" * 64
-        record = {"label_column": None, "folds": 2, "in_sample_accuracy": 0.99, "out_of_fold_accuracy": 0.92}
-        if dataset is not None:
-            record["columns"] = sorted(dataset.column_names)
-            mark = fingerprint(dataset, None, record["columns"])
-        predictions = rows.probabilities.argmax(axis=1)
-        pseudo = PseudoAttributes(rows.scores, predictions, self.labels, NAMES, mark, None, record)
-        pseudo.rows = rows
-        return pseudo
 
-    def inferred(self):
-        """The groups by confident mistakes: the minority and the wrong labels are hard."""
-        return infer_groups(self.rows, NAMES, "confident_mistakes")
+def planted(train=BIASED, evaluation=BALANCED, seed=0, folds=2, **settings):
+    """Scored training and validation rows of groups `counts[y][a]`, and the planted attributes of both."""
+    rng = np.random.default_rng(seed)
+    labels, attributes = group_columns(train, seed)
+    gap = settings.pop("gap", 6.0)
+    numbers = rng.integers(folds, size=len(labels))
+    k = len(train)
+    rows = ScoredRows(
+        chances(labels, attributes, rng, k, **settings), labels, numbers, features_of(labels, attributes, rng, gap)
+    )
+    if evaluation is None:
+        return rows, None, attributes, None
+    known, held_out = group_columns(evaluation, seed + 1)
+    probabilities = np.stack([chances(known, held_out, rng, k, **settings) for _ in range(folds)])
+    features = np.stack([features_of(known, held_out, rng, gap)] * folds)
+    return rows, ScoredEvaluation(probabilities, known, features), attributes, held_out

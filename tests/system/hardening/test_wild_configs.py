@@ -13,6 +13,7 @@ from gerne_hf import GerneConfig
 from gerne_hf.baselines import BaselineConfig
 from gerne_hf.method.beta import BETA_SCHEDULES
 from gerne_hf.method.plans import PLANS
+from gerne_hf.method.pseudo_groups import RULES
 
 OWN = {f.name for f in dataclasses.fields(BaselineConfig)} - {f.name for f in dataclasses.fields(TrainingArguments)}
 
@@ -60,6 +61,8 @@ VALID = {
     "biased_share": number(0, 1, open_low=True, open_high=True),
     "class_balanced": boolean,
     "pseudo_attributes": boolean,
+    "pseudo_rule": one_of("auto", *RULES),
+    "biased_folds": optional(lambda value: isinstance(value, int) and value >= 1),
     "threshold": optional(number(0, 1, open_low=True, open_high=True)),
     "biased_learning_rate": optional(number(0)),
     "biased_weight_decay": optional(number(0)),
