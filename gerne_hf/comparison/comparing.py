@@ -1,8 +1,8 @@
 """`compare`: training several methods on the same data for several seeds, with their group metrics in one table.
 
 Imports `reports/`, `trainer.py` and rooms below, and uses trainers through their public methods only. The methods are
-in [`methods`](gerne_hf.comparison.methods); [`progress`](gerne_hf.comparison.progress) finds what an interrupted
-comparison has left.
+in [`methods`](gerne_hf.comparison.methods), [`judging`](gerne_hf.comparison.judging) tells if inferred groups help, and
+[`progress`](gerne_hf.comparison.progress) finds what an interrupted comparison has left.
 """
 
 import os
@@ -11,16 +11,31 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers.utils import logging
 
 from ..config import GerneConfig
 from ..evaluation.names import SUMMARY_TITLES
 from ..reports.model_card import write_card
 from ..reports.record import COMPARISON_FILE, COMPARISON_PICTURE_FILE, RunRecord
-from ..reports.tables import format_comparison, seed_note
+from ..reports.tables import VERDICT, format_comparison, seed_note
 from ..trainer import GerneTrainer
 from ..utils.files import write_json
+from .judging import (
+    BALANCED,
+    INFERRED,
+    gate_lines,
+    in_order,
+    judged,
+    put_in_place,
+    save_validation_rows,
+    verdict,
+    with_class_balanced,
+)
 from .methods import METHODS, check_methods, check_on_data, method_config
 from .progress import Progress
+
+logger = logging.get_logger(__name__)
 
 MakeTrainer = Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]
 """Makes a trainer of the given class, with a model that is not trained yet, from the config of a run."""
@@ -45,6 +60,12 @@ def compare(
     - `comparison.png`, the accuracy of each group, if matplotlib is installed.
     - `_examples`, the test rows of each group that the main run is most wrong about (`worst_examples` of the config).
 
+    With "pseudo" among the methods, "class_balanced" is trained too, and on the validation set a gate decides between
+    the two: inferred groups must help in the worst group (an inferred one, where there are no attributes), and cost no
+    more than 0.02 of class-balanced accuracy. Where they do not, table, file and card say so; and if "pseudo" is the
+    main method, the model in `config.output_dir`, with its reports, is that of class-balanced ERM with the first seed,
+    and the other is in `pseudo-seedN` below it.
+
     Args:
         methods (`Sequence[str]`): names in [`METHODS`]; the last one is the main method.
         config ([`GerneConfig`]): settings of all runs. With `resume_from_checkpoint="true"`, or the path of a
@@ -62,30 +83,39 @@ def compare(
 
     Returns:
         `dict[str, list[dict]]`: by the title of the method, the test result of [`group_metrics`] for each seed,
-        together with the `seed`, the `train_seconds` of the run and its `validation` figures.
+        together with the `seed`, the `train_seconds` of the run and its `validation` figures; of "pseudo" also the
+        `gate`, as [`judged`](gerne_hf.comparison.judging.judged) returns it.
 
     Raises:
         ValueError: for methods or fields that do not exist, and for a beta or a threshold that the data refuses. It is
             raised before anything is trained.
     """
+    given, methods = methods, with_class_balanced(methods)
+    if len(methods) > len(given):
+        PartialState().print(f"{METHODS[BALANCED].title} is compared too: inferred groups must be better than it.")
     runs = run_configs(methods, config, seeds, settings or {})
     main = methods[-1], seeds[0]
     main_record: RunRecord | None = None
     titles = {name: METHODS[name].title for name in methods}
     progress = Progress(config, runs, titles, test_dataset, made_with or {})
+    for seed in seeds:  # the gate decides between two runs: what it said of others is void
+        if INFERRED in titles and (BALANCED, seed) not in progress.done:
+            progress.done.pop((INFERRED, seed), None)
     results: dict[str, list[dict[str, Any]]] = {}
     unchecked = True
 
-    def collect() -> None:
-        """Bring the results up to date and write them to the file."""
+    def collect(said: dict[str, Any]) -> None:
+        """Bring the results up to date and write them to the file, with what is said of them."""
         for name, title in titles.items():
             results[title] = [progress.done[name, seed] for seed in seeds if (name, seed) in progress.done]
         done = {title: runs_of for title, runs_of in results.items() if runs_of}
         if done and PartialState().is_main_process:
-            write_json(done, os.path.join(config.folder, COMPARISON_FILE))
+            write_json({**done, **said}, os.path.join(config.folder, COMPARISON_FILE))
 
-    collect()
+    collect({})
     trained: dict[tuple[str, int], tuple[GerneTrainer, float]] = {}
+    # the runs of which one ends in config.output_dir
+    presentable = {main, *([(BALANCED, seeds[0])] if methods[-1] == INFERRED else [])}
     kept = {METHODS[name].start for name in methods} - {None}
 
     def train(run: GerneConfig, name: str) -> tuple[GerneTrainer, float]:
@@ -122,29 +152,75 @@ def compare(
             trainer.evaluate()
             seconds += time.perf_counter() - begin
         trainer.evaluate(test_dataset, metric_key_prefix="test")
-        if (name, seed) == main:
+        if (name, seed) in presentable:
             trainer.evaluate_training_rows()  # for the model card
         trainer.save_group_metrics(run.folder)
         result = {**trainer.group_results["test"], "seed": seed, "train_seconds": round(seconds, 1)}
         validation = trainer.group_results.get("eval", {})
         result["validation"] = {key: validation[key] for key in SUMMARY_TITLES if key in validation}
+        if INFERRED in titles and name != "erm":
+            save_validation_rows(trainer, run.folder)
+        if name == INFERRED:
+            result |= _gate(run.folder, runs[BALANCED, seed].folder)
         if method.start is not None:
             progress.begin(run, name)
-        if (name, seed) == main:
+        if (name, seed) == main and not result.get("gate", {"better": True})["better"]:
+            _make_way(trainer, run, runs[BALANCED, seed].folder, f"{name}-seed{seed}")
+        elif (name, seed) in presentable:
             trainer.save_model(run.folder)
             trainer.save_state()
             trainer.save_worst_examples(test_dataset, "test")
-            main_record = trainer.run_record()  # now, as another method may take the trainer over
+            if (name, seed) == main:
+                main_record = trainer.run_record()  # now, as another method may take the trainer over
         if name in kept:
             trained[name, seed] = trainer, seconds
         progress.done[name, seed] = result
-        collect()
+        collect({})
+    said = _said({name: runs[name, seeds[0]].folder for name in methods})
+    if said:
+        collect(said)
     if PartialState().is_main_process:
-        print(f"\nTest set, {seed_note(seeds)}\n{format_comparison(results)}\n", flush=True)
+        print(f"\nTest set, {seed_note(seeds)}\n{format_comparison({**results, **said})}\n", flush=True)
+        for line in gate_lines(results.get(METHODS[INFERRED].title, [])):
+            print(line, flush=True)
         _save_picture(results, config.folder)
         folder = runs[main].folder
         write_card(main_record or RunRecord.load(folder), folder, **(card or {}))
     return results
+
+
+def _gate(folder: str, balanced_folder: str) -> dict[str, Any]:
+    """Return the entry `gate` of a run with inferred groups, on all processes; empty where nobody can tell."""
+    found = judged(folder, folder, balanced_folder) if PartialState().is_main_process else None
+    (found,) = broadcast_object_list([found])
+    if found is None:
+        PartialState().print(
+            "Nothing decides between inferred groups and class-balanced ERM: there is no validation set that can tell."
+        )
+    return {} if found is None else {"gate": found}
+
+
+def _said(folders: dict[str, str]) -> dict[str, Any]:
+    """Return what `comparison.json` says besides results, the same on all processes."""
+    text = verdict(folders) if PartialState().is_main_process else None
+    (text,) = broadcast_object_list([text])
+    return {} if text is None else {VERDICT: text}
+
+
+def _make_way(trainer: GerneTrainer, run: GerneConfig, balanced_folder: str, name: str) -> None:
+    """Put the model of class-balanced ERM in the place of the main run's, which goes to a folder of its own below."""
+    aside = os.path.join(run.folder, name)
+    trainer.save_model(aside)
+    trainer.save_group_metrics(aside)
+    if PartialState().is_main_process:
+        put_in_place(balanced_folder, run.folder, aside)
+        print(f"\nThe model in {run.folder} is that of class-balanced ERM; the other is in {aside}.", flush=True)
+    PartialState().wait_for_everyone()
+    if run.push_to_hub:
+        logger.warning(
+            "What was pushed to the Hub while the model was trained is the model with inferred groups, which is no "
+            f"better than class-balanced ERM. Push {run.folder} in its place"
+        )
 
 
 def run_configs(
@@ -169,7 +245,7 @@ def run_configs(
         ValueError: for methods or fields that do not exist, and for values that the config refuses.
     """
     check_methods(list(methods), settings, config)
-    order = sorted(methods, key=lambda name: METHODS[name].start is not None)
+    order = sorted(in_order(methods), key=lambda name: METHODS[name].start is not None)
     main = methods[-1], seeds[0]
     return {
         (name, seed): method_config(config, name, settings, seed=seed, **_folders(config, name, seed, main))

@@ -18,6 +18,9 @@ from .record import COMPARISON_FILE, GROUP_METRICS_FILE, SEARCH_FILE
 NO_BETTER_METHOD = "No method is better than class-balanced ERM here"
 """What is said where training with inferred groups does no better than class-balanced ERM on the validation set."""
 
+VERDICT = "verdict"
+"""Key of `comparison.json` beside the methods: what is said of them all, where there is something to say."""
+
 MAX_TABLE_TRIALS = 20
 """Trials that the table of a search shows; `search.json` has all."""
 
@@ -100,11 +103,13 @@ def format_comparison(results: dict[str, list[dict[str, Any]]]) -> str:
 
     Args:
         results (`dict[str, list[dict]]`): by method, the test result of [`group_metrics`] of each seed, with its
-            `train_seconds`. With several seeds the cells are means with their deviations.
+            `train_seconds`. With several seeds the cells are means with their deviations. The key `verdict`, if it is
+            there, has a sentence that is put below the table.
     """
     header, rows, hidden = comparison_rows(results)
     table = format_table(header, rows)
-    return table + (f"\n{hidden} groups in which {header[-1]} does better are in {COMPARISON_FILE}." if hidden else "")
+    table += f"\n{hidden} groups in which {header[-1]} does better are in {COMPARISON_FILE}." if hidden else ""
+    return table + (f"\n{results[VERDICT]}." if results.get(VERDICT) else "")
 
 
 def comparison_rows(results: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]], int]:
@@ -113,6 +118,7 @@ def comparison_rows(results: dict[str, list[dict[str, Any]]]) -> tuple[list[str]
     Args:
         results (`dict[str, list[dict]]`): as for [`format_comparison`].
     """
+    results = {method: runs for method, runs in results.items() if method != VERDICT}
     first = next(iter(results.values()))[0]
     main_runs = list(results.values())[-1]
     summaries = {key: title for key, title in SUMMARY_TITLES.items() if key in first}

@@ -125,7 +125,7 @@ def test_a_search_then_all_methods_without_known_attributes(tmp_path):
         *("--output_dir", output),
     )
     table = final_table(printed)
-    assert table["accuracy, %"] == ["ERM", "JTT", "DFR", "GERNE", "GERNE, unknown attributes"]
+    assert table["accuracy, %"] == ["ERM", "JTT", "DFR", "GERNE", "class-balanced", "GERNE, unknown attributes"]
     assert printed.index("Trials, compared on the evaluation set") < printed.index("=== ERM, seed 42")
     search = json.loads((output / "search" / "search.json").read_text(encoding="utf-8"))
     assert len(search["trials"]) == 2 and {"c", "beta", "threshold"} <= set(search["best"]["params"])
