@@ -19,6 +19,7 @@ from transformers.utils import logging
 from .config import GerneConfig
 from .groups.sources import column_names
 from .hub.repositories import hub_origin
+from .pseudo_attributes.exports import save_findings
 from .pseudo_attributes.guard import shares_of_class, warning_after_training
 from .pseudo_attributes.inferring_trainer import InferringTrainer
 from .reports.examples import save_worst_examples
@@ -143,6 +144,19 @@ class GerneTrainer(InferringTrainer):
             print(f"\n{title}\n{format_recovery(recovery)}\n", flush=True)
         if self.groups is not None:
             logger.info(f"Group metrics saved to {self.save_group_metrics()}")
+        if self.pseudo is not None and self.inferred is not None and args.should_save:
+            save_findings(
+                self.pseudo,
+                self.inferred,
+                self.train_dataset,
+                self.run_folder,
+                args.worst_examples,
+                self.processing_class,
+                self.guard_warnings,
+                self.training_mass(),
+                model=self.accelerator.unwrap_model(self.model),
+                no_texts=args.attribute_columns,
+            )
         try:
             from .reports.plots import plot_pseudo_attributes, plot_training
         except ImportError:
