@@ -60,8 +60,8 @@ class InferringTrainer(SearchingTrainer):
     def _check_selection(self) -> None:
         """Refuse, at construction, to select on the gated accuracy where there are no inferred groups to gate."""
         args, chosen = self.args, self.selection_metric()
-        if chosen.endswith("gated_accuracy") and (not args.pseudo_attributes or self._judged()):
-            lacks = "the evaluation set has attributes" if self._judged() else "pseudo_attributes is not set"
+        if chosen.endswith("gated_accuracy") and (not args.pseudo_attributes or self.judged_columns()):
+            lacks = "the evaluation set has attributes" if self.judged_columns() else "pseudo_attributes is not set"
             raise ValueError(
                 f"metric_for_best_model={chosen!r} is for inferred groups of an evaluation set without attributes, "
                 f"and {lacks}. Select on 'auto'"
@@ -138,7 +138,8 @@ class InferringTrainer(SearchingTrainer):
         """
         args, data = self.args, self._evaluation_rows()
         if self.pseudo is not None and data is not self._scored_evaluation:
-            self.pseudo = self.inferred = None  # another evaluation set: its rows have no scores
+            self.pseudo = self.inferred = None  # the rows of another evaluation set have no scores
+            self.index_evaluation_sets(self.eval_dataset)
         wanted = args.settled_rule, args.threshold
         if self.inferred is not None and self._inferred_by == wanted:
             return self.inferred
@@ -318,13 +319,9 @@ class InferringTrainer(SearchingTrainer):
     def selection_metric(self) -> str:
         """Return the metric that models are selected on, without the prefix; see `metric_for_best_model`."""
         args = self.args
-        if args.metric_for_best_model in (None, AUTOMATIC) and args.pseudo_attributes and not self._judged():
+        if args.metric_for_best_model in (None, AUTOMATIC) and args.pseudo_attributes and not self.judged_columns():
             return automatic_metric((), infers_groups=True)
         return super().selection_metric()
-
-    def _judged(self) -> tuple[str, ...]:
-        """Return the columns whose groups evaluations are over."""
-        return self.args.attribute_columns or tuple(self.args.overlapping_columns or ())
 
     def make_accumulator(self, index: GroupIndex) -> GroupAccumulator:
         """Return what collects the rows of an evaluation; without attributes it adds the gated accuracy.

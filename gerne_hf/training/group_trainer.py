@@ -164,11 +164,15 @@ class GroupTrainer(ResumableTrainer):
             )
             self.groups = self.expected_groups(self.reference_groups)
         self._sets.reference = self.reference_groups
+        self.index_evaluation_sets(eval_dataset)
+
+    def index_evaluation_sets(self, eval_dataset: Any) -> None:
+        """Index the evaluation sets (one, several by name, or None): again where the user has put others there."""
         self._persistent_loaders: list[tuple[Any, DataLoader]] = []
         vars(self).pop("_eval_dataloaders", None)
         self._sets.use_evaluation_sets(eval_dataset)
         for _, index in self._sets.known:
-            if index is not None and args.overlapping_columns:
+            if index is not None and self.args.overlapping_columns:
                 combination_memberships(index)  # refuses other columns than booleans now, and not after an epoch
 
     # ---- training ---------------------------------------------------------------------------------------------------
@@ -410,14 +414,10 @@ class GroupTrainer(ResumableTrainer):
     # ---- selection and logs -----------------------------------------------------------------------------------------
 
     def selection_metric(self) -> str:
-        """Return the metric that models are selected on, without the prefix.
-
-        That is `metric_for_best_model`, or where none is chosen worst-group accuracy if the evaluation set has
-        attributes, else worst-class accuracy.
-        """
+        """Return the metric that models are selected on, without the prefix; see `metric_for_best_model`."""
         chosen = self.args.metric_for_best_model
         if chosen in (None, AUTOMATIC):
-            return automatic_metric(self._judged_columns())
+            return automatic_metric(self.judged_columns())
         return chosen.removeprefix("eval_")
 
     def _settle_selection(self, eval_dataset: Any) -> None:
@@ -428,9 +428,9 @@ class GroupTrainer(ResumableTrainer):
             args.metric_for_best_model = first + self.selection_metric()
             logger.info(f"Models are selected on {args.metric_for_best_model} of the evaluation set.")
         if eval_dataset is not None:
-            check_selection(args.metric_for_best_model, self._judged_columns())
+            check_selection(args.metric_for_best_model, self.judged_columns())
 
-    def _judged_columns(self) -> tuple[str, ...]:
+    def judged_columns(self) -> tuple[str, ...]:
         """Return the columns whose groups evaluations are over."""
         return self.args.attribute_columns or tuple(self.args.overlapping_columns or ())
 
