@@ -342,18 +342,59 @@ def attributes_text(record: RunRecord, source: str | None = None) -> str:
     if record.pseudo_attributes is not None:
         known = f"The column {columns} was read for evaluation only" + source
         known = known if columns else "Nor does the evaluation: the groups of the tables are the classes."
-        threshold = record.pseudo_attributes["threshold"]
-        if threshold is None:
-            return f"Training used no attribute labels, but the errors of a biased model. {known}"
-        return (
-            f"Training used no attribute labels: of each class the share {threshold:g} of rows that a biased model "
-            f"was least sure of formed one pseudo-group, the rest the other. {known}"
-        )
+        if record.pseudo_attributes.get("rule") == "validation_attributes":
+            known = f"The column {columns} was read in the validation set and for evaluation only" + source
+        balanced = (record.method or {}).get("class_balanced", True)
+        return f"Training used no attribute labels{inferred_text(record.pseudo_attributes, balanced)} {known}"
     if not columns:
         return "No attribute labels were used: the groups of the tables are the classes."
     if record.run.plain:
         return f"Training used no attribute labels. The column {columns} was read for evaluation only{source}"
     return f"Attributes are those of the data set's column {columns}{source}"
+
+
+def inferred_text(pseudo: dict[str, Any], class_balanced: bool = True) -> str:
+    """Return how groups were inferred without attribute labels, how much was found, and what the run warned of.
+
+    Args:
+        pseudo (`dict`): what the record says of unknown attributes.
+        class_balanced (`bool`, defaults to `True`): whether classes were drawn equally often.
+
+    Returns:
+        `str`: goes on from "Training used no attribute labels".
+    """
+    rule, threshold, classes = pseudo.get("rule"), pseudo["threshold"], pseudo.get("classes") or []
+    if rule is None and threshold is None:
+        return ", but the errors of a biased model."
+    if rule in (None, "threshold"):
+        text = (
+            f": of each class the share {threshold:g} of rows that a biased model was least sure of formed one "
+            "pseudo-group, the rest the other."
+        )
+    elif rule == "validation_attributes":
+        text = (
+            " of training rows: the attribute of each was predicted by a linear model of the validation rows, on "
+            f"features of biased models (rule `{rule}`)."
+        )
+    else:
+        text = (
+            f": the rows of a class {_HARD_ROWS[rule]} formed one inferred group, the rest the other (rule `{rule}`)."
+        )
+    split = [part for part in classes if part["hard"]]
+    if split and rule != "threshold":
+        rows, few = sum(part["rows"] for part in classes), sum(part["hard"] for part in split)
+        text += f" {few:,} of {rows:,} rows, in {len(split)} of {len(classes)} classes, were taken for a minority."
+    elif classes and not split:
+        text += f" No class was split, so training was {'class-balanced ' if class_balanced else ''}ERM."
+    warnings = " ".join(plain(warning).rstrip(".") + "." for warning in pseudo.get("warnings") or [])
+    return text + (f" The run warned: {warnings}" if warnings else "")
+
+
+_HARD_ROWS = {
+    "validation_shift": "that are like those which the validation set has more of than the training set",
+    "confident_mistakes": "to whose label biased models gave less than half of an even probability",
+    "mistakes": "that biased models took for another class",
+}
 
 
 def selection_text(record: RunRecord) -> str:

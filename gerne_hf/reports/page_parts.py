@@ -232,8 +232,13 @@ def method_rows(record: RunRecord) -> list[tuple[str, str]]:
         for segment in method["segments"]
     ]
     rows.append(("rows a step and device", f"{method['rows_per_device']:,}"))
-    if record.pseudo_attributes is not None and record.pseudo_attributes["threshold"] is not None:
-        rows.append(("threshold t of the pseudo-attributes", f"{record.pseudo_attributes['threshold']:g}"))
+    pseudo = record.pseudo_attributes or {}
+    if pseudo.get("rule") is not None:
+        rows.append(("rule by which groups were inferred", str(pseudo["rule"]).replace("_", " ")))
+    if pseudo.get("threshold") is not None:
+        rows.append(("threshold t of the pseudo-attributes", f"{pseudo['threshold']:g}"))
+    if pseudo.get("folds") is not None:
+        rows.append(("folds of the biased models", f"{pseudo['folds']:,}"))
     chosen = record.selection
     if chosen is not None:
         by = f", selected on {chosen['metric']}" if chosen["best_model_loaded"] else ", the last one"

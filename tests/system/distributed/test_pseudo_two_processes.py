@@ -34,6 +34,19 @@ def scored(output_dir, checkpoint):
     return subject.pseudo
 
 
+TRAIN, VALIDATION = table([[198, 10], [10, 198]]), table([[50, 50], [50, 51]], seed=7)
+"""208 rows of each fold, 13 steps of 16; an uneven rest of the validation rows."""
+
+
+def inferred(output_dir, processes=1):
+    """A trainer that has inferred its groups in two folds; one process takes by accumulation what two take at once."""
+    settings = dict(optim="adamw_torch", learning_rate=0.03, num_train_epochs=3, max_steps=-1, max_grad_norm=0.0)
+    settings |= dict(gradient_accumulation_steps=2 // processes, pseudo_attributes=True, attribute_column=None)
+    subject = trainer(output_dir, mlp(dtype=torch.float64), TRAIN, eval_dataset=VALIDATION, **settings)
+    subject.get_train_dataloader()
+    return subject
+
+
 def main(folder: str) -> None:
     """Leave `rank0.json`, `rank1.json` and the weights in `folder`."""
     out = Path(folder)
@@ -50,7 +63,18 @@ def main(folder: str) -> None:
     batches = watch_batches(subject)
     subject.train()
     torch.save(weights(subject.model), out / f"weights{subject.args.process_index}.pt")
+    folds = inferred(out / "folds", processes=2)
+    found = folds.pseudo
     seen = {
+        "folds": {
+            "codes": folds.groups.codes.tolist(),
+            "evaluation": folds.inferred.evaluation.codes.tolist(),
+            "reasons": [split.reason for split in folds.inferred.classes],
+            "target": folds.inferred.target.tolist(),
+            "probabilities": found.rows.probabilities.tolist(),
+            "numbers": found.rows.folds.tolist(),
+            "record": {key: value for key, value in found.record.items() if key.endswith("accuracy")},
+        },
         "processes": subject.args.world_size,
         "given": given.scores.tolist(),
         "fitted": fitted.scores.tolist(),
@@ -118,6 +142,23 @@ def test_both_processes_train_on_the_same_pseudo_groups(run):
     assert first["rows"] != second["rows"] and len(first["rows"]) == len(second["rows"]) == 4
     left, right = (torch.load(run.folder / f"weights{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.slow
+def test_groups_inferred_in_folds_are_those_of_one_process(run, tmp_path):
+    alone = inferred(tmp_path)
+    rows = alone.pseudo.rows
+    assert not alone.inferred.whole and 5 <= alone.inferred.hard.sum() < 60
+    for rank in run.ranks:
+        seen = rank["folds"]
+        assert seen["numbers"] == rows.folds.tolist()
+        assert np.abs(np.array(seen["probabilities"]) - rows.probabilities).max() < 1e-6
+        assert seen["codes"] == alone.groups.codes.tolist()
+        assert seen["evaluation"] == alone.inferred.evaluation.codes.tolist()
+        assert seen["reasons"] == [split.reason for split in alone.inferred.classes]
+        assert np.allclose(seen["target"], alone.inferred.target)
+        for name, value in seen["record"].items():
+            assert value == pytest.approx(alone.pseudo.record[name]), name
 
 
 if __name__ == "__main__":
