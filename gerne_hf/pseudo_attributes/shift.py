@@ -14,6 +14,9 @@ import numpy as np
 MIN_DEVIATIONS = 4.0
 """Standard errors by which a class's rows must differ between the sets before it is split."""
 
+MOST_ROWS = 20_000
+"""Rows of a class and a set that a linear model is fitted on at most; all rows are scored."""
+
 _FOLDS = 10
 _INVERSE_PENALTY = 0.1
 """C of scikit-learn's logistic regression, for features whose rows have a squared length near one."""
@@ -82,9 +85,15 @@ def shift_scores(train: np.ndarray, evaluation: np.ndarray, seed: int = 0) -> tu
     scores = np.zeros(n + m)
     for number in range(folds):
         own = fold == number
+        fitted = np.concatenate([_some(np.flatnonzero(~own & (of_evaluation == kind)), rng) for kind in (0, 1)])
         model = LogisticRegression(C=_INVERSE_PENALTY, class_weight="balanced", max_iter=300)
-        scores[own] = model.fit(rows[~own], of_evaluation[~own]).decision_function(rows[own])
+        scores[own] = model.fit(rows[fitted], of_evaluation[fitted]).decision_function(rows[own])
     return scores[:n], scores[n:]
+
+
+def _some(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return all rows, or `MOST_ROWS` of them drawn at random where there are more."""
+    return rows if len(rows) <= MOST_ROWS else np.sort(rng.choice(rows, MOST_ROWS, replace=False))
 
 
 def split_by_shift(train_scores: np.ndarray, evaluation_scores: np.ndarray) -> ShiftSplit:

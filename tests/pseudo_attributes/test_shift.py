@@ -136,3 +136,14 @@ def test_accuracy_of_attributes_is_that_of_rows_not_fitted():
     assert attribute_accuracy(evaluation.features[0].astype(float), held_out) > 0.95
     rng = np.random.default_rng(0)  # more units than rows: in sample it would be 1
     assert attribute_accuracy(rng.normal(size=(60, 200)), rng.integers(2, size=60)) < 0.75
+
+
+def test_of_many_rows_some_are_fitted_and_all_are_scored(monkeypatch):
+    rng = np.random.default_rng(0)
+    train, evaluation = rng.normal(size=(400, 3)), rng.normal(size=(200, 3)) + [3.0, 0.0, 0.0]
+    every = shift_scores(train, evaluation)
+    monkeypatch.setattr("gerne_hf.pseudo_attributes.shift.MOST_ROWS", 50)
+    some = shift_scores(train, evaluation)
+    assert [part.shape for part in some] == [(400,), (200,)]
+    assert not np.array_equal(every[0], some[0])
+    assert some[1].mean() - some[0].mean() > 2.0
