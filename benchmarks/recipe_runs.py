@@ -18,7 +18,7 @@ def recipe_results(recipe: str, folder: Path, *options: str) -> dict[str, list[d
         options (`str`): the other arguments.
 
     Returns:
-        `dict[str, list[dict]]`: its `comparison.json`.
+        `dict[str, list[dict]]`: its `comparison.json`, the results alone.
 
     Raises:
         RuntimeError: if it fails.
@@ -32,4 +32,5 @@ def recipe_results(recipe: str, folder: Path, *options: str) -> dict[str, list[d
         done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
     if done.returncode:
         raise RuntimeError(f"a run failed; see {folder / 'log.txt'}")
-    return json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    saved = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    return {method: runs for method, runs in saved.items() if method != "verdict"}

@@ -1,8 +1,8 @@
 """`compare`: training several methods on the same data for several seeds, with their group metrics in one table.
 
 Imports `reports/`, `trainer.py` and rooms below, and uses trainers through their public methods only. The methods are
-in [`methods`](gerne_hf.comparison.methods), [`judging`](gerne_hf.comparison.judging) tells if inferred groups help, and
-[`progress`](gerne_hf.comparison.progress) finds what an interrupted comparison has left.
+in [`methods`](gerne_hf.comparison.methods); [`judging`](gerne_hf.comparison.judging) tells whether inferred groups
+help; [`progress`](gerne_hf.comparison.progress) finds what an interrupted comparison has left.
 """
 
 import os

@@ -66,8 +66,8 @@ def save_validation_rows(trainer: GerneTrainer, folder: str) -> None:
     """Write what a model makes of the validation set to the run's folder; all processes call this.
 
     The file has `labels` and `predicted` of all rows, `worst`, the accuracy of the worst group where the set has
-    attributes, and for a run with inferred groups `whole`, whether no class was split, and `attributes`, the inferred
-    ones of the rows where the set has none.
+    attributes, and for a run with inferred groups `whole`, whether it is class-balanced ERM itself since no class was
+    split or beta is -1, and `attributes`, the inferred ones of the rows where the set has none.
 
     Args:
         trainer ([`GerneTrainer`]): after training.
@@ -89,7 +89,7 @@ def save_validation_rows(trainer: GerneTrainer, folder: str) -> None:
         rows["worst"] = accumulator.result()["worst_group_accuracy"]
     inferred = trainer.inferred if trainer.args.pseudo_attributes else None
     if inferred is not None:
-        rows["whole"] = inferred.whole
+        rows["whole"] = inferred.whole or trainer.args.beta == -1.0  # as a search leaves it that found nothing better
         if inferred.evaluation is not None:
             rows["attributes"] = inferred.evaluation.codes.astype(np.int64) % inferred.evaluation.num_attributes
     if trainer.args.should_save:
@@ -121,8 +121,8 @@ def judged(folder: str, inferred_folder: str, balanced_folder: str) -> dict[str,
     """Return whether a run is better than class-balanced ERM on the validation set.
 
     It is if the accuracy of its worst group is higher, and its class-balanced accuracy not more than `GATE_TOLERANCE`
-    below. Where the validation set has no attributes, both runs are judged over the same inferred groups. A run whose
-    inferred groups leave all classes whole is class-balanced ERM itself, and no better.
+    below. Where the validation set has no attributes, both runs are judged over the same inferred groups. A run that
+    is class-balanced ERM itself, since no class was split or beta is -1, is no better.
 
     Args:
         folder, balanced_folder (`str`): folders of the run and of class-balanced ERM.

@@ -77,7 +77,7 @@ def test_unknown_attributes_in_one_command(recipe, tmp_path, without_pictures):
         *("--dataloader_num_workers", "0"),
     ]
     results = recipe.main(*recipe.parse_arguments(recipe.Arguments, recipe.__file__, arguments))
-    assert list(results) == ["GERNE, unknown attributes"]
+    assert list(results) == ["class-balanced", "GERNE, unknown attributes"]
     assert [group["label"] for group in results["GERNE, unknown attributes"][0]["groups"]] == KINDS
 
 
