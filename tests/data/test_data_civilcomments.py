@@ -194,7 +194,7 @@ def test_the_sixteen_groups_are_judged_whatever_training_is_grouped_by(
 def test_the_baselines_are_judged_on_the_same_groups(recipe, tmp_path, monkeypatch, without_pictures):
     more = ("--compare", "erm,group_dro,jtt,dfr,pseudo", "--threshold", "0.2")
     _, results = run(recipe, monkeypatch, tmp_path / "out", *more)
-    assert list(results) == ["ERM", "Group DRO", "JTT", "DFR", "GERNE, unknown attributes", "GERNE"]
+    assert list(results) == ["ERM", "Group DRO", "JTT", "DFR", "class-balanced", "GERNE, unknown attributes", "GERNE"]
     assert all(len(runs[0]["groups"]) == 16 for runs in results.values())
 
 

@@ -245,7 +245,11 @@ def test_unknown_attributes_in_one_command(recipe, tmp_path, without_pictures):
     name = store(in_memory(), tmp_path / "data", "jsonl")
     more = ("--pseudo_attributes", "true", "--threshold", "0.2", "--attribute_column", "topic")
     results = run(recipe, name, tiny_bert(tmp_path / "model"), tmp_path / "out", *more)
-    report = json.loads((tmp_path / "out" / "group_metrics.json").read_text())
+    # The texts have no minority, so class-balanced ERM is kept, and the other model has a folder of its own.
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["verdict"].startswith("No method is better")
+    assert json.loads((tmp_path / "out" / "group_metrics.json").read_text())["run"]["plan"] == "erm"
+    (folder,) = (tmp_path / "out").glob("pseudo-seed*")
+    report = json.loads((folder / "group_metrics.json").read_text())
     assert report["train_groups"]["attribute_names"] == ["hard", "easy"]
     assert len(results["GERNE, unknown attributes"][0]["groups"]) == 6
 
