@@ -11,7 +11,7 @@ from ..evaluation.metrics import SUMMARY_METRICS, worst_groups
 from ..evaluation.names import HEADLINE_METRICS, SUMMARY_TITLES, objective_title, set_title, shown_in_percent, spaced
 from ..method.plans import PLANS_WITH_BETA
 from .record import RunRecord
-from .tables import comparison_rows, seed_note
+from .tables import VERDICT, comparison_rows, seed_note
 
 MAX_GROUPS = 1000
 """Groups that the table of an evaluation shows."""
@@ -143,11 +143,12 @@ def comparison_part(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any] 
     """
     if not isinstance(results, dict):
         raise TypeError(f"runs by method are needed; found a {type(results).__name__}")
-    if len(results) < 2:
+    runs = {method: of_method for method, of_method in results.items() if method != VERDICT}
+    if len(runs) < 2:
         return None
-    header, rows, hidden = comparison_rows(results)
-    note = seed_note([run["seed"] for run in next(iter(results.values()))])
-    return {"note": note, "header": header, "rows": rows, "hidden": hidden}
+    header, rows, hidden = comparison_rows(runs)
+    note = seed_note([run["seed"] for run in next(iter(runs.values()))])
+    return {"note": note, "header": header, "rows": rows, "hidden": hidden, "verdict": results.get(VERDICT)}
 
 
 def example_parts(saved: dict[str, Any], embed: Callable[[str], str | None]) -> dict[str, Any]:

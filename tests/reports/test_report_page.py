@@ -164,7 +164,7 @@ def test_pseudo_attributes_are_called_so(folder):
     page = page_of(folder)
     assert page.row("0.01") == ["0.01", "1,234", "50.0", "–"]
     assert page.row("threshold t of the pseudo-attributes")[1] == "0.01"
-    assert "the training used no attribute labels" in page.all("body")[0]["text"]
+    assert "no attribute labels of training rows were used" in page.all("body")[0]["text"]
 
 
 def test_the_page_goes_where_it_is_sent(folder, tmp_path, capsys):
