@@ -74,14 +74,17 @@ def fold_numbers(labels: np.ndarray, label_names: tuple[str, ...], folds: int, s
     numbers = np.zeros(len(labels), dtype=np.int64)
     if folds == 1:
         return numbers
+    counts = np.bincount(labels, minlength=len(label_names))
+    smallest = int(counts.argmin())
+    if counts[smallest] < 2 * folds:
+        most = max(int(counts[smallest]) // 2, 1)
+        raise ValueError(
+            f"class {label_names[smallest]} has {counts[smallest]} training rows, too few for biased_folds={folds}: "
+            f"each fold needs at least 2. Choose biased_folds of at most {most}, or leave the class out"
+        )
     rng = np.random.default_rng(seed)
-    for label, name in enumerate(label_names):
+    for label in range(len(label_names)):
         rows = np.flatnonzero(labels == label)
-        if len(rows) < 2 * folds:
-            raise ValueError(
-                f"class {name} has {len(rows)} training rows, too few for biased_folds={folds}: each fold needs at "
-                f"least 2. Choose biased_folds of at most {max(len(rows) // 2, 1)}, or leave the class out"
-            )
         numbers[rng.permutation(rows)] = np.arange(len(rows)) % folds
     return numbers
 

@@ -349,3 +349,9 @@ def test_a_trainer_that_was_interrupted_in_a_fold_ends_as_one_that_was_not(tmp_p
     assert np.array_equal(resumed.groups.codes, whole.groups.codes)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_of_several_small_classes_the_smallest_is_named():
+    labels = np.repeat([0, 1, 2], [7, 5, 6])
+    with pytest.raises(ValueError, match="class b has 5 training rows.*at most 2, or leave the class out"):
+        fold_numbers(labels, ("a", "b", "c"), 4, seed=0)
