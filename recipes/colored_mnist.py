@@ -13,7 +13,7 @@ import torch
 
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.data import demo_colored_mnist, load_colored_mnist
-from gerne_hf.models import MLPConfig, MLPForImageClassification
+from gerne_hf.models import ImageBackbone, MLPConfig, MLPForImageClassification, label_maps
 from gerne_hf.recipes import RecipeArguments, card_facts, parse_arguments, run_recipe
 
 
@@ -35,16 +35,23 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
         name = arguments.dataset_name or "ylecun/mnist"
         data = load_colored_mnist(name, arguments.minority, arguments.skip_undecodable)
 
+    size = data["train"].digits.shape[-1]
+    shape: dict[str, Any] = {
+        "hidden_sizes": [100] * arguments.hidden_layers,
+        **label_maps([str(i) for i in range(10)]),
+    }
+    model_config = MLPConfig(image_size=size, **shape)
+    # pixel values in [0, 1], which are not normalized
+    backbone = ImageBackbone(lambda names: MLPForImageClassification(model_config), size, (0.0,) * 3, (1.0,) * 3)
+
     def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
-        size = data["train"].digits.shape[-1]
-        shape: dict[str, Any] = {"hidden_sizes": [100] * arguments.hidden_layers, "num_labels": 10}
-        model_config = MLPConfig(image_size=size, **shape)
         sgd = {"lr": run.learning_rate, "momentum": arguments.momentum, "weight_decay": run.weight_decay}
         return trainer_class(
             model_init=lambda: MLPForImageClassification(model_config),
             args=run,
             train_dataset=data["train"],
             eval_dataset=data["validation"],
+            processing_class=backbone.processor,
             optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
         )
 

@@ -9,7 +9,7 @@ Settings: recipes/configs/waterbirds.yaml; the command line overrides them. benc
 ImageNet weights from a Python package.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +19,16 @@ from transformers import PreTrainedModel
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.data import WaterbirdFeatures, demo_waterbirds, load_waterbirds, waterbirds
 from gerne_hf.models import (
+    ImageBackbone,
     MLPConfig,
     MLPForImageClassification,
     freeze_batch_norm,
     freeze_layers,
     frozen_features,
+    image_processor,
     label_maps,
-    normalization,
     pretrained_image_model,
+    processor_normalization,
     small_image_model,
 )
 from gerne_hf.recipes import RecipeArguments, card_facts, parse_arguments, run_recipe
@@ -68,30 +70,40 @@ def on_features(data: dict[str, Any], model: PreTrainedModel) -> tuple[dict[str,
 
 def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     """Train the methods and return their test results."""
+    if arguments.freeze_backbone and config.push_to_hub:
+        raise ValueError(
+            "freeze_backbone=True trains a linear head on features, and push_to_hub=True would publish it without the "
+            "backbone that computes them. Give one of the two; --frozen_layers keeps weights and publishes the whole"
+        )
     data: dict[str, Any]
-    make_model: Callable[[], PreTrainedModel]
     if arguments.demo:
-        data, make_model = demo_waterbirds(), lambda: small_image_model(waterbirds.LABELS)
+        data, backbone = demo_waterbirds(), ImageBackbone(small_image_model, 32)
     else:
-        name = arguments.model_name_or_path
-        mean, std = normalization(name)
+        name, size = arguments.model_name_or_path, arguments.image_size
+        processor = image_processor(name)
+        mean, std = processor_normalization(processor)
         data = load_waterbirds(
             arguments.dataset_name or "grodino/waterbirds",
-            arguments.image_size,
+            size,
             mean,
             std,
             augment=not arguments.freeze_backbone,
             skip_undecodable=arguments.skip_undecodable,
         )
 
-        def pretrained() -> PreTrainedModel:
-            return pretrained_image_model(name, waterbirds.LABELS, arguments.image_size)
+        def pretrained(names: Sequence[str]) -> PreTrainedModel:
+            return pretrained_image_model(name, names, size)
 
-        make_model = pretrained
+        backbone = ImageBackbone(pretrained, size, tuple(mean), tuple(std), hasattr(processor, "data_config"))
+
+    def whole() -> PreTrainedModel:
+        return backbone.make_model(waterbirds.LABELS)
+
+    make_model: Callable[[], PreTrainedModel] = whole
     if arguments.freeze_backbone:
-        backbone = make_model()
-        backbone.to(config.device)  # type: ignore[arg-type]  # mypy takes the decorated method for a function
-        data, make_model = on_features(data, backbone)
+        frozen = whole()
+        frozen.to(config.device)  # type: ignore[arg-type]  # mypy takes the decorated method for a function
+        data, make_model = on_features(data, frozen)
 
     def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         def init() -> PreTrainedModel:
@@ -107,6 +119,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
             args=run,
             train_dataset=data["train"],
             eval_dataset=data["validation"],
+            processing_class=None if arguments.freeze_backbone else backbone.processor,
             optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
         )
 

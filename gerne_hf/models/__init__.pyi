@@ -5,8 +5,10 @@ from .heads import frozen_features as frozen_features
 from .heads import label_maps as label_maps
 from .heads import name_labels as name_labels
 from .images import ImageBackbone as ImageBackbone
+from .images import image_processor as image_processor
 from .images import normalization as normalization
 from .images import pretrained_image_model as pretrained_image_model
+from .images import processor_normalization as processor_normalization
 from .images import small_image_model as small_image_model
 from .mlp import MLPConfig as MLPConfig
 from .mlp import MLPForImageClassification as MLPForImageClassification
