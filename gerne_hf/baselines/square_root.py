@@ -1,7 +1,7 @@
 """Square-root sampling (Kang et al., ICLR 2020): each class is drawn in proportion to the root of its number of rows.
 
 Imports `trainer.py`. It is the smallest baseline, and the one to read first: it overrides a single hook of
-[`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer). Next: `jtt.py`.
+[`SamplingTrainer`](gerne_hf.training.sampling_trainer.SamplingTrainer). Next: `jtt.py`.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """The metric that the best checkpoint is selected on, and whether the evaluation set can give it.
 
 Pure functions of names; imports nothing of this package. What the metrics mean is in
-[`metrics`](gerne_hf.evaluation.metrics); `training/group_trainer.py` selects by them.
+[`metrics`](gerne_hf.evaluation.metrics); `training/evaluating_trainer.py` selects by them.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 Each refuses with a sentence that says what is wrong, the value found, the values allowed, and the way out. Used by
 [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer) and
-[`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer).
+[`SamplingTrainer`](gerne_hf.training.sampling_trainer.SamplingTrainer).
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """`PlanTrainer`: trains on batches laid out by a batch plan, by the gradient of the plan's loss.
 
-Stands on [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer) and imports `method/`. The top rung,
+Stands on [`SamplingTrainer`](gerne_hf.training.sampling_trainer.SamplingTrainer) and imports `method/`. The top rung,
 [`GerneTrainer`](gerne_hf.trainer.GerneTrainer), adds unknown attributes, searches and reports.
 """
 
@@ -9,26 +9,17 @@ import functools
 from collections.abc import Callable
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader
-from transformers import Trainer
-from transformers.trainer_utils import has_length, unwrap_peft_model
+from transformers.trainer_utils import unwrap_peft_model
 
 from ..groups.batches import GROUP_KEY
-from ..groups.fingerprints import group_fingerprint
-from ..groups.index import GroupIndex
-from ..groups.proportions import uniform_target
 from ..method.beta import check_beta, scheduled_beta
-from ..method.distributions import beta_bounds, biased_distribution, less_biased_distribution
 from ..method.losses import LossMeter, PlanLoss
 from ..method.outputs import check_own_loss, slice_rows, split_loss
-from ..method.plans import PLANS_WITH_BETA, BatchPlan, biased_rows, check_rows
-from ..method.sampling import GroupSampler
-from ..streaming.stream import GroupStream, TicketSampler
-from .checks import check_classes, check_head, check_one_backward, check_one_device, warn_of_added_batches
-from .group_trainer import GroupTrainer
+from ..method.plans import PLANS_WITH_BETA, BatchPlan
+from .checks import check_one_backward
+from .sampling_trainer import SamplingTrainer
 
 _CHECKED_BATCHES = 3
 """Batches that must show that a model's own loss is the cross-entropy of its logits."""
@@ -41,11 +32,10 @@ _PLAN_IGNORED = (
 )
 
 
-class PlanTrainer(GroupTrainer):
-    """A trainer whose batches are laid out by a [`BatchPlan`], which its sampler and its loss both read.
+class PlanTrainer(SamplingTrainer):
+    """A trainer whose loss is that of the [`BatchPlan`] by which its batches are laid out.
 
-    Hooks for subclasses: [`PlanTrainer.make_plan`], [`PlanTrainer.class_probabilities`], [`PlanTrainer.total_loss`],
-    [`PlanTrainer.uses_one_forward`] and [`PlanTrainer.get_beta`].
+    Hooks for subclasses: [`PlanTrainer.total_loss`], [`PlanTrainer.uses_one_forward`] and [`PlanTrainer.get_beta`].
 
     Args:
         compute_loss_func (`Callable`, *optional*): `f(outputs, labels, num_items_in_batch)` returning the mean loss of
@@ -53,19 +43,16 @@ class PlanTrainer(GroupTrainer):
         arguments: the other arguments of [`~transformers.Trainer`], by keyword.
 
     Raises:
-        TypeError, ValueError: as [`GroupTrainer`], for a beta, a batch size or a model head that the plan cannot be
-            trained with, and for training by one process on several GPUs.
+        TypeError, ValueError: as [`SamplingTrainer`], and for settings under which the loss cannot be computed.
     """
 
     loss_func: Callable | None
     """The `compute_loss_func` that was given."""
 
-    _batch_plan: BatchPlan | None = None
     _planned = False
     _segment: tuple[int, list[torch.Tensor]] | None = None
     _beta_shift = 0.0
     _warned_of_beta = False
-    _known_fingerprint: tuple[GroupIndex | None, str] = (None, "")
 
     def __init__(self, *, compute_loss_func: Callable | None = None, **arguments: Any):
         # Kept from Trainer, which would take it for a loss normalized over the accumulated batch; so would it the loss
@@ -74,44 +61,6 @@ class PlanTrainer(GroupTrainer):
         super().__init__(**arguments)
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
-        self.check_model()
-
-    # ---- the plan ---------------------------------------------------------------------------------------------------
-
-    def make_plan(self) -> BatchPlan:
-        """Return the plan for the present groups, settings and batch size. Override it for a plan of your own.
-
-        Called at construction, before each training, and whenever the batch size changes.
-
-        Raises:
-            ValueError: for a beta outside its bounds, or a batch that is too small for the plan.
-        """
-        args, groups = self.args, self.known_groups
-        if args.plan in PLANS_WITH_BETA:
-            check_beta(args.beta, self.beta_bounds, args.c, self.rule_for_beta)
-        return BatchPlan.build(
-            args.plan,
-            self._train_batch_size,
-            groups.alpha,
-            args.c,
-            args.beta,
-            self.class_probabilities(),
-            self.target_distribution(),
-            args.biased_share,
-        )
-
-    def class_probabilities(self) -> np.ndarray | None:
-        """Return p(y), with which the classes are drawn, `(K,)`; None draws all equally often, as in the paper."""
-        return None if self.args.class_balanced else self.known_groups.class_probabilities
-
-    def target_distribution(self) -> np.ndarray:
-        """Return the distribution within each class that training balances towards, `(K, A)`; uniform (Eq. 4)."""
-        return uniform_target(self.known_groups.counts)
-
-    @property
-    def rule_for_beta(self) -> str:
-        """What is done about a beta outside its bounds: "error", "warn" or "ignore"."""
-        return self.args.beta_out_of_bounds
 
     def get_beta(self, progress: float) -> float:
         """Return the extrapolation factor at a point of the training; override it for a schedule of your own.
@@ -124,32 +73,9 @@ class PlanTrainer(GroupTrainer):
         """
         return scheduled_beta(self.args.beta_schedule, self.args.beta, progress, self.args.beta_ramp)
 
-    @property
-    def plan(self) -> BatchPlan | None:
-        """The make-up of a training batch on each device; None without a training set."""
-        return self._batch_plan
-
-    @property
-    def known_groups(self) -> GroupIndex:
-        """The groups that are trained on.
-
-        Raises:
-            ValueError: without a training set.
-        """
-        if self.groups is None:
-            raise ValueError("there are no training groups: give the trainer a train_dataset")
-        return self.groups
-
-    @property
-    def beta_bounds(self) -> tuple[float, float]:
-        """The interval of beta in which the extrapolated distribution is one (Eq. 9)."""
-        if self.groups is None:
-            raise ValueError("the bounds of beta follow from the groups; give the trainer a train_dataset")
-        return beta_bounds(self.groups.alpha, self.args.c, self.target_distribution())
-
     def settle_plan(self) -> BatchPlan:
         """Make the plan anew, and take from it the loss, its meter and the checks of the first batches."""
-        plan = self._batch_plan = self.make_plan()
+        plan = super().settle_plan()
         self._plan_loss = PlanLoss(plan, self.args.label_smoothing_factor, self.loss_func)
         self._coefficients = [float(coefficient) for coefficient in plan.coefficients]
         self._meter = LossMeter(self._plan_loss)
@@ -158,114 +84,6 @@ class PlanTrainer(GroupTrainer):
         self._to_check = 0 if self._withholds_labels() else _CHECKED_BATCHES
         check_one_backward(self.is_deepspeed_enabled and not self.uses_one_forward(cast(torch.nn.Module, self.model)))
         return plan
-
-    def check_model(self) -> None:
-        """Refuse a model, a beta or a batch size that does not fit the data, and make the plan."""
-        check_one_device(self.args.n_gpu, self.train_dataset is not None)
-        check_head(self.model, self.groups)
-        for index in self.known_indices:
-            check_classes(self.model, index)
-        if self.groups is not None:
-            self.settle_plan()  # reports a bad beta or batch size now
-
-    def index_anew_if_replaced(self) -> bool:
-        """Index and check anew if the user has put another training set in place of the one at construction.
-
-        Returns:
-            `bool`: whether there is another training set.
-        """
-        replaced = super().index_anew_if_replaced()
-        if replaced:
-            self.check_model()
-        return replaced
-
-    def run_identity(self) -> dict[str, Any]:
-        """Return what this run depends on: besides what the rungs below say, data, plan, c, beta and its schedule."""
-        args = self.args
-        has_beta = args.plan in PLANS_WITH_BETA
-        identity = {
-            **super().run_identity(),
-            "data": self._fingerprint_of_groups(),
-            "plan": args.plan,
-            "c": float(args.c) if has_beta else None,
-            "beta": float(args.beta) if has_beta else None,
-            "beta_schedule": args.beta_schedule if has_beta else None,
-            "beta_ramp": float(args.beta_ramp) if has_beta and args.beta_schedule != "constant" else None,
-            "biased_share": float(args.biased_share) if args.plan == "independent" else None,
-            "class_balanced": args.class_balanced,
-            "threshold": None,
-            "pseudo_rule": None,
-            "method_settings": {},
-        }
-        if has_beta and self.groups is not None:
-            identity["beta_bounds"] = list(self.beta_bounds)
-        return identity
-
-    def _fingerprint_of_groups(self) -> str | None:
-        """Return the fingerprint of the groups that are trained on; it is computed once."""
-        if self.groups is None:
-            return None
-        if self._known_fingerprint[0] is not self.groups:
-            self._known_fingerprint = self.groups, group_fingerprint(self.groups)
-        return self._known_fingerprint[1]
-
-    # ---- rows -------------------------------------------------------------------------------------------------------
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> GroupSampler:
-        """Return the index stream of the plan, the same on every process; Accelerate deals out its batches."""
-        plan = self.settle_plan()
-        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        self._sampler = self._sampler_of(plan, seed)
-        if self.is_world_process_zero():
-            warn_of_added_batches(self._sampler.asked_batches, self._sampler.num_batches, self.args.world_size)
-        return self._sampler
-
-    def _sampler_of(self, plan: BatchPlan, seed: int) -> GroupSampler:
-        args, rows = self.args, None
-        if isinstance(self.train_dataset, GroupStream) and not has_length(self.train_dataset):
-            rows = args.max_steps * args.gradient_accumulation_steps * args.world_size * plan.rows
-        cls = TicketSampler if isinstance(self.train_dataset, GroupStream) else GroupSampler
-        return cls(self.known_groups, plan, rows, seed, batch_multiple=args.world_size)
-
-    def begin_epoch(self) -> None:
-        """Tell the sampler the epoch.
-
-        After a resume in mid-epoch on several processes neither `Trainer` nor Accelerate reaches it, and the epoch
-        would replay the order of the first.
-        """
-        super().begin_epoch()
-        self._sampler.set_epoch(int(self.state.epoch or 0))
-
-    def get_biased_dataloader(self) -> DataLoader:
-        """Return the stream of biased batches, `p_b(a|y) = alpha_ya`, as a loader.
-
-        A batch of the loader is the biased part of a training batch.
-        """
-        self.index_anew_if_replaced()
-        self.settle_training_groups()
-        return self._stream("biased", self._biased_rows(), biased_distribution(self.known_groups.alpha))
-
-    def get_less_biased_dataloader(self) -> DataLoader:
-        """Return the stream of less biased batches (Eq. 4) as a loader; a batch is part of a training batch."""
-        self.index_anew_if_replaced()
-        self.settle_training_groups()
-        distribution = less_biased_distribution(self.known_groups.alpha, self.args.c, self.target_distribution())
-        return self._stream("less_biased", self._train_batch_size - self._biased_rows(), distribution)
-
-    def _biased_rows(self) -> int:
-        check_rows("independent", self._train_batch_size, 2)
-        return biased_rows(self._train_batch_size, self.args.biased_share)
-
-    def _stream(self, name: str, rows: int, distribution: np.ndarray) -> DataLoader:
-        """Return a loader of batches whose rows are drawn from p(a|y), `(K, A)`."""
-        classes = self.class_probabilities()
-        weights = 1.0 / self.known_groups.num_classes if classes is None else classes[:, None]
-        plan = BatchPlan.single(name, rows, weights * distribution)
-        dataset: Any = self.train_dataset
-        sampler = self._sampler_of(plan, self.args.seed)
-        if isinstance(dataset, GroupStream):
-            dataset = dataset.reader(self.args.process_index, self.args.world_size)
-        return Trainer._get_dataloader(self, dataset, name, rows, lambda dataset: sampler, True)
 
     # ---- the training step ------------------------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ def test_without_attributes_the_gated_accuracy_selects(tmp_path, caplog):
     settings = dict(load_best_model_at_end=True, eval_strategy="steps", eval_steps=2, save_strategy="steps")
     settings |= dict(save_steps=2, max_steps=12, learning_rate=2.0)
     train, held_out = table().remove_columns("place"), table(HELD_OUT, seed=4).remove_columns("place")
-    with caplog.at_level("INFO", logger="gerne_hf.training.group_trainer"):
+    with caplog.at_level("INFO", logger="gerne_hf.training.evaluating_trainer"):
         subject = trainer(tmp_path, train=train, eval_dataset=held_out, **UNKNOWN, **settings)
     assert "Models are selected on gated_accuracy of the evaluation set" in caplog.text
     subject.train()

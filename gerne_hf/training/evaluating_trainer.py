@@ -1,0 +1,264 @@
+"""`EvaluatingTrainer`: evaluations that report every group.
+
+Stands on [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer) and imports `evaluation/`. It knows groups but
+no plan: that is the next rung, [`SamplingTrainer`](gerne_hf.training.sampling_trainer.SamplingTrainer).
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+from transformers import EvalPrediction
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.utils import logging
+
+from ..config import GerneConfig
+from ..evaluation.accumulator import GroupAccumulator, loggable
+from ..evaluation.metrics import flatten_group_metrics
+from ..evaluation.overlapping import OverlappingAccumulator
+from ..evaluation.selection import AUTOMATIC, automatic_metric, check_selection
+from ..groups.batches import GROUP_KEY
+from ..groups.index import GroupIndex
+from ..method.outputs import logits_of
+from ..utils.distributed import tells_the_others
+from .group_trainer import GroupTrainer
+
+logger = logging.get_logger(__name__)
+
+
+class EvaluatingTrainer(GroupTrainer):
+    """A trainer whose evaluations report every group.
+
+    A row's group id and predicted class travel with its labels through the evaluation loop, so the figures are right
+    in any order of the rows, on any number of processes, and whatever the user's hooks make of the logits. The user's
+    `compute_metrics` and `preprocess_logits_for_metrics` still see plain labels.
+
+    Hooks for subclasses: [`EvaluatingTrainer.make_accumulator`] and [`EvaluatingTrainer.selection_metric`].
+
+    Args:
+        args ([`GerneConfig`]): the settings; names the attribute column.
+        eval_dataset (*optional*): map-style data sets with the label and attribute columns.
+        arguments: the other arguments of [`~transformers.Trainer`].
+
+    Raises:
+        TypeError, ValueError: as [`GroupTrainer`], and for a metric to select on that the evaluation set cannot give.
+    """
+
+    overlapping_train_counts: np.ndarray | None = None
+    """Training rows of each overlapping group, `(K, A)`, for tables; set it where they are known."""
+
+    group_results: dict[str, dict[str, Any]]
+    """By prefix ("eval", "test", ...), the latest result of `group_metrics`, with the step of the weights."""
+    worst_rows: dict[str, dict[int, list[dict[str, Any]]]]
+    """By prefix and position of the group, the rows that the latest evaluation was most wrong about."""
+    compute_metrics: Any
+    _accumulator: GroupAccumulator | None = None
+    _scored: Any = None
+    _user_compute_metrics: Callable | None = None
+    _user_preprocess_logits: Callable | None = None
+
+    def __init__(self, *, args: GerneConfig | None = None, eval_dataset: Any = None, **arguments: Any):
+        self.group_results, self.worst_rows = {}, {}
+        if isinstance(args, GerneConfig):  # the rung below refuses others
+            self.args = args
+            self._settle_selection(eval_dataset)
+        super().__init__(args=args, eval_dataset=eval_dataset, **arguments)
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Forget the results of another model, then train. Arguments and result are those of `Trainer.train`."""
+        for prefix in self.evaluation_prefixes():  # of another model, even if it had as many steps
+            self.group_results.pop(prefix, None)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    # ---- evaluation -------------------------------------------------------------------------------------------------
+
+    def make_accumulator(self, index: GroupIndex) -> GroupAccumulator:
+        """Return what collects the rows of an evaluation over the groups of `index`, for their group metrics."""
+        if self.args.overlapping_columns:
+            return OverlappingAccumulator(index, self.args.overlapping_columns, self.overlapping_train_counts)
+        return GroupAccumulator(index, self.sets.train_counts(index))
+
+    def evaluate_if_stale(self, ignore_keys: list[str] | None = None) -> None:
+        """Evaluate after training, unless the last result belongs to the model at hand.
+
+        That model is the last one, or the best one if it was loaded.
+
+        Args:
+            ignore_keys (`list[str]`, *optional*): outputs of the model that the evaluation leaves out.
+        """
+        step: int | None = self.state.global_step
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            step = self.state.best_global_step
+        prefixes, results = self.evaluation_prefixes(), self.group_results
+        if all(prefix in results and results[prefix]["step"] == step for prefix in prefixes):
+            return
+        self.is_in_train = True  # else bf16_full_eval and fp16_full_eval would cast the model for good
+        try:
+            self.evaluate(ignore_keys=ignore_keys)
+        finally:
+            self.is_in_train = False
+        for prefix in prefixes:
+            if prefix in results:
+                results[prefix]["step"] = step
+
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Any, Any, Any]:
+        """Evaluate a batch as `Trainer` does; the labels come back with the group ids and the predicted classes."""
+        inputs = dict(inputs)
+        groups, self._scored = inputs.pop(GROUP_KEY, None), None
+        loss: Any
+        logits: Any
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        outputs, self._scored = self._scored, None
+        if groups is None or logits is None or labels is None:
+            return loss, logits, labels
+        if outputs is None:  # compute_loss of a subclass
+            outputs = logits if isinstance(logits, (tuple, list)) else (logits,)
+        elif not isinstance(outputs, dict):  # of which Trainer has left out the first, always for a loss
+            outputs = outputs if isinstance(outputs, torch.Tensor) else tuple(outputs)
+            logits = outputs[0] if isinstance(outputs, tuple) and len(outputs) == 1 else outputs
+        scores = logits_of(outputs)
+        packed: tuple[Any, ...] = (labels, groups.to(scores.device), scores.argmax(dim=-1))
+        if self.args.worst_examples:
+            packed += (F.cross_entropy(scores.float(), labels.long(), reduction="none"),)
+        return loss, logits, packed
+
+    def keep_scored_outputs(self, outputs: Any) -> None:
+        """Remember the outputs of an evaluation batch, in which the class scores are found.
+
+        `Trainer` may take the first of several outputs for something else, or leave it out.
+
+        Args:
+            outputs: the model's outputs, without a loss in the first place.
+        """
+        self._scored = outputs
+
+    @tells_the_others
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Evaluate as `Trainer` does, with group metrics among the metrics and plain labels among the outputs."""
+        index = getattr(getattr(dataloader, "dataset", None), "groups", None)
+        self._accumulator = None if index is None else self.make_accumulator(index)
+        self._result: dict[str, Any] | None = None
+        with self._hooks_between(self.compute_metrics, self.preprocess_logits_for_metrics) as metrics:
+            if metrics is None and prediction_loss_only:
+                prediction_loss_only = None  # so evaluate() has it where there are no metrics, and here there are
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+        if self._result is not None and self._accumulator is not None:
+            self.group_results[metric_key_prefix] = {**self._result, "step": self.state.global_step}
+            known = self.sets.is_known(index)
+            if metric_key_prefix in self.evaluation_prefixes() and not known:  # evaluate(test_set), without a prefix
+                self.group_results[metric_key_prefix]["of_eval_dataset"] = False
+            worst = self._accumulator.worst_rows(self._result, self.args.worst_examples)
+            self.worst_rows[metric_key_prefix] = worst
+        labels = output.label_ids
+        if index is not None:
+            labels = [part[0] for part in labels] if isinstance(labels, list) else _plain(labels)
+        return EvalLoopOutput(output.predictions, labels, output.metrics, output.num_samples)
+
+    @contextlib.contextmanager
+    def _hooks_between(
+        self, compute_metrics: Callable | None, preprocess: Callable | None
+    ) -> Iterator[Callable | None]:
+        """Put hooks between `Trainer`'s loop and the user's functions, which may be set at any time.
+
+        Gives the user's `compute_metrics`.
+        """
+        if compute_metrics != self._grouped_metrics:  # it is in an evaluation within another one
+            self._user_compute_metrics, self._user_preprocess_logits = compute_metrics, preprocess
+        self.compute_metrics = self._grouped_metrics
+        if self._user_preprocess_logits is not None:
+            self.preprocess_logits_for_metrics = self._preprocess_logits
+        try:
+            yield self._user_compute_metrics
+        finally:
+            self.compute_metrics, self.preprocess_logits_for_metrics = compute_metrics, preprocess
+
+    def _grouped_metrics(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float] | None:
+        """Compute the user's metrics and the group metrics, from labels that carry group ids and predictions."""
+        if self._accumulator is None:
+            return self._call_user_metrics(prediction, compute_result)
+        packed = prediction.label_ids
+        parts = packed if isinstance(packed, list) else [packed]
+        if not all(isinstance(part, tuple) for part in parts):
+            raise ValueError(
+                f"{type(self).__name__}.prediction_step returned labels alone; the groups travel with them. Let it "
+                "call super().prediction_step(...) and return the labels that this gives"
+            )
+        for part in parts:
+            self._accumulator.add(*map(_numpy, part))
+        plain = [part[0] for part in parts] if isinstance(packed, list) else packed[0]
+        given = EvalPrediction(prediction.predictions, plain, inputs=prediction.inputs, losses=prediction.losses)
+        metrics = dict(self._call_user_metrics(given, compute_result) or {})
+        if not compute_result:
+            return metrics
+        self._result = self._accumulator.result()
+        return {**flatten_group_metrics(self._result), **metrics}
+
+    def _call_user_metrics(self, prediction: EvalPrediction, compute_result: bool) -> dict[str, float] | None:
+        user = self._user_compute_metrics
+        if user is None:
+            return {}
+        if self.args.batch_eval_metrics or "compute_result" in inspect.signature(user).parameters:
+            return user(prediction, compute_result=compute_result)
+        return user(prediction)
+
+    def _preprocess_logits(self, logits: Any, labels: Any) -> Any:
+        assert self._user_preprocess_logits is not None
+        return self._user_preprocess_logits(logits, _plain(labels))
+
+    # ---- selection and logs -----------------------------------------------------------------------------------------
+
+    def selection_metric(self) -> str:
+        """Return the metric that models are selected on, without the prefix; see `metric_for_best_model`."""
+        chosen = self.args.metric_for_best_model
+        if chosen in (None, AUTOMATIC):
+            return automatic_metric(self.judged_columns())
+        return chosen.removeprefix("eval_")
+
+    def _settle_selection(self, eval_dataset: Any) -> None:
+        """Turn `metric_for_best_model="auto"` into a metric, and refuse one that the evaluation set cannot give."""
+        args = self.args
+        if args.metric_for_best_model == AUTOMATIC:
+            first = f"{next(iter(eval_dataset))}_" if isinstance(eval_dataset, dict) and eval_dataset else ""
+            args.metric_for_best_model = first + self.selection_metric()
+            logger.info(f"Models are selected on {args.metric_for_best_model} of the evaluation set.")
+        if eval_dataset is not None:
+            check_selection(args.metric_for_best_model, self.judged_columns())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log as `Trainer` does, without counts and intervals, and without single groups where these are many."""
+        kept = loggable(logs)
+        super().log(kept, start_time)
+        logs.update(kept)
+
+
+def _plain(labels: Any) -> Any:
+    return labels[0] if isinstance(labels, tuple) else labels
+
+
+def _numpy(array: Any) -> np.ndarray:
+    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
