@@ -4,7 +4,7 @@ Imports [`utils.markdown`](gerne_hf.utils.markdown) alone, so that reports stay 
 [`metrics`](gerne_hf.evaluation.metrics); who prints these words: `gerne_hf/reports/`.
 """
 
-from ..utils.markdown import plain
+from ..utils.markdown import code, plain
 
 METRIC_TITLES = {
     "worst_group_accuracy": "worst-group accuracy",
@@ -76,7 +76,7 @@ def metric_title(metric: str) -> str:
 
     ```
     """
-    return METRIC_TITLES.get(metric, f"`{metric}`")
+    return METRIC_TITLES.get(metric) or code(metric)
 
 
 def spaced(metric: str) -> str:

@@ -16,7 +16,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from ..hub.repositories import RIGHTS, explained, make_repository, other_types
 from ..method.pseudo_groups import HARD, PSEUDO_NAMES
 from ..utils.files import write_json
-from ..utils.markdown import format_table
+from ..utils.markdown import code, format_table, plain
 
 SCORES_FILE = "scores.parquet"
 
@@ -203,8 +203,8 @@ be mislabelled.
 
 def _model_lines(record: dict[str, Any]) -> str:
     accuracy, origin = record.get("class_balanced_accuracy"), record.get("model_origin")
-    origin = f", fine-tuned from `{origin}`" if origin and not os.path.exists(origin) else ""
-    lines = [f"- Biased model: `{record['model']}`{origin}."] if record.get("model") else []
+    origin = f", fine-tuned from {code(origin)}" if origin and not os.path.exists(origin) else ""
+    lines = [f"- Biased model: {code(record['model'])}{origin}."] if record.get("model") else []
     if accuracy is not None:
         lines.append(f"- Its class-balanced accuracy on the validation set: {100 * accuracy:.1f} %.")
     return "\n".join([*lines, f"- How it was trained: `{RECORD_FILE}`."])
@@ -216,7 +216,7 @@ def _counts(pseudo: Scores, thresholds: Sequence[float]) -> str:
     hard = [pseudo.attributes(threshold) == HARD for threshold in thresholds]
     for label, name in enumerate(pseudo.label_names):
         rows = pseudo.labels == label
-        table.append([name, f"{rows.sum():,}", *(f"{(rows & part).sum():,}" for part in hard)])
+        table.append([plain(name), f"{rows.sum():,}", *(f"{(rows & part).sum():,}" for part in hard)])
     return format_table(["class", "rows", *(f"hard at t = {threshold:g}" for threshold in thresholds)], table)
 
 

@@ -9,14 +9,12 @@ import json
 import os
 from typing import Any
 
-from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
-
 from ..evaluation.metrics import MAX_TABLE_GROUPS
 from ..evaluation.names import metric_title, set_name
 from ..evaluation.selection import selected_on
 from ..groups.names import group_title
 from ..method.plans import PLAN_TITLES, PLANS_WITH_BETA
-from ..utils.markdown import escaped, format_table, plain
+from ..utils.markdown import code, format_table, plain, prose
 from .record import (
     COMPARISON_FILE,
     COMPARISON_PICTURE_FILE,
@@ -41,8 +39,9 @@ def summary(record: RunRecord, base_model: str | list[str] | None) -> str:
         record ([`RunRecord`]): the run.
         base_model (`str` or `list[str]`, *optional*): Hub id of the model that it was fine-tuned from.
     """
-    name = f"PEFT adapter of a `{record.model.name}`" if record.model.adapter else f"`{record.model.name}`"
-    base = f", fine-tuned from `{base_model}`" if base_model else ""
+    name = f"PEFT adapter of a {code(record.model.name)}" if record.model.adapter else code(record.model.name)
+    bases = [base_model] if isinstance(base_model, str) else base_model or []
+    base = f", fine-tuned from {', '.join(map(code, bases))}" if bases else ""
     if not record.run.trained:
         return f"A {name}{base}, which was not trained here."
     if record.run.plain:
@@ -55,7 +54,7 @@ def as_markdown(text: str) -> str:
     """Return a table and the lines below it, with a blank line between: Markdown would take those lines for rows.
 
     Args:
-        text (`str`): the lines of a table, then other lines; names in them are escaped.
+        text (`str`): the lines of a table, then other lines; names in them are escaped already.
 
     Example:
 
@@ -69,7 +68,7 @@ def as_markdown(text: str) -> str:
 
     ```
     """
-    lines = escaped(text).splitlines()
+    lines = text.splitlines()
     rows = sum(line.startswith("|") for line in lines)
     return "\n".join([*lines[:rows], "", *lines[rows:]]).rstrip()
 
@@ -173,7 +172,7 @@ def comparison_part(folder: str) -> dict[str, Any] | None:
     has_picture = os.path.isfile(os.path.join(folder, COMPARISON_PICTURE_FILE))
     return {
         "note": f"On the same test set; {runs}.",
-        "text": as_markdown(format_comparison(results)),
+        "text": as_markdown(format_comparison(results, plain)),
         "picture": COMPARISON_PICTURE_FILE if has_picture else None,
     }
 
@@ -217,44 +216,6 @@ def _named(groups: list[dict[str, Any]], count: str | None = None) -> str:
     hidden = len(names) - MAX_TABLE_GROUPS
     more = [f"and {hidden} more, which are in {GROUP_METRICS_FILE}"] if hidden > 0 else []
     return "; ".join([*names[:MAX_TABLE_GROUPS], *more])
-
-
-def loading_code(record: RunRecord, folder: str, task: str | None) -> str:
-    """Return Python code that loads the model, from the Hub if it is there, else from its folder.
-
-    Args:
-        record ([`RunRecord`]): the run.
-        folder (`str`): the run's folder, whose last part stands in the code.
-        task (`str`, *optional*): the task as pipelines call it; without one the model alone is loaded.
-    """
-    place = record.run.hub_id or os.path.basename(os.path.abspath(folder))
-    if task is None:
-        return f'from transformers import AutoModel\n\nmodel = AutoModel.from_pretrained("{place}")'
-    own = f"from gerne_hf.models import {record.model.name}  # registers its class\n" if record.model.own else ""
-    code = f'{own}from transformers import pipeline\n\nclassify = pipeline("{task}", model="{place}")'
-    if not record.model.timm:
-        return code
-    if record.run.hub_id:
-        network = [f'network = timm.create_model("hf-hub:{place}", pretrained=True).eval()']
-    else:  # pretrained=True would have torch.load read the safetensors file, which not every torch does
-        network = [
-            f'network = timm.create_model("local-dir:{place}").eval()',
-            f'timm.models.load_checkpoint(network, "{place}/{SAFETENSORS_SINGLE_FILE}")',
-        ]
-    return "\n".join(
-        [
-            code,
-            "\n# or the model alone, in Transformers",
-            "from transformers import AutoImageProcessor, AutoModelForImageClassification",
-            f'\nprocessor = AutoImageProcessor.from_pretrained("{place}")',
-            f'model = AutoModelForImageClassification.from_pretrained("{place}")',
-            "\n# or without Transformers: the same logits",
-            "import timm\n",
-            *network,
-            "settings = timm.data.resolve_model_data_config(network)",
-            "transform = timm.data.create_transform(**settings, is_training=False)",
-        ]
-    )
 
 
 def method_text(record: RunRecord) -> str:
@@ -310,17 +271,17 @@ def data_text(record: RunRecord, evaluations: Evaluations, given: dict[str, Any]
         evaluations (`dict[str, dict]`): the run's evaluations.
         given (`dict`): `dataset`, `dataset_tags`, `dataset_revision` and `dataset_license`, each optional.
     """
-    place = [f"`{tag}`" for tag in ([given["dataset_tags"]] if isinstance(given.get("dataset_tags"), str) else ())]
-    place += [f"commit `{given['dataset_revision']}`"] if given.get("dataset_revision") else []
-    name = given.get("dataset") or (place.pop(0) if place else "not named")
-    named = name if isinstance(name, str) else ", ".join(name)
+    place = [code(tag) for tag in ([given["dataset_tags"]] if isinstance(given.get("dataset_tags"), str) else ())]
+    place += [f"commit {code(given['dataset_revision'])}"] if given.get("dataset_revision") else []
+    names = [given["dataset"]] if isinstance(given.get("dataset"), str) else given.get("dataset")
+    named = ", ".join(map(plain, names)) if names else place.pop(0) if place else "not named"
     rows = [] if record.run.train_rows is None else [f"{record.run.train_rows:,} training rows"]
     if record.run.streamed:
         rows = [f"a stream of training rows, whose groups were counted in {record.run.train_rows:,} rows"]
     for prefix, result in evaluations.items():
         if prefix != "train" and not record.run.overlapping_columns:  # else a row counts several times
             rows.append(f"{sum(g['count'] for g in result['groups']):,} rows in the {set_name(prefix)}")
-    license = f" Licence of the data: {given['dataset_license']}." if given.get("dataset_license") else ""
+    license = f" Licence of the data: {plain(given['dataset_license'])}." if given.get("dataset_license") else ""
     named += f" ({', '.join(place)})" if place else ""
     return f"Data: {', '.join([named, *rows])}.{license}"
 
@@ -332,13 +293,13 @@ def attributes_text(record: RunRecord, source: str | None = None) -> str:
         record ([`RunRecord`]): the run.
         source (`str`, *optional*): who or what says which attribute a row has.
     """
-    source = f": {source}." if source else "."
+    source = f": {prose(source)}." if source else "."
     if record.run.overlapping_columns:
-        judged = ", ".join(f"`{c}`" for c in record.run.overlapping_columns)
+        judged = ", ".join(map(code, record.run.overlapping_columns))
         source += (
             f" The groups of the tables overlap: a row counts in that of each of the columns {judged} that it has."
         )
-    columns = ", ".join(f"`{c}`" for c in record.run.attribute_columns)
+    columns = ", ".join(map(code, record.run.attribute_columns))
     if record.pseudo_attributes is not None:
         known = f"The column {columns} was read for evaluation only" + source
         known = known if columns else "Nor does the evaluation: the groups of the tables are the classes."

@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..evaluation.names import CLASS_RESULT_TITLES, RESULT_TITLES, split_name
+from ..utils.markdown import plain
 from .card_paragraphs import (
     Evaluations,
     as_markdown,
@@ -21,7 +22,6 @@ from .card_paragraphs import (
     data_text,
     intended_use,
     known_limits,
-    loading_code,
     method_table,
     selection_text,
     summary,
@@ -29,6 +29,7 @@ from .card_paragraphs import (
     training_picture,
     worst_group,
 )
+from .loading import loading_code
 from .record import RunRecord
 from .reproduction import reproduction_command, settings_table, versions_text
 from .tables import format_group_table, format_recovery
@@ -57,12 +58,12 @@ def build_card(record: RunRecord, folder: str, **given: Any) -> ModelCard:
     name = given.get("model_name") or os.path.basename(os.path.abspath(folder))
     data = _card_data(record, name, evaluations, given)
     context: dict[str, Any] = {
-        "title": name,
+        "title": plain(name),
         "summary": summary(record, data.base_model),
         "worst": worst_group(record, evaluations),
         "intended_use": intended_use(record),
         "group_tables": [
-            {"title": table_title(record, prefix), "text": as_markdown(format_group_table(result))}
+            {"title": table_title(record, prefix), "text": as_markdown(format_group_table(result, plain))}
             for prefix, result in evaluations.items()
         ],
         "picture": training_picture(folder),

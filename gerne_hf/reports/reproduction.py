@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..utils.markdown import format_table
+from ..utils.markdown import code, format_table, plain
 
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}")
 
@@ -97,7 +97,7 @@ def settings_table(settings: dict[str, Any], others: dict[str, Any] | None = Non
 
     ```
     """
-    rows = [[f"`{name}`", str(value)] for name, value in {**(others or {}), **settings}.items()]
+    rows = [[code(name), plain(value)] for name, value in {**(others or {}), **settings}.items()]
     return format_table(["setting", "value"], rows) if rows else "none"
 
 

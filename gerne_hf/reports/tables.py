@@ -6,7 +6,7 @@ Imports `evaluation/`, `groups/` and `utils/`, and the file names in `record.py`
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..evaluation.metrics import SUMMARY_METRICS, worst_groups
@@ -25,11 +25,13 @@ MAX_TABLE_TRIALS = 20
 """Trials that the table of a search shows; `search.json` has all."""
 
 
-def format_group_table(result: dict[str, Any]) -> str:
+def format_group_table(result: dict[str, Any], shown: Callable[[str], str] = str) -> str:
     """Return the group table of an evaluation: accuracies in per cent with their 95 % intervals.
 
     Args:
         result (`dict`): what [`group_metrics`](gerne_hf.evaluation.metrics.group_metrics) returned.
+        shown (`Callable`, *optional*): how a name is written; as it is if not given, as on a terminal. Cards take
+            [`plain`](gerne_hf.utils.markdown.plain).
 
     Returns:
         `str`: a Markdown table of the groups (the 24 worst, where there are more), and a line of summaries.
@@ -53,12 +55,12 @@ def format_group_table(result: dict[str, Any]) -> str:
     trained = any("train_count" in group for group in result["groups"])
     header = ["group", *(["train rows"] if trained else []), "rows", "accuracy", "95 % interval"]
     rows = []
-    shown, hidden = worst_groups(result["groups"])
-    for group in (result["groups"][i] for i in shown):
+    places, hidden = worst_groups(result["groups"])
+    for group in (result["groups"][i] for i in places):
         judged = group["accuracy"] is not None
         rows.append(
             [
-                group_title(group["label"], group["attribute"]),
+                shown(group_title(group["label"], group["attribute"])),
                 *([f"{group['train_count']:,}"] if trained else []),
                 f"{group['count']:,}",
                 f"{100 * group['accuracy']:.1f}" if judged else "-",
@@ -67,7 +69,7 @@ def format_group_table(result: dict[str, Any]) -> str:
         )
     figures = (f"{spaced(name)} {100 * result[name]:.1f}" for name in SUMMARY_METRICS if name in result)
     more = f"{hidden} groups with higher accuracy are in {GROUP_METRICS_FILE}.\n" if hidden else ""
-    return f"{format_table(header, rows)}\n{more}{', '.join(figures)} (worst group: {result['worst_group']})"
+    return f"{format_table(header, rows)}\n{more}{', '.join(figures)} (worst group: {shown(result['worst_group'])})"
 
 
 def format_recovery(table: Sequence[dict[str, Any]]) -> str:
@@ -98,18 +100,20 @@ def format_recovery(table: Sequence[dict[str, Any]]) -> str:
     return format_table(["threshold t", "hard rows", "precision, %", "recall, %"], rows)
 
 
-def format_comparison(results: dict[str, list[dict[str, Any]]]) -> str:
+def format_comparison(results: dict[str, list[dict[str, Any]]], shown: Callable[[str], str] = str) -> str:
     """Return one Markdown table of several methods: a column a method, a row a summary or a group, in per cent.
 
     Args:
         results (`dict[str, list[dict]]`): by method, the test result of [`group_metrics`] of each seed, with its
             `train_seconds`. With several seeds the cells are means with their deviations. The key `verdict`, if it is
             there, has a sentence that is put below the table.
+        shown (`Callable`, *optional*): how a name is written, as for [`format_group_table`].
     """
     header, rows, hidden = comparison_rows(results)
-    table = format_table(header, rows)
+    header = [shown(name) for name in header]
+    table = format_table(header, [[shown(row[0]), *row[1:]] for row in rows])
     table += f"\n{hidden} groups in which {header[-1]} does better are in {COMPARISON_FILE}." if hidden else ""
-    return table + (f"\n{results[VERDICT]}." if results.get(VERDICT) else "")
+    return table + (f"\n{shown(str(results[VERDICT]))}." if results.get(VERDICT) else "")
 
 
 def comparison_rows(results: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]], int]:

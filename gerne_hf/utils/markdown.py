@@ -4,6 +4,7 @@ Imports nothing of this package and no torch. The tables of a run are laid out i
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,40 +50,80 @@ def _in_cell(cell: Any) -> str:
 
 
 def plain(name: Any) -> str:
-    """Return a name on one line, escaped so that Markdown makes no tag, link or emphasis of it.
+    """Return a name on one line, escaped so that Markdown and HTML show it letter by letter.
+
+    Nothing in it becomes a tag, an entity, a link, a formula, emphasis or code. Control characters, and those that
+    turn the direction of writing, are shown by their numbers.
 
     Args:
         name: a text, or anything that `str` turns into one.
 
     Returns:
-        `str`
+        `str`: for running text, headings and cells of tables; a bar is left to [`format_table`].
 
     Example:
 
     ```python
-    >>> print(plain("a *bold*\\n<b>name</b>"))
-    a \\*bold\\* \\<b>name\\</b>
+    >>> print(plain("a *bold*\\n<b>name</b> & \\\\"))
+    a \\*bold\\* &lt;b>name&lt;/b> &amp; &#92;
 
     ```
     """
-    return escaped(" ".join(str(name).split()))
+    text = "".join(_visible(character) for character in " ".join(str(name).split()))
+    text = text.replace("&", "&amp;").replace("\\", "&#92;").replace("<", "&lt;")
+    text = re.sub(r"([*`\[\]~$])", r"\\\1", text)
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # one inside a word stays
+    text = re.sub(r"(^|(?<= ))([#>+-]|\d+[.)](?= ))", lambda found: _entities(found[0][0]) + found[0][1:], text)
+    return re.sub(r"(?<=\w):(?=//)|(?<=\bwww)\.|@(?=\w)", lambda found: _entities(found[0]), text, flags=re.I)
 
 
-def escaped(text: str) -> str:
-    """Return a text in which the signs that begin tags, links, code and emphasis in Markdown are escaped.
+def _visible(character: str) -> str:
+    """Return a character, or its number in place of one that is not seen but changes what is."""
+    if unicodedata.category(character) in ("Cc", "Cs") or character in _TURNING:
+        return f"(U+{ord(character):04X})"
+    return character
+
+
+_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that turn the direction of the text after them."""
+
+
+def _entities(text: str) -> str:
+    """Return each character of a text as its number in HTML."""
+    return "".join(f"&#{ord(character)};" for character in text)
+
+
+def code(name: Any) -> str:
+    """Return a name as code in Markdown, or as plain text if it has signs that end code or a cell of a table.
 
     Args:
-        text (`str`): any text; its line breaks stay.
-
-    Returns:
-        `str`
+        name: a text, or anything that `str` turns into one.
 
     Example:
 
     ```python
-    >>> print(escaped("[see] `x`"))
-    \\[see] \\`x\\`
+    >>> print(code("place"), code("`x` <b>"))
+    `place` \\`x\\` &lt;b>
 
     ```
     """
-    return re.sub(r"([<*`\[])", r"\\\1", text)
+    text = str(name)
+    fits = text.strip() == text != "" and text.isprintable() and not set("`|\\\n") & set(text)
+    return f"`{text}`" if fits else plain(text)
+
+
+def prose(text: Any) -> str:
+    """Return a sentence of the author's on one line: its Markdown, links for one, stays, and tags become text.
+
+    Args:
+        text: a text, or anything that `str` turns into one.
+
+    Example:
+
+    ```python
+    >>> print(prose("as [they](https://example.org) say\\n<b>there</b>"))
+    as [they](https://example.org) say &lt;b>there&lt;/b>
+
+    ```
+    """
+    return " ".join(str(text).split()).replace("<", "&lt;")

@@ -122,7 +122,7 @@ def test_odd_names_break_neither_tables_nor_metadata(tmp_path):
     assert card.data.model_name == name and len(card.data.eval_results) == 3
     groups = [line for line in card.text.splitlines() if line.startswith("| (class")]
     assert len(groups) == 4 and all(line.replace("\\|", "").count("|") == 6 for line in groups)
-    assert "(class0, a\\|b \\<script>alert(1)\\</script>)" in card.text
-    assert "\\[x](y) \\*z\\* next: - {{ 7 }} \\`code\\` #" in card.text
+    assert "(class0, a\\|b &lt;script>alert(1)&lt;/script>)" in card.text
+    assert "\\[x\\](y) \\*z\\* next: &#45; {{ 7 }} \\`code\\` &#35;" in card.text
     saved = json.loads(open(subject.save_group_metrics(), encoding="utf-8").read())
     assert saved["train_groups"]["attribute_names"] == sorted(ODD)

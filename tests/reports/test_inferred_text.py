@@ -60,7 +60,7 @@ def test_errors_alone():
 
 def test_warnings_are_told():
     text = inferred_text(record(warnings=["29 rows of class <b>, hard, get much", "They underfit."]))
-    assert text.endswith("minority. The run warned: 29 rows of class \\<b>, hard, get much. They underfit.")
+    assert text.endswith("minority. The run warned: 29 rows of class &lt;b>, hard, get much. They underfit.")
 
 
 def test_the_card_and_the_page_of_a_run(tmp_path):
