@@ -11,6 +11,7 @@ import shutil
 from typing import Any, cast
 
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import (
     EarlyStoppingCallback,
     TrainerCallback,
@@ -23,7 +24,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, 
 from transformers.utils import logging
 
 from ..checkpoints.identity import RUN_FIELDS, check_same_run
-from ..checkpoints.seals import checkpoint_to_resume, newest_whole, read_seal, seal, unseal
+from ..checkpoints.seals import UNFINISHED_FILE, newest_whole, read_seal, seal, unseal, warn_of_damaged
 from ..checkpoints.weights import read_back
 from .publishing_trainer import PublishingTrainer
 
@@ -42,6 +43,7 @@ class ResumableTrainer(PublishingTrainer):
     """
 
     _ended_early = False
+    _told_to_end = False
 
     def run_identity(self) -> dict[str, Any]:
         """Return what this run depends on, by name; a checkpoint with other values is refused on resume.
@@ -74,7 +76,7 @@ class ResumableTrainer(PublishingTrainer):
         Raises:
             ValueError: for a checkpoint that is not whole, belongs to another run, or holds the model only.
         """
-        self._ended_early = False
+        self._ended_early = self._told_to_end = False
         if resume_from_checkpoint:
             resume_from_checkpoint = self._checked_checkpoint(resume_from_checkpoint)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
@@ -82,30 +84,17 @@ class ResumableTrainer(PublishingTrainer):
     def _checked_checkpoint(self, wanted: str | os.PathLike | bool) -> str:
         """Return the folder of the checkpoint to go on from, after all checks."""
         args = self.args
-        if wanted is True:
-            newest, damaged = newest_whole(self.run_folder)
-            if self.is_world_process_zero() and newest is not None:
-                checkpoint_to_resume(self.run_folder)
-            if newest is None:
-                found = "; ".join(f"{path} is not whole: {reason}" for path, reason in damaged.items())
-                raise ValueError(
-                    f"there is no checkpoint to resume from in output_dir {args.output_dir!r}"
-                    f"{f' ({found})' if found else ''}. Start anew, without resume_from_checkpoint"
-                )
-            folder = newest
-        else:
-            folder = os.fspath(cast(str, wanted))
-        try:
-            saved = read_seal(folder)
-        except ValueError as error:
-            if not os.path.isdir(folder):
-                raise ValueError(f"there is no checkpoint {folder}: no such folder") from None
-            other = newest_whole(os.path.dirname(os.path.abspath(folder)))[0]
-            way_out = f"Resume from {other}, the newest whole one" if other else "There is no whole one beside it"
-            raise ValueError(
-                f"the checkpoint {folder} is not whole: {error}. It was cut off while it was written, or written by "
-                f"another trainer. {way_out}, or start anew"
-            ) from None
+        folder, message = None, None
+        if self.is_world_process_zero():  # one process reads all files; the others need not
+            try:
+                folder = self._whole_checkpoint(wanted)
+            except ValueError as error:
+                message = str(error)
+        if args.world_size > 1:
+            folder, message = broadcast_object_list([folder, message])
+        if folder is None:
+            raise ValueError(message)
+        saved = read_seal(folder)
         with_optimizer = "latest" if self.is_deepspeed_enabled else "scheduler.pt"  # a file beside its state
         if not os.path.isfile(os.path.join(folder, with_optimizer)):
             raise ValueError(
@@ -116,10 +105,36 @@ class ResumableTrainer(PublishingTrainer):
         if args.auto_find_batch_size:  # Trainer takes it from the checkpoint
             del present["batch_size"]
         check_same_run(saved["run"], present, getattr(args, "resume_with_changes", None) or [], folder)
-        self._look_at_early_stopping(folder)
+        self._look_at_early_stopping(folder, told_to_end=saved.get("told_to_end", False))
         return folder
 
-    def _look_at_early_stopping(self, folder: str) -> None:
+    def _whole_checkpoint(self, wanted: str | os.PathLike | bool) -> str:
+        """Return the folder of a whole checkpoint, all of whose files were read; warn of those passed over."""
+        if wanted is True:
+            newest, damaged = newest_whole(self.run_folder, contents=True)
+            if newest is None:
+                found = "; ".join(f"{path} is not whole: {reason}" for path, reason in damaged.items())
+                raise ValueError(
+                    f"there is no checkpoint to resume from in output_dir {self.args.output_dir!r}"
+                    f"{f' ({found})' if found else ''}. Start anew, without resume_from_checkpoint"
+                )
+            warn_of_damaged(newest, damaged)
+            return newest
+        folder = os.fspath(cast(str, wanted))
+        try:
+            read_seal(folder, contents=True)
+        except ValueError as error:
+            if not os.path.isdir(folder):
+                raise ValueError(f"there is no checkpoint {folder}: no such folder") from None
+            other = newest_whole(os.path.dirname(os.path.abspath(folder)), contents=True)[0]
+            way_out = f"Resume from {other}, the newest whole one" if other else "There is no whole one beside it"
+            raise ValueError(
+                f"the checkpoint {folder} is not whole: {error}. It was cut off while it was written, damaged "
+                f"afterwards, or written by another trainer. {way_out}, or start anew"
+            ) from None
+        return folder
+
+    def _look_at_early_stopping(self, folder: str, told_to_end: bool) -> None:
         """Find out whether a callback had ended the run at this checkpoint; warn if the callback will count anew."""
         state = TrainerState.load_from_json(os.path.join(folder, TRAINER_STATE_NAME))
         early = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
@@ -128,7 +143,7 @@ class ResumableTrainer(PublishingTrainer):
                 "EarlyStoppingCallback starts to count anew after a resume; with "
                 "restore_callback_states_from_checkpoint=True it goes on as if nothing had happened."
             )
-        elif early and state.global_step < state.max_steps:
+        elif early and state.global_step < state.max_steps and not told_to_end:
             control = (state.stateful_callbacks or {}).get("TrainerControl", {})
             self._ended_early = bool(control.get("args", {}).get("should_training_stop"))
 
@@ -201,8 +216,21 @@ class ResumableTrainer(PublishingTrainer):
         return plugin if plugin and plugin.state_dict_type.name == "SHARDED_STATE_DICT" else None
 
     def _load_best_model(self) -> None:
-        """Load the weights of the best checkpoint, which are found under the names they were saved with."""
-        with read_back(self.model, str(self.state.best_model_checkpoint)):
+        """Load the weights of the best checkpoint, which are found under the names they were saved with.
+
+        Raises:
+            ValueError: if it has been damaged since it was saved; the weights at hand are those of the last step.
+        """
+        best = str(self.state.best_model_checkpoint)
+        if self.is_world_process_zero() and os.path.isdir(best):
+            try:
+                read_seal(best, contents=True)
+            except ValueError as error:
+                raise ValueError(
+                    f"training has ended, but the best model cannot be loaded: the checkpoint {best} is not whole: "
+                    f"{error}. {self._describe_kept(os.path.dirname(best))}"
+                ) from None
+        with read_back(self.model, best):
             super()._load_best_model()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -234,19 +262,24 @@ class ResumableTrainer(PublishingTrainer):
 
     def _save_state_and_seal(self, folder: str, path: str) -> None:
         """Write the trainer's state to `path`, then the seal of the checkpoint in `folder`."""
+        self._told_to_end |= os.path.isfile(os.path.join(folder, UNFINISHED_FILE))
         TrainerState.save_to_json(self.state, path)
         compared, others = self._recorded_identity()
-        record = {"step": self.state.global_step, "run": compared, **others}
+        record = {"step": self.state.global_step, "told_to_end": self._told_to_end, "run": compared, **others}
         # Where older checkpoints are about to be deleted, this one must outlast a loss of power.
         seal(folder, record, durable=self.args.save_total_limit is not None)
 
     def _describe_failed_save(self, folder: str) -> str:
         """Say how much room there is on the disk, and from which checkpoint the run can go on."""
         parent = os.path.dirname(folder)
-        kept = newest_whole(parent)[0]
         free = shutil.disk_usage(parent).free / 1e6 if os.path.isdir(parent) else 0.0
-        way_out = f"{kept} is whole: train(resume_from_checkpoint=True) goes on from it" if kept else "None is whole"
-        return f"The checkpoint {folder} could not be written ({free:,.0f} MB are free there). {way_out}."
+        kept = self._describe_kept(parent)
+        return f"The checkpoint {folder} could not be written ({free:,.0f} MB are free there). {kept}."
+
+    def _describe_kept(self, parent: str) -> str:
+        """Say from which checkpoint in the folder `parent` the run can go on."""
+        kept = newest_whole(parent, contents=True)[0]
+        return f"{kept} is whole: train(resume_from_checkpoint=True) goes on from it" if kept else "None is whole"
 
 
 class SaveAfterEvaluation(TrainerCallback):

@@ -35,17 +35,29 @@ def write_json(value: Any, path: str) -> None:
     """
     partial = path + ".partial"
     with open(partial, "w", encoding="utf-8") as file:
-        json.dump(_finite(value), file, indent=2, ensure_ascii=False, allow_nan=False)
+        json.dump(finite(value), file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
     os.replace(partial, path)
 
 
-def _finite(value: Any) -> Any:
-    """Return the value with None in place of every infinite number and every NaN."""
+def finite(value: Any) -> Any:
+    """Return a value of JSON with None in place of every infinite number and every NaN, as [`write_json`] writes it.
+
+    Args:
+        value: dictionaries, lists, texts, numbers, booleans and None, nested.
+
+    Example:
+
+    ```python
+    >>> finite({"bounds": (-1.0, float("inf"))})
+    {'bounds': [-1.0, None]}
+
+    ```
+    """
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value

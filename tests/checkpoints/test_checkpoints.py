@@ -184,8 +184,8 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(tmp_path):
 def test_a_sealed_folder_with_subfolders(tmp_path):
     (tmp_path / "c" / "shards").mkdir(parents=True)
     (tmp_path / "c" / "shards" / "0.bin").write_bytes(b"1234")
-    seal(str(tmp_path / "c"), {"step": 1})
-    assert read_seal(str(tmp_path / "c"))["files"] == {"shards/0.bin": 4}
+    seal(str(tmp_path / "c"), {"step": 1, "run": {}})
+    assert read_seal(str(tmp_path / "c"), contents=True)["files"] == {"shards/0.bin": 4}
     (tmp_path / "c" / "shards" / "0.bin").write_bytes(b"123")
     with pytest.raises(ValueError, match="shards/0.bin has 3 of 4 bytes"):
         read_seal(str(tmp_path / "c"))
