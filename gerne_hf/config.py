@@ -227,7 +227,7 @@ class GerneConfig(TrainingArguments):
         if self.load_best_model_at_end and self.metric_for_best_model is None:
             self.metric_for_best_model = AUTOMATIC
         super().__post_init__()
-        settle_types(self, TrainingArguments)
+        settle_types(self, GerneConfig, TrainingArguments)
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from ..config import GerneConfig
+from ..utils.field_types import settle_types
 
 
 @dataclass
@@ -30,6 +31,7 @@ class BaselineConfig(GerneConfig):
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
+        settle_types(self, BaselineConfig, GerneConfig)
         if not 0 < self.group_dro_step_size < math.inf:
             raise ValueError(f"group_dro_step_size must be positive; found {self.group_dro_step_size}")
         if not 1 <= self.jtt_upweight < math.inf:

@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 
 
-def settle_types(config: Any, base: type) -> None:
-    """Check the fields that a config has beyond those of its base class against their annotations.
+def settle_types(config: Any, owner: type, base: type) -> None:
+    """Check the fields that a class of configs has beyond those of its base class against their annotations.
+
+    Fields that a subclass of `owner` adds are its own affair: they are neither checked nor changed.
 
     Values of an equivalent type are replaced in place: numbers of NumPy become `int`, `float` or `bool`, paths become
     texts, and tuples of texts become lists.
 
     Args:
-        config: an instance of a dataclass whose fields beyond `base` are annotated `bool`, `int`, `float`, `str`,
+        config: an instance of `owner`, or of a subclass.
+        owner (`type`): a dataclass whose fields beyond `base` are annotated `bool`, `int`, `float`, `str`,
             `list[str]`, or as a union of these and None.
         base (`type`): the dataclass whose fields are left alone.
 
@@ -41,15 +44,15 @@ def settle_types(config: Any, base: type) -> None:
     ... class Config(Base):
     ...     beta: float
     >>> config = Config(beta=np.float32(0.5))
-    >>> settle_types(config, Base)
+    >>> settle_types(config, Config, Base)
     >>> config
     Config(beta=0.5)
 
     ```
     """
     inherited = {field.name for field in dataclasses.fields(base)}
-    hints = typing.get_type_hints(type(config))
-    for field in dataclasses.fields(config):
+    hints = typing.get_type_hints(owner)
+    for field in dataclasses.fields(owner):
         if field.name not in inherited:
             setattr(config, field.name, _settled(field.name, getattr(config, field.name), hints[field.name]))
 
