@@ -14,6 +14,7 @@ from .method.distributions import check_c
 from .method.plans import PLANS, PLANS_WITH_BETA, SCHEDULED_PLANS, check_biased_share
 from .method.pseudo_groups import RULES
 from .utils.field_types import settle_types
+from .utils.random import check_seed
 
 _CHOICES = {
     "plan": PLANS,
@@ -137,8 +138,9 @@ class GerneConfig(TrainingArguments):
             always be changed.
 
     Raises:
-        ValueError: for values outside those listed, `split_batches`, another `train_sampling_strategy`, a schedule
-            with a plan that has no beta in its loss, or a `threshold` without its rule or the other way round.
+        ValueError: for values outside those listed, a seed that no generator takes, `split_batches`, another
+            `train_sampling_strategy`, a schedule with a plan that has no beta in its loss, or a `threshold` without
+            its rule or the other way round.
     """
 
     attribute_column: list[str] | None = field(
@@ -228,6 +230,9 @@ class GerneConfig(TrainingArguments):
             self.metric_for_best_model = AUTOMATIC
         super().__post_init__()
         settle_types(self, GerneConfig, TrainingArguments)
+        check_seed("seed", self.seed)
+        if self.data_seed is not None:
+            check_seed("data_seed", self.data_seed)
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:

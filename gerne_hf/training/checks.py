@@ -42,6 +42,26 @@ def check_head(model: Any, groups: GroupIndex | None) -> None:
         )
 
 
+def check_trainable(model: Any, trains: bool) -> None:
+    """Refuse to train a model that has no parameter to train.
+
+    Args:
+        model: the model.
+        trains (`bool`): whether there is a training set.
+
+    Raises:
+        ValueError: says how to have a part of it trained, or none.
+    """
+    if not trains or any(parameter.requires_grad for parameter in model.parameters()):
+        return
+    found = sum(1 for _ in model.parameters())
+    raise ValueError(
+        f"{type(model).__name__} has no parameter to train: requires_grad is False for all {found} of them. Unfreeze "
+        "a part before you make the trainer, its head say: model.classifier.requires_grad_(True). To evaluate alone, "
+        "give no train_dataset"
+    )
+
+
 def check_classes(model: Any, groups: GroupIndex) -> None:
     """Refuse a head that lacks classes of the data, or that has them by the same names in another order.
 

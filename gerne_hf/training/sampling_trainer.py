@@ -19,7 +19,7 @@ from ..method.distributions import beta_bounds, biased_distribution, less_biased
 from ..method.plans import PLANS_WITH_BETA, BatchPlan, biased_rows, check_rows
 from ..method.sampling import GroupSampler
 from ..streaming.stream import GroupStream, TicketSampler
-from .checks import check_classes, check_head, check_one_device, warn_of_added_batches
+from .checks import check_classes, check_head, check_one_device, check_trainable, warn_of_added_batches
 from .evaluating_trainer import EvaluatingTrainer
 
 
@@ -112,6 +112,7 @@ class SamplingTrainer(EvaluatingTrainer):
     def check_model(self) -> None:
         """Refuse a model, a beta or a batch size that does not fit the data, and make the plan."""
         check_one_device(self.args.n_gpu, self.train_dataset is not None)
+        check_trainable(self.model, self.train_dataset is not None)
         check_head(self.model, self.groups)
         for index in self.known_indices:
             check_classes(self.model, index)

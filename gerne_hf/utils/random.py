@@ -3,6 +3,7 @@
 Imports nothing of this package. The data sets and collators that use it: [`batches`](gerne_hf.groups.batches).
 """
 
+import numbers
 import random
 import zlib
 from collections.abc import Sequence
@@ -16,6 +17,22 @@ from numpy.random import get_bit_generator, set_bit_generator  # type: ignore[at
 
 _BITS = np.random.MT19937()
 """Takes the place of NumPy's global generator while a batch is drawn: cheaper than to save that generator's state."""
+
+
+def check_seed(name: str, value: Any) -> None:
+    """Refuse a seed that the generators of Python, NumPy and torch do not all take.
+
+    Args:
+        name (`str`): name of the setting, for the message.
+        value: the seed, to be a whole number in [0, 2^32).
+
+    Raises:
+        ValueError: for any other value.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= value < 2**32:
+        raise ValueError(
+            f"{name} must be a whole number from 0 to {2**32 - 1}; found {value!r}. Choose another, 42 say"
+        )
 
 
 def batch_seed(seed: int, indices: Sequence[int] | np.ndarray) -> int:

@@ -113,6 +113,14 @@ def test_unknown_names(tmp_path, name, allowed):
     assert all(repr(value) in str(caught.value) for value in allowed)
 
 
+@pytest.mark.parametrize("name", ["seed", "data_seed"])
+@pytest.mark.parametrize("value", [-1, 2**32, 1.5, True])
+def test_seeds_that_no_generator_takes(tmp_path, name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number from 0 to 4294967295; found {value!r}"):
+        config(tmp_path, **{name: value})
+    assert getattr(config(tmp_path, **{name: 2**32 - 1}), name) == 2**32 - 1
+
+
 # ---- heads --------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +131,17 @@ def test_heads(tmp_path):
     refused(ValueError, "'regression'", model=bert(problem_type="regression"), **settings)
     refused(ValueError, "regression head (num_labels=1)", model=bert(num_labels=1), **settings)
     refused(ValueError, "num_labels=3", "2 classes", "num_labels=2", model=bert(num_labels=3), **settings)
+
+
+def test_a_frozen_model(tmp_path):
+    frozen = mlp().requires_grad_(False)
+    refused(
+        ValueError, "MLP has no parameter to train", "all 4", "requires_grad_(True)", output_dir=tmp_path, model=frozen
+    )
+    subject = GerneTrainer(model=frozen, args=config(tmp_path), eval_dataset=table())
+    assert "eval_worst_group_accuracy" in subject.evaluate()
+    frozen.second.requires_grad_(True)
+    accepted(output_dir=tmp_path, model=frozen)
 
 
 def test_overlapping_columns_that_hold_no_booleans_are_refused_at_construction(tmp_path):
