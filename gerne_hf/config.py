@@ -1,8 +1,8 @@
 """`GerneConfig`: `TrainingArguments` with the settings of GERNE."""
 
 import math
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
 
 from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
@@ -14,6 +14,7 @@ from .method.distributions import check_c
 from .method.plans import PLANS, PLANS_WITH_BETA, SCHEDULED_PLANS, check_biased_share
 from .method.pseudo_groups import RULES
 from .utils.field_types import settle_types
+from .utils.harmless import declare, harmless_text, is_harmless, is_secret
 from .utils.random import check_seed
 
 _CHOICES = {
@@ -24,6 +25,8 @@ _CHOICES = {
     "beta_schedule": BETA_SCHEDULES,
     "pseudo_rule": ("auto", *RULES),
 }
+
+_OF_TRANSFORMERS = {one.name for one in fields(TrainingArguments)}
 
 
 @dataclass
@@ -229,6 +232,7 @@ class GerneConfig(TrainingArguments):
         if self.load_best_model_at_end and self.metric_for_best_model is None:
             self.metric_for_best_model = AUTOMATIC
         super().__post_init__()
+        declare(type(self))
         settle_types(self, GerneConfig, TrainingArguments)
         check_seed("seed", self.seed)
         if self.data_seed is not None:
@@ -291,8 +295,15 @@ class GerneConfig(TrainingArguments):
             )
 
     def __getstate__(self) -> dict:
-        """`training_args.bin` is a pickle that goes to the Hub: it holds no token."""
-        return {**vars(self), "hub_token": None}
+        """`training_args.bin` is a pickle that may go to the Hub: it holds no token, key or password."""
+        state: dict[str, Any] = {**vars(self), "hub_token": None}
+        for name in {one.name for one in fields(self)} - _OF_TRANSFORMERS:
+            value = state.get(name)
+            if is_secret(name):
+                state[name] = None
+            elif isinstance(value, str) and not is_harmless(value):
+                state[name] = harmless_text(value)
+        return state
 
     def __copy__(self) -> "GerneConfig":
         twin = object.__new__(type(self))
@@ -365,3 +376,6 @@ class GerneConfig(TrainingArguments):
         if isinstance(self.attribute_column, str):
             return (self.attribute_column,)
         return tuple(self.attribute_column or ())
+
+
+declare(GerneConfig)

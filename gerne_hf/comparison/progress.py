@@ -19,6 +19,7 @@ from ..groups.index import GroupIndex
 from ..groups.sources import column_names
 from ..reports.record import COMPARISON_FILE
 from ..utils.files import write_json
+from ..utils.harmless import HIDDEN, harmless_text, is_harmless, is_secret
 
 logger = logging.get_logger(__name__)
 
@@ -121,8 +122,9 @@ class Progress:
     def _settings(self, run: GerneConfig, name: str) -> dict[str, Any]:
         """Return all that the results of a run depend on, as JSON gives it back."""
         kept = {key: value for key, value in run.to_dict().items() if not key.startswith(_NO_PART_IN_RESULTS)}
-        described = {"method": name, "world_size": run.world_size, **kept, **self._common}
-        return json.loads(json.dumps(described, default=str))
+        described = json.loads(json.dumps({**kept, **self._common}, default=str))
+        written = {key: _without_secrets(key, value) for key, value in described.items()}
+        return {"method": name, "world_size": run.world_size, **written}
 
     def _changes(self, run: GerneConfig, name: str) -> str | None:
         """Describe how a run's settings differ from those in its folder: empty if equal, None if it holds none."""
@@ -131,6 +133,17 @@ class Progress:
             return None
         names = [key for key in {**saved, **present} if saved.get(key) != present.get(key)]
         return "; ".join(f"{key} was {saved.get(key)!r} and is {present.get(key)!r}" for key in names)
+
+
+def _without_secrets(name: str, value: Any) -> Any:
+    """Return a setting as it is written to a file: no key or password, on which no result depends."""
+    if is_secret(name):
+        return HIDDEN
+    if isinstance(value, dict):
+        return {key: _without_secrets(key, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(name, item) for item in value]
+    return harmless_text(value) if isinstance(value, str) and not is_harmless(value) else value
 
 
 def _read_json(path: str) -> Any:

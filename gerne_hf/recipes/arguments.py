@@ -19,6 +19,7 @@ from ..comparison.methods import check_methods, main_method
 from ..config import GerneConfig
 from ..data.splits import SPLITS
 from ..utils.distributed import leave_processes_at_exit
+from ..utils.harmless import declare
 
 
 @dataclass
@@ -249,6 +250,7 @@ def parse_arguments(
         SystemExit: if an argument or setting is unknown (the message names the nearest known one), the settings file
             cannot be read, or methods, seeds or the number of trials have values that they cannot have.
     """
+    declare(arguments_class)  # the card's command shows them, and no other option of the command line
     description = f"Recipe {Path(recipe).stem}."
     classes = [DataClassType(arguments_class), DataClassType(BaselineConfig)]
     parser = HfArgumentParser(classes, description=description, allow_abbrev=False)

@@ -6,6 +6,7 @@ Imports `data`, `reports`, `comparison` and `arguments.py`. `images.py` and `tex
 import os
 from typing import Any, cast
 
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers.trainer_utils import BestRun
 
 from ..comparison.comparing import MakeTrainer, compare, run_configs
@@ -14,6 +15,7 @@ from ..config import GerneConfig
 from ..data.facts import FACTS
 from ..reports.reproduction import chosen_settings
 from ..trainer import GerneTrainer
+from ..utils.harmless import harmless_text
 from .arguments import RecipeArguments
 
 
@@ -100,7 +102,7 @@ def card_facts(recipe: str, arguments: RecipeArguments) -> dict[str, Any]:
             "dataset_license": "Apache-2.0, as the recipe that made it",
         }
     if facts is None:
-        title = os.path.basename(os.path.normpath(name)) if name else None
+        title = os.path.basename(harmless_text(name).rstrip("/")) if name else None
         return {"dataset": title, "dataset_tags": _hub_id(name)}
     return {
         "dataset": facts.title,
@@ -114,4 +116,10 @@ def card_facts(recipe: str, arguments: RecipeArguments) -> dict[str, Any]:
 
 def _hub_id(name: str | None) -> str | None:
     """Return the name of a data set if it can only be a Hub id; None if it may be a path, which is private."""
-    return name if name and name.count("/") == 1 and not os.path.exists(name) and name[0] not in "./~" else None
+    if not name or name.count("/") != 1 or os.path.exists(name) or name[0] in "./~":
+        return None
+    try:
+        validate_repo_id(name)
+    except HFValidationError:  # a path or an address, with a password perhaps
+        return None
+    return name

@@ -219,7 +219,7 @@ def test_the_command_keeps_what_lies_below_the_scripts_folder():
 
 def test_the_command_tells_the_processes():
     assert reproduction_command(["a/b.py", "--c=-1"], 2) == "accelerate launch --num_processes 2 a/b.py --c=-1"
-    assert reproduction_command(["a/b.py", "--x", "a=b/c"]) == "accelerate launch a/b.py --x a=b/c"
+    assert reproduction_command(["a/b.py", "--dataset_name", "a/b"]) == "accelerate launch a/b.py --dataset_name a/b"
 
 
 def test_a_line_below_a_table_is_no_row_of_it():
