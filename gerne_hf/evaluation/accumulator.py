@@ -55,6 +55,7 @@ class GroupAccumulator:
     def result(self) -> dict[str, Any]:
         """Return the [`group_metrics`] of all rows so far."""
         labels, groups, predicted = self.columns()
+        self.warn_of_rows_without_prediction(predicted)
         index = self.index
         return group_metrics(
             predicted,
@@ -64,6 +65,20 @@ class GroupAccumulator:
             index.label_names,
             index.attribute_names,
         )
+
+    @staticmethod
+    def warn_of_rows_without_prediction(predicted: np.ndarray) -> None:
+        """Say how many rows have no prediction, as their scores were NaN, and count as wrong.
+
+        Args:
+            predicted (int array of shape `(N,)`): predicted class ids; -1 stands for none.
+        """
+        missing = int((predicted < 0).sum())
+        if missing:
+            logger.warning(
+                f"The model gave NaN among the scores of {missing:,} of {len(predicted):,} rows. They have no "
+                "prediction and count as wrong."
+            )
 
     def memberships(self) -> np.ndarray:
         """Return which attributes of the result each attribute of the index stands for, bool, `(A, A)`: itself."""
@@ -88,7 +103,7 @@ class GroupAccumulator:
         if not np.array_equal(groups, self.index.codes):
             logger.warning_once("The evaluation's rows are not in the data set's order: no worst examples are kept.")
             return {}
-        names, memberships = dict(enumerate(self.index.label_names)), self.memberships()
+        names, memberships = {-1: "none", **dict(enumerate(self.index.label_names))}, self.memberships()
         found = {}
         for group in worst_groups(result["groups"])[0]:
             label, attribute = divmod(group, memberships.shape[1])
@@ -98,7 +113,7 @@ class GroupAccumulator:
                 {
                     "row": int(row),
                     "prediction": names.get(int(predicted[row]), str(predicted[row])),
-                    "probability": float(np.exp(-losses[row])),
+                    "probability": float(np.nan_to_num(np.exp(-losses[row]))),
                 }
                 for row in worst_rows(losses, own, k)
             ]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..groups.limits import MAX_GROUPS, check_group_count
 from ..groups.names import group_key, group_title
 
 _Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
@@ -44,7 +45,8 @@ def group_metrics(
 
     Args:
         predictions (int array of shape `(N,)`, or float array of shape `(N, K)`): predicted class ids; or scores of
-            the classes, of which the largest counts.
+            the classes, of which the largest counts. A row with a NaN among its scores, or with a negative id, has no
+            prediction and counts as wrong.
         references (int array of shape `(N,)`): true class ids.
         attributes (int array of shape `(N,)`, or bool array of shape `(N, A)`): ids of the attribute values; or, for
             groups that overlap, which of the A attributes each row has: several, one, or none. A row counts in each
@@ -64,13 +66,15 @@ def group_metrics(
           It is there only with `train_group_counts`, and not for groups that overlap, whose shares do not add up.
           Groups without rows here cannot be judged, and their weight is left out.
         - `worst_class_accuracy`, `class_balanced_accuracy`: lowest and mean accuracy of the classes, over all rows.
+        - `rows_without_prediction`: rows with a NaN among their scores, or a negative id; only where there are any.
         - `groups`: for each group a dictionary with `label`, `attribute`, `count`, `accuracy`, `ci_low`, `ci_high`
           (95 % Wilson score interval) and, if it is known, `train_count`. A group without rows has the accuracy `None`
           and is part of no summary.
 
     Raises:
-        ValueError: for arrays of different lengths, no rows, negative ids, counts that are no numbers of rows, and
-            counts or names of another shape; for groups that overlap, if no row is in any.
+        ValueError: for arrays of different lengths or of other shapes, no rows, negative ids, ids that make more
+            than [`MAX_GROUPS`](gerne_hf.groups.limits.MAX_GROUPS) groups, counts that are no numbers of rows, counts
+            or names of another shape, and two equal names; for groups that overlap, if no row is in any.
 
     Example:
 
@@ -112,6 +116,7 @@ def group_metrics(
     if len(counts_shape) != 2 or (overlap and train_group_counts is not None and counts_shape[1] != num_attributes):
         shape = f"({num_classes}, {num_attributes})" if overlap else "(K, A)"
         raise ValueError(f"train_group_counts must have the shape {shape}; found {counts_shape}")
+    check_group_count(num_classes * num_attributes, [num_attributes])
     label_names = _names(label_names, num_classes, "label_names")
     attribute_names = _names(attribute_names, num_attributes, "attribute_names")
 
@@ -136,6 +141,8 @@ def group_metrics(
         "class_balanced_accuracy": float(class_accuracy.mean()),
         "worst_class_accuracy": float(class_accuracy.min()),
     }
+    if (predicted < 0).any():
+        result["rows_without_prediction"] = int((predicted < 0).sum())
     if train is not None and not overlap and train[seen].sum() > 0:
         result["adjusted_accuracy"] = float((accuracy[seen] * train[seen]).sum() / train[seen].sum())
     result["groups"] = []
@@ -246,7 +253,8 @@ def flatten_group_metrics(result: dict[str, Any]) -> dict[str, float]:
 
     ```
     """
-    flat: dict[str, float] = {name: result[name] for name in (*SUMMARY_METRICS, *GATE_METRICS) if name in result}
+    summaries = (*SUMMARY_METRICS, *GATE_METRICS, "rows_without_prediction")
+    flat: dict[str, float] = {name: result[name] for name in summaries if name in result}
     for group in result["groups"]:
         if group["count"]:
             name = group_key(group["label"], group["attribute"])
@@ -263,7 +271,12 @@ def _checked(
     """Return predicted class ids, true class ids and attributes: ids in int64, flags of overlapping groups in bool."""
     predicted, labels, groups = map(np.asarray, (predictions, references, attributes))
     if predicted.ndim == 2:
-        predicted = predicted.argmax(axis=1)
+        if predicted.shape[1] < 2:
+            raise ValueError(
+                f"predictions of shape {predicted.shape} are no scores of two classes or more. Give ids, one integer "
+                "a row: predictions.ravel(), or the scores of all K classes, of shape (N, K)"
+            )
+        predicted = chosen_classes(predicted)
     lengths = {"predictions": len(predicted), "references": len(labels), "attributes": len(groups)}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"predictions, references and attributes must have one entry a row; found {lengths}")
@@ -285,7 +298,33 @@ def _checked(
             )
         if name != "predictions" and values.dtype.kind == "i" and values.min() < 0:
             raise ValueError(f"{name} must not be negative; found {values.min()}")
+        if name != "predictions" and int(values.max()) >= MAX_GROUPS:
+            raise ValueError(
+                f"{name} hold the id {int(values.max()):,}, and ids must be below {MAX_GROUPS:,}: they number classes "
+                "and attribute values from 0. Columns of identifiers make no groups; encode categories with GroupIndex"
+            )
     return predicted.astype(np.int64), labels.astype(np.int64), groups if overlap else groups.astype(np.int64)
+
+
+def chosen_classes(scores: np.ndarray) -> np.ndarray:
+    """Return the class of the largest score of each row, -1 where there is none because a score is NaN.
+
+    Args:
+        scores (array of shape `(N, K)`): scores of the classes.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`, int64
+
+    Example:
+
+    ```python
+    >>> chosen_classes(np.array([[0.1, 0.9], [np.nan, 0.5]])).tolist()
+    [1, -1]
+
+    ```
+    """
+    # NumPy takes NaN for the largest of all numbers
+    return np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
 
 
 def _names(names: Sequence[str] | None, count: int, argument: str) -> list[str]:
@@ -294,7 +333,11 @@ def _names(names: Sequence[str] | None, count: int, argument: str) -> list[str]:
         return [str(i) for i in range(count)]
     if len(names) < count:
         raise ValueError(f"{argument} has {len(names)} names, and {count} are needed")
-    return [str(name) for name in names]
+    texts = [str(name) for name in names]
+    if len(set(texts)) < len(texts):
+        twice = next(text for text in texts if texts.count(text) > 1)
+        raise ValueError(f"{argument} has the name {twice!r} more than once; give each id a name of its own")
+    return texts
 
 
 MAX_TABLE_GROUPS = 24

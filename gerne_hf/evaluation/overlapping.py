@@ -41,6 +41,7 @@ class OverlappingAccumulator(GroupAccumulator):
     def result(self) -> dict[str, Any]:
         """Return the [`group_metrics`] over overlapping groups of all rows so far."""
         labels, groups, predicted = self.columns()
+        self.warn_of_rows_without_prediction(predicted)
         memberships = self._memberships[groups % self.index.num_attributes]
         return group_metrics(
             predicted, labels, memberships, self.train_counts, self.index.label_names, self.attribute_names

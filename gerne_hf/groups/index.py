@@ -4,6 +4,7 @@ Imports [`columns`](gerne_hf.groups.columns), which reads the labels and attribu
 Next: [`sets`](gerne_hf.groups.sets) for the sets of a run, [`batches`](gerne_hf.groups.batches) for groups in a batch.
 """
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +14,14 @@ from typing import Any
 import numpy as np
 
 from .columns import encode_column, smallest_unsigned
-from .names import group_title
+from .limits import check_group_count
+from .names import combined_name, group_title
 from .proportions import group_proportions
 from .sharing import Shards
 from .sources import ParquetColumns, column_names
 
 _SORT_CHUNK = 1 << 20
 """Rows that are counted and sorted at a time."""
-
-MAX_GROUPS = 1 << 22
-"""More groups than these are refused, as the columns hold identifiers of rows or the like, not categories."""
 
 LABEL_COLUMNS = ("label", "labels", "label_ids")
 """Names under which the collators of `Trainer` find the labels; the first that exists is used by default."""
@@ -189,7 +188,7 @@ class GroupIndex:
             [`GroupIndex`]
 
         Raises:
-            ValueError: for more than `MAX_GROUPS` groups.
+            ValueError: for more than [`MAX_GROUPS`](gerne_hf.groups.limits.MAX_GROUPS) groups.
 
         Example:
 
@@ -208,23 +207,18 @@ class GroupIndex:
         num_groups = max(len(label_names), 1)
         for column_codes, names in encoded:
             num_groups *= max(len(names), 1)
-            if num_groups > MAX_GROUPS:
-                raise ValueError(
-                    f"labels and attributes make {num_groups:,} groups or more, and at most {MAX_GROUPS:,} are "
-                    f"taken; the attributes have {', '.join(f'{len(values):,}' for _, values in encoded)} values. "
-                    "Choose columns of categories, not of identifiers"
-                )
+            check_group_count(num_groups, [len(values) for _, values in encoded])
             # Computed in place, in the smallest type, so that 10^8 rows don't take several wide copies.
             codes = codes.astype(smallest_unsigned(num_groups), copy=True)
             if num_groups > len(names):  # else every code is 0, and the factor may not fit the type
                 codes *= codes.dtype.type(len(names))
             codes += column_codes.astype(codes.dtype, copy=False)
-            if not values:
-                attribute_names = tuple(names)
-            else:
-                attribute_names = tuple(f"{a} & {b}" for a in attribute_names for b in names)
             values = (*values, tuple(names))
             num_attributes *= len(names)
+        if len(values) == 1:
+            attribute_names = values[0]
+        elif values:
+            attribute_names = tuple(map(combined_name, itertools.product(*values)))
         counts = np.zeros(len(label_names) * num_attributes, dtype=np.int64)
         for start in range(0, len(codes), _SORT_CHUNK):
             counts += np.bincount(codes[start : start + _SORT_CHUNK], minlength=len(counts))

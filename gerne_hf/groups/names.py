@@ -4,6 +4,8 @@ Imports nothing of this package and no torch. The names of classes and attribute
 [`GroupIndex`](gerne_hf.groups.index.GroupIndex).
 """
 
+from collections.abc import Sequence
+
 
 def group_title(label: str, attribute: str) -> str:
     """Return a group's name as people read it, in tables, sentences and errors, and as "worst_group" of metrics.
@@ -27,21 +29,78 @@ def group_title(label: str, attribute: str) -> str:
 
 
 def group_key(label: str, attribute: str) -> str:
-    """Return a group's name as the keys of metrics and logs have it.
+    """Return a group's name as the keys of metrics have it; no two groups have the same.
 
     Args:
         label (`str`): the name of the class.
         attribute (`str`): the attribute value.
 
     Returns:
-        `str`
+        `str`: a vertical bar within a name is written with a backslash before it.
 
     Example:
 
     ```python
     >>> group_key("landbird", "water")
     'landbird|water'
+    >>> print(group_key("a|b", "c"), group_key("a", "b|c"))
+    a\\|b|c a|b\\|c
 
     ```
     """
-    return f"{label}|{attribute}"
+    return f"{_with_escaped('|', label)}|{_with_escaped('|', attribute)}"
+
+
+def combined_name(values: Sequence[str]) -> str:
+    """Return the name of a combination of values, one of each attribute column; no two combinations have the same.
+
+    Args:
+        values (`Sequence[str]`): the values.
+
+    Returns:
+        `str`: an ampersand within a value is written with a backslash before it.
+
+    Example:
+
+    ```python
+    >>> combined_name(["water", "day"])
+    'water & day'
+    >>> print(combined_name(["a & b", "c"]))
+    a \\& b & c
+
+    ```
+    """
+    return " & ".join(_with_escaped("&", value) for value in values)
+
+
+def _with_escaped(mark: str, name: str) -> str:
+    """Return a name in which no `mark` can be taken for the one between two names."""
+    if mark not in name and not name.endswith("\\"):
+        return name
+    return name.replace("\\", "\\\\").replace(mark, f"\\{mark}")
+
+
+def shared_name_with_two_ids(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
+    """Return a name that two lists of class names both have, under different ids; None if there is none.
+
+    Args:
+        ours, theirs (`Sequence[str]`): names by id. Upper and lower case do not matter, and mere ids, such as "2" and
+            "LABEL_2" for the id 2, are no names.
+
+    Example:
+
+    ```python
+    >>> shared_name_with_two_ids(["dog", "cat"], ["cat", "bird"]), shared_name_with_two_ids(["cat"], ["cat", "dog"])
+    ('cat', None)
+
+    ```
+    """
+    places = {name.lower(): i for i, name in enumerate(theirs) if not _is_mere_id(name, i)}
+    for i, name in enumerate(ours):
+        if not _is_mere_id(name, i) and places.get(name.lower(), i) != i:
+            return name
+    return None
+
+
+def _is_mere_id(name: str, i: int) -> bool:
+    return name.lower() in (str(i), f"label_{i}")

@@ -11,6 +11,7 @@ import numpy as np
 from transformers.utils import logging
 
 from .index import LABEL_COLUMNS, GroupIndex
+from .names import shared_name_with_two_ids
 from .sources import column_names
 
 logger = logging.get_logger(__name__)
@@ -77,12 +78,14 @@ class GroupSets:
 
         Raises:
             ValueError: for a missing label or attribute column, naming the columns there are, and for classes that the
-                training set lacks.
+                training set lacks or has under other ids.
         """
         names = column_names(dataset)
         if self.overlapping_columns:
             self._require_columns(self.overlapping_columns, names, description)
-            return GroupIndex.from_dataset(dataset, self.label_column, self.overlapping_columns)
+            index = GroupIndex.from_dataset(dataset, self.label_column, self.overlapping_columns)
+            self._refuse_other_class_ids(index, description)
+            return index
         if not any(name in names for name in ((self.label_column,) if self.label_column else LABEL_COLUMNS)):
             if description == UNLABELLED:
                 return None
@@ -108,6 +111,17 @@ class GroupSets:
             raise ValueError(
                 f"the {description} set has no attribute column {', '.join(map(repr, missing))}; its columns are "
                 f"{', '.join(map(repr, names))}{more}"
+            )
+
+    def _refuse_other_class_ids(self, index: GroupIndex, description: str) -> None:
+        """Refuse a set that is not coded by the names of the training set, if it has a class under another id."""
+        trained = () if self.reference is None else self.reference.label_names
+        moved = shared_name_with_two_ids(index.label_names, trained)
+        if moved is not None:
+            raise ValueError(
+                f"the class {moved!r} has the id {index.label_names.index(moved)} in the {description} set, and "
+                f"another in the training set, whose classes are {', '.join(trained)}. Give both the same ClassLabel: "
+                "dataset.cast_column(name, train_dataset.features[name])"
             )
 
     @staticmethod

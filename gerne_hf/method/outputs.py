@@ -99,18 +99,49 @@ def logits_of(outputs: Any) -> torch.Tensor:
         `torch.Tensor` of shape `(B, K)`: class scores.
 
     Raises:
-        ValueError: for a mapping without logits.
+        ValueError: for a mapping without logits, and for logits of another shape.
     """
     if isinstance(outputs, torch.Tensor):
-        return outputs
+        return _of_classes(outputs)
     if not isinstance(outputs, dict):
-        return outputs[0]
+        return _of_classes(outputs[0])
     if "logits" not in outputs:
         raise ValueError(
             f"the model returned no 'logits', only {', '.join(map(str, outputs))}. The loss of the plan and the group "
             "metrics are computed from them: let it return the class scores under that name"
         )
-    return outputs["logits"]
+    return _of_classes(outputs["logits"])
+
+
+def _of_classes(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits that choose one of K classes for each row, and refuse others."""
+    if logits.ndim == 2 and logits.shape[1] > 1:
+        return logits
+    raise ValueError(
+        f"the model returned logits of shape {tuple(logits.shape)}, and a score of each class is needed: (B, K) for B "
+        "rows and K classes, K >= 2. Load it with num_labels of 2 or more, or let it return a score for both classes "
+        "(for one score z of class 1: torch.stack([torch.zeros_like(z), z], dim=-1))"
+    )
+
+
+def chosen_classes(logits: torch.Tensor) -> torch.Tensor:
+    """Return the class of the largest score of each row, -1 where there is none because a score is NaN.
+
+    Args:
+        logits (`torch.Tensor` of shape `(B, K)`): class scores.
+
+    Returns:
+        `torch.Tensor` of shape `(B,)`, int64
+
+    Example:
+
+    ```python
+    >>> chosen_classes(torch.tensor([[0.1, 0.9], [float("nan"), 0.5]]))
+    tensor([ 1, -1])
+
+    ```
+    """
+    return logits.argmax(dim=-1).masked_fill(logits.isnan().any(dim=-1), -1)  # argmax takes NaN for the largest
 
 
 def slice_rows(outputs: Any, rows: slice | torch.Tensor, total: int) -> Any:

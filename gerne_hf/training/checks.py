@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from ..config import GerneConfig
 from ..groups.index import GroupIndex
+from ..groups.names import shared_name_with_two_ids
 from ..groups.sharing import SHARED_ROWS
 from ..groups.sources import column_names
 from ..streaming.stream import GroupStream, check_stream
@@ -63,7 +64,7 @@ def check_trainable(model: Any, trains: bool) -> None:
 
 
 def check_classes(model: Any, groups: GroupIndex) -> None:
-    """Refuse a head that lacks classes of the data, or that has them by the same names in another order.
+    """Refuse a head that lacks classes of the data, or that has a class by the same name under another id.
 
     Raises:
         ValueError: says how to bring the two together.
@@ -76,14 +77,22 @@ def check_classes(model: Any, groups: GroupIndex) -> None:
             f"({', '.join(groups.label_names)}). Filter out rows that the model cannot predict, or load another"
         )
     names = dict(getattr(config, "id2label", None) or {})
-    theirs, ours = [str(names.get(i)) for i in range(groups.num_classes)], list(groups.label_names)
-    lowered = [[name.lower() for name in named] for named in (theirs, ours)]
-    if lowered[0] != lowered[1] and sorted(lowered[0]) == sorted(lowered[1]):
+    theirs, ours = [str(names.get(i)) for i in range(len(names))], list(groups.label_names)
+    lowered = [[name.lower() for name in named[: len(ours)]] for named in (theirs, ours)]
+    permuted = lowered[0] != lowered[1] and sorted(lowered[0]) == sorted(lowered[1])
+    if permuted or shared_name_with_two_ids(ours, theirs) is not None:
         raise ValueError(
-            f"the model's classes are {theirs}, and the data set has them in the order {ours}: ids would get wrong "
-            "names. Align the data sets by dataset.align_labels_with_mapping(model.config.label2id, label_column), or "
-            "load the model with the data set's id2label and label2id"
+            f"the model's classes are {_first_names(theirs)}, and the data set has them in the order "
+            f"{_first_names(ours)}: ids would get wrong names. Align the data sets by "
+            "dataset.align_labels_with_mapping(model.config.label2id, label_column), or load the model with the data "
+            "set's id2label and label2id"
         )
+
+
+def _first_names(names: Sequence[str]) -> str:
+    """Return a list of names for a message, cut short where there are many."""
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return f"{list(names[:20])}{more}"
 
 
 def check_one_device(devices: int, trains: bool) -> None:

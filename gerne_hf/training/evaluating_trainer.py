@@ -24,7 +24,7 @@ from ..evaluation.overlapping import OverlappingAccumulator
 from ..evaluation.selection import AUTOMATIC, automatic_metric, check_selection
 from ..groups.batches import GROUP_KEY
 from ..groups.index import GroupIndex
-from ..method.outputs import logits_of
+from ..method.outputs import chosen_classes, logits_of
 from ..utils.distributed import tells_the_others
 from .group_trainer import GroupTrainer
 
@@ -133,7 +133,7 @@ class EvaluatingTrainer(GroupTrainer):
             outputs = outputs if isinstance(outputs, torch.Tensor) else tuple(outputs)
             logits = outputs[0] if isinstance(outputs, tuple) and len(outputs) == 1 else outputs
         scores = logits_of(outputs)
-        packed: tuple[Any, ...] = (labels, groups.to(scores.device), scores.argmax(dim=-1))
+        packed: tuple[Any, ...] = (labels, groups.to(scores.device), chosen_classes(scores))
         if self.args.worst_examples:
             packed += (F.cross_entropy(scores.float(), labels.long(), reduction="none"),)
         return loss, logits, packed
