@@ -5,7 +5,7 @@ are in [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer).
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import datasets
@@ -21,7 +21,7 @@ from transformers import (
 from transformers.trainer_utils import RemoveColumnsCollator
 
 from ..utils.random import batch_seed, seeded
-from .index import GroupIndex
+from .index import LABEL_COLUMNS, GroupIndex
 
 GROUP_KEY = "gerne_group_ids"
 """The key under which a batch holds its group ids; the trainer takes it out before it calls the model."""
@@ -128,6 +128,15 @@ def _is_default(collator: Any) -> bool:
     return collator is default_data_collator or type(collator) is DefaultDataCollator
 
 
+def keeps_labels(collator: Any) -> bool:
+    """Return whether this is a collator of Transformers that draws nothing and takes labels as the rows have them.
+
+    Args:
+        collator (`Callable`): the collator, outside the wrapper that removes columns.
+    """
+    return collator is default_data_collator or isinstance(collator, (DefaultDataCollator, DataCollatorWithPadding))
+
+
 def _same_keys(rows: list[Any]) -> bool:
     """Return whether all rows are plain dictionaries with the same keys."""
     if type(rows[0]) is not dict:
@@ -137,6 +146,12 @@ def _same_keys(rows: list[Any]) -> bool:
         if type(row) is not dict or row.keys() != keys:
             return False
     return True
+
+
+def _text_label(rows: list[Any]) -> str | None:
+    """Return the field of the rows that holds the label if it is a text there, else None."""
+    row = rows[0] if rows and isinstance(rows[0], Mapping) else {}
+    return next((name for name in LABEL_COLUMNS if isinstance(row.get(name), str)), None)
 
 
 class GroupCollator:
@@ -161,22 +176,42 @@ class GroupCollator:
         self.collator = collator
         self.num_attributes = num_attributes
         self.attribute_columns = attribute_columns
-        inner = getattr(collator, "data_collator", collator)  # inside the wrapper that removes columns
-        plain = isinstance(inner, (DefaultDataCollator, DataCollatorWithPadding))
-        self._draws = not plain and inner is not default_data_collator
+        self._draws = not keeps_labels(getattr(collator, "data_collator", collator))  # in the one that removes columns
 
     def __call__(self, features: GroupedRows) -> dict[str, Any]:
         rows, groups, seed = features
         # Another seed than that of the data set's transforms, so that both do not draw the same numbers.
-        if self._draws and seed is not None:
-            with seeded(seed ^ 1):
-                batch = self.collator(rows)
-        else:
-            batch = self.collator(rows)
+        with seeded(seed ^ 1) if self._draws and seed is not None else contextlib.nullcontext():
+            batch = self._collated(rows)
         self._check(batch, groups // self.num_attributes)
         for name in self.attribute_columns:
             batch.pop(name, None)
         batch[GROUP_KEY] = torch.from_numpy(groups)
+        return batch
+
+    @property
+    def _name(self) -> str:
+        """What messages call the user's collator, which may be inside the wrapper that removes columns."""
+        inner = getattr(self.collator, "data_collator", self.collator)
+        return getattr(inner, "__name__", type(inner).__name__)
+
+    def _collated(self, rows: list[Any]) -> Any:
+        """Collate the rows, and say what is wrong where texts are the labels and the collator stumbles over them."""
+        try:
+            batch = self.collator(rows)
+        except Exception as error:
+            name = _text_label(rows)
+            if name is None:
+                raise
+            raise ValueError(
+                f"the rows' {name!r} are texts ({rows[0][name]!r}), and the collator {self._name} makes no class ids "
+                f"of them. Number the classes: dataset.class_encode_column({name!r})"
+            ) from error
+        if not isinstance(batch, MutableMapping):
+            raise TypeError(
+                f"the collator {self._name} returned a {type(batch).__name__}, and a batch is a dictionary by the "
+                "names of the model's inputs, with the labels as 'labels'. Let it return one"
+            )
         return batch
 
     def _check(self, batch: dict[str, Any], expected: np.ndarray) -> None:
@@ -186,15 +221,20 @@ class GroupCollator:
             if labels.dtype is torch.int64 and labels.is_cpu and labels.equal(torch.from_numpy(expected)):
                 return  # what nearly every batch is; the rest takes longer
             labels = labels.detach().cpu()  # a collator may put its batches on the device
-            if labels.ndim == 1 and np.array_equal(labels.numpy(), expected):
+            whole = labels.ndim == 1 and not labels.is_floating_point()
+            if whole and np.array_equal(labels.numpy(), expected):
                 return
-        name = getattr(self.collator, "__name__", type(self.collator).__name__)
+        name = self._name
         if labels is None:
             raise ValueError(
                 f"the collator {name} returned no 'labels', only {', '.join(batch)}. Group metrics and the training "
                 "loss need them: let the collator return the labels under that name"
             )
-        labels = torch.as_tensor(labels)
+        if not isinstance(labels, torch.Tensor):
+            raise TypeError(
+                f"the collator {name} returned the labels as a {type(labels).__name__}; a tensor of one integer class "
+                "id a row is needed: torch.tensor(labels)"
+            )
         if labels.ndim != 1 or labels.is_floating_point():
             raise ValueError(
                 f"the collator {name} returned labels of shape {tuple(labels.shape)} and type {labels.dtype}; one "

@@ -48,7 +48,8 @@ def encode_column(
 
     Raises:
         TypeError: for values that are no categories: floating-point numbers, lists, or values of several kinds.
-        ValueError: for a column that is not there, null values, and class ids that are negative or too large.
+        ValueError: for a column that is not there or has not one value a row, null values, and class ids that are
+            negative or too large.
 
     Example:
 
@@ -83,7 +84,13 @@ def encode_column(
         names = dataset.names.tolist()
         return _encode(_chunks(dataset.codes, name, role), len(dataset), name, role, names, known, sequential)
     values = dataset[name]
-    return _encode(_chunks(values, name, role), len(values), name, role, None, known, sequential)
+    rows = len(values) if isinstance(dataset, dict) or not hasattr(dataset, "__len__") else len(dataset)
+    if len(values) != rows:
+        raise ValueError(
+            f"{role} column {name!r} of {type(dataset).__name__} has {len(values)} values for {rows} rows. Let "
+            f"dataset[{name!r}] return one value for each row, in the order of the rows"
+        )
+    return _encode(_chunks(values, name, role), rows, name, role, None, known, sequential)
 
 
 def _chunks(values: Any, name: str, role: str) -> Iterator[pa.Array]:
@@ -195,11 +202,13 @@ def check_categories(chunk: Any, name: str, role: str, start: int) -> None:
     """
     kind = chunk.type.value_type if pa.types.is_dictionary(chunk.type) else chunk.type
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        raise TypeError(
-            f"{role} column {name!r} holds {kind} values, and groups need categories. Turn it into integers, "
-            f"booleans, strings or a ClassLabel first, for example with "
-            f"dataset.map(lambda row: {{{name!r}: row[{name!r}] >= 0.5}})"
+        way_out = (
+            f"They are whole numbers: dataset.cast_column({name!r}, datasets.Value('int64')) makes classes of them"
+            if _all_whole(chunk)
+            else f"Make classes of them in a column of another name, by dataset.map(lambda row: "
+            f"{{'{name}_class': row[{name!r}] >= 0.5}}) say, and set {role}_column={f'{name}_class'!r}"
         )
+        raise TypeError(f"{role} column {name!r} holds {kind} values, and groups need categories. {way_out}")
     if pa.types.is_null(kind) or chunk.null_count:
         row = start + int(np.flatnonzero(chunk.is_null().to_numpy(zero_copy_only=False))[0])
         raise ValueError(
@@ -214,6 +223,12 @@ def check_categories(chunk: Any, name: str, role: str, start: int) -> None:
         raise TypeError(
             f"{role} column {name!r} holds {kind} values; integers, booleans, strings or a ClassLabel are needed"
         )
+
+
+def _all_whole(chunk: Any) -> bool:
+    """Return whether all values of an arrow array of numbers are whole; nulls are left out."""
+    values = np.array([value for value in chunk.to_pylist() if value is not None], dtype=np.float64)
+    return bool(np.isfinite(values).all() and (values == np.floor(values)).all())
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -89,7 +89,8 @@ class GroupIndex:
 
         Raises:
             TypeError: for a data set without columns, and for floating-point or list columns.
-            ValueError: for a missing column (naming the columns there are) and for null values.
+            ValueError: for a missing column (naming the columns there are), for null values, and for columns of
+                different length.
 
         Example:
 
@@ -113,6 +114,12 @@ class GroupIndex:
             encode_column(dataset, name, "attribute", names, shards=shards)
             for name, names in zip(columns, known, strict=True)
         ]
+        for name, (codes, _) in zip(columns, encoded, strict=True):
+            if len(codes) != len(labels):
+                raise ValueError(
+                    f"the columns differ in length: {label_column!r} has {len(labels)} values, and {name!r} has "
+                    f"{len(codes)}. Each row needs one of both"
+                )
         return cls.from_codes(labels, label_names, encoded)
 
     @classmethod

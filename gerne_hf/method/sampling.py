@@ -33,6 +33,8 @@ class GroupSampler(Sampler[int]):
         seed (`int`, defaults to `0`): decides the rows of every epoch, together with the number of the epoch.
         batch_multiple (`int`, defaults to `1`): number of processes. The number of batches is rounded up to a multiple
             of it, so that each process takes the same number of steps.
+        drop_last (`bool`, defaults to `False`): whether rows and batches are rounded down and not up, as
+            `dataloader_drop_last` has it.
 
     Raises:
         ValueError: if the plan is over other groups or draws from a group without rows, and for numbers out of range.
@@ -50,7 +52,13 @@ class GroupSampler(Sampler[int]):
     """
 
     def __init__(
-        self, groups: GroupIndex, plan: BatchPlan, num_rows: int | None = None, seed: int = 0, batch_multiple: int = 1
+        self,
+        groups: GroupIndex,
+        plan: BatchPlan,
+        num_rows: int | None = None,
+        seed: int = 0,
+        batch_multiple: int = 1,
+        drop_last: bool = False,
     ):
         self.groups = groups
         self.plan = plan
@@ -67,8 +75,17 @@ class GroupSampler(Sampler[int]):
                     f"segment {segment.name!r} is over {segment.distribution.shape} groups (classes, attributes), and "
                     f"the rows over {groups.counts.shape}; build the plan from this index's alpha"
                 )
-        self.asked_batches = -(-num_rows // plan.rows)
-        self.num_batches = -(-self.asked_batches // batch_multiple) * batch_multiple
+        if drop_last:
+            self.num_batches = num_rows // plan.rows // batch_multiple * batch_multiple
+            self.asked_batches = self.num_batches
+            if not self.num_batches:
+                raise ValueError(
+                    f"dataloader_drop_last=True leaves no batch of an epoch: {num_rows} rows are less than "
+                    f"{batch_multiple} x {plan.rows}, a batch on each process. Leave it False, or make batches smaller"
+                )
+        else:
+            self.asked_batches = -(-num_rows // plan.rows)
+            self.num_batches = -(-self.asked_batches // batch_multiple) * batch_multiple
         self._draws = [_SegmentDraw(groups, segment) for segment in plan.segments]
 
     def set_epoch(self, epoch: int) -> None:

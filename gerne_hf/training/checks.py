@@ -5,13 +5,17 @@ Each refuses with a sentence that says what is wrong, the value found, the value
 [`SamplingTrainer`](gerne_hf.training.sampling_trainer.SamplingTrainer).
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import datasets
+from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
 from ..config import GerneConfig
-from ..groups.index import GroupIndex
+from ..groups.batches import keeps_labels
+from ..groups.index import GroupIndex, default_label_column
 from ..groups.names import shared_name_with_two_ids
 from ..groups.sharing import SHARED_ROWS
 from ..groups.sources import column_names
@@ -93,6 +97,27 @@ def _first_names(names: Sequence[str]) -> str:
     """Return a list of names for a message, cut short where there are many."""
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     return f"{list(names[:20])}{more}"
+
+
+def inputs_of(model: Any) -> set[str]:
+    """Return the names of the inputs that a model's forward has, those of the model inside a PEFT model."""
+    return set(inspect.signature(unwrap_peft_model(model).forward).parameters)
+
+
+def check_label_texts(dataset: Any, label_column: str | None, collator: Any) -> None:
+    """Refuse texts as labels that nothing turns into class ids: no transform, and no collator of the user's.
+
+    Raises:
+        ValueError: says how to number the classes.
+    """
+    if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom" or not keeps_labels(collator):
+        return
+    name = label_column or default_label_column(dataset)
+    if getattr(dataset.features[name], "dtype", None) in ("string", "large_string"):
+        raise ValueError(
+            f"the label column {name!r} holds texts, and nothing makes class ids of them before they reach the model. "
+            f"Number the classes: dataset.class_encode_column({name!r}), in each data set by the same names"
+        )
 
 
 def check_one_device(devices: int, trains: bool) -> None:

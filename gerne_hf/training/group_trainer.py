@@ -21,7 +21,7 @@ from ..groups.index import GroupIndex
 from ..groups.sets import GroupSets
 from ..method.plans import PLANS_WITHOUT_ATTRIBUTES
 from ..streaming.stream import GroupedStream, GroupStream
-from .checks import check_classes, index_training_set
+from .checks import check_classes, check_label_texts, index_training_set, inputs_of
 from .resumable_trainer import ResumableTrainer
 
 logger = logging.get_logger(__name__)
@@ -46,7 +46,7 @@ class GroupTrainer(ResumableTrainer):
     plans_without_attributes: ClassVar[tuple[str, ...]] = PLANS_WITHOUT_ATTRIBUTES
     """Plans that this trainer can train without an attribute column."""
     hidden_columns: tuple[str, ...] = ()
-    """Columns that are taken out of every batch, besides the attribute columns."""
+    """Columns that are taken out of every batch, besides the attribute columns; inputs of the model are kept."""
 
     args: GerneConfig
     groups: GroupIndex | None
@@ -72,6 +72,7 @@ class GroupTrainer(ResumableTrainer):
                 f"label_names={args.label_names!r}: a batch's labels are found under 'labels' here, in training "
                 "and in evaluation. Leave label_names unset, and let the data_collator return the labels as 'labels'"
             )
+        check_label_texts(train_dataset, args.label_column, self.data_collator)
         self.label_names = ["labels"]  # Trainer guesses them from the forward's arguments
 
     # ---- groups of the data -----------------------------------------------------------------------------------------
@@ -208,7 +209,8 @@ class GroupTrainer(ResumableTrainer):
             view = GroupedStream(dataset.reader(self.args.process_index, self.args.world_size), groups, self.args.seed)
         else:
             view = GroupedDataset(dataset, groups, self.args.seed if is_training else None)
-        hidden = (*self.args.attribute_columns, *self.hidden_columns)
+        taken = inputs_of(self.model)
+        hidden = [name for name in (*self.args.attribute_columns, *self.hidden_columns) if name not in taken]
         self.data_collator = GroupCollator(inner, groups.num_attributes, hidden)
         self.args.remove_unused_columns = False
         try:

@@ -176,7 +176,7 @@ class SamplingTrainer(EvaluatingTrainer):
         if isinstance(self.train_dataset, GroupStream) and not has_length(self.train_dataset):
             rows = args.max_steps * args.gradient_accumulation_steps * args.world_size * plan.rows
         cls = TicketSampler if isinstance(self.train_dataset, GroupStream) else GroupSampler
-        return cls(self.known_groups, plan, rows, seed, batch_multiple=args.world_size)
+        return cls(self.known_groups, plan, rows, seed, args.world_size, args.dataloader_drop_last)
 
     def begin_epoch(self) -> None:
         """Tell the sampler the epoch.
