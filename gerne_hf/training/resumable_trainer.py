@@ -4,10 +4,12 @@ Stands on [`PublishingTrainer`](gerne_hf.training.publishing_trainer.PublishingT
 next rung is [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer).
 """
 
+import contextlib
 import functools
 import json
 import os
 import shutil
+import uuid
 from typing import Any, cast
 
 import torch
@@ -26,6 +28,7 @@ from transformers.utils import logging
 from ..checkpoints.identity import RUN_FIELDS, check_same_run
 from ..checkpoints.seals import UNFINISHED_FILE, newest_whole, read_seal, seal, unseal, warn_of_damaged
 from ..checkpoints.weights import read_back
+from ..utils.locks import FolderInUseError, locked, this_process
 from .publishing_trainer import PublishingTrainer
 
 logger = logging.get_logger(__name__)
@@ -44,6 +47,7 @@ class ResumableTrainer(PublishingTrainer):
 
     _ended_early = False
     _told_to_end = False
+    _run: dict[str, Any] = {}  # which run this is, for seals
 
     def run_identity(self) -> dict[str, Any]:
         """Return what this run depends on, by name; a checkpoint with other values is refused on resume.
@@ -75,11 +79,32 @@ class ResumableTrainer(PublishingTrainer):
 
         Raises:
             ValueError: for a checkpoint that is not whole, belongs to another run, or holds the model only.
+            FolderInUseError: on every process, if another run is training in `output_dir`.
         """
         self._ended_early = self._told_to_end = False
-        if resume_from_checkpoint:
-            resume_from_checkpoint = self._checked_checkpoint(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        self._run = {"run_id": uuid.uuid4().hex[:12], "process": this_process()}
+        with contextlib.ExitStack() as until_the_end:
+            if trial is None:  # trials are in folders of their own, below that of their search
+                self._lock_folder(until_the_end)
+            if resume_from_checkpoint:
+                resume_from_checkpoint = self._checked_checkpoint(resume_from_checkpoint)
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def _lock_folder(self, until_the_end: contextlib.ExitStack) -> None:
+        """Keep other runs from `output_dir`; the main process holds the lock, and all are told if it cannot."""
+        message = None
+        if self.is_world_process_zero():
+            way_out = (
+                "Two runs would overwrite each other's checkpoints. Wait for its end, or choose another output_dir"
+            )
+            try:
+                until_the_end.enter_context(locked(self.run_folder, "training", way_out))
+            except FolderInUseError as error:
+                message = str(error)
+        if self.args.world_size > 1:
+            (message,) = broadcast_object_list([message])
+        if message is not None:
+            raise FolderInUseError(message)
 
     def _checked_checkpoint(self, wanted: str | os.PathLike | bool) -> str:
         """Return the folder of the checkpoint to go on from, after all checks."""
@@ -104,6 +129,7 @@ class ResumableTrainer(PublishingTrainer):
         present = self._recorded_identity()[0]
         if args.auto_find_batch_size:  # Trainer takes it from the checkpoint
             del present["batch_size"]
+        self._run["run_id"] = saved.get("run_id", self._run["run_id"])
         check_same_run(saved["run"], present, getattr(args, "resume_with_changes", None) or [], folder)
         self._look_at_early_stopping(folder, told_to_end=saved.get("told_to_end", False))
         return folder
@@ -219,17 +245,25 @@ class ResumableTrainer(PublishingTrainer):
         """Load the weights of the best checkpoint, which are found under the names they were saved with.
 
         Raises:
-            ValueError: if it has been damaged since it was saved; the weights at hand are those of the last step.
+            ValueError: if it has been damaged since it was saved, or another run has written over it; the weights at
+                hand are those of the last step.
         """
         best = str(self.state.best_model_checkpoint)
         if self.is_world_process_zero() and os.path.isdir(best):
             try:
-                read_seal(best, contents=True)
+                saved = read_seal(best, contents=True)
             except ValueError as error:
                 raise ValueError(
                     f"training has ended, but the best model cannot be loaded: the checkpoint {best} is not whole: "
                     f"{error}. {self._describe_kept(os.path.dirname(best))}"
                 ) from None
+            if saved.get("run_id", self._run["run_id"]) != self._run["run_id"]:  # earlier versions named no run
+                writer = saved["process"]
+                raise ValueError(
+                    f"training has ended, but the best model cannot be loaded: the checkpoint {best} is of another "
+                    f"run, that of process {writer['pid']} on {writer['host']} since {writer['started']}. Two runs "
+                    "wrote into one output_dir; train again, each in an output_dir of its own"
+                )
         with read_back(self.model, best):
             super()._load_best_model()
 
@@ -265,7 +299,8 @@ class ResumableTrainer(PublishingTrainer):
         self._told_to_end |= os.path.isfile(os.path.join(folder, UNFINISHED_FILE))
         TrainerState.save_to_json(self.state, path)
         compared, others = self._recorded_identity()
-        record = {"step": self.state.global_step, "told_to_end": self._told_to_end, "run": compared, **others}
+        facts = {"step": self.state.global_step, "told_to_end": self._told_to_end, **self._run}
+        record = {**facts, "run": compared, **others}
         # Where older checkpoints are about to be deleted, this one must outlast a loss of power.
         seal(folder, record, durable=self.args.save_total_limit is not None)
 
