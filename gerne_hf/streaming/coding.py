@@ -1,6 +1,6 @@
 """Finding the group of each row of a stream, where labels and attribute values are not known beforehand.
 
-Imports `groups` and no module of this room. `manifest.py` stores the groups found, `stream.py` draws from them.
+Imports `groups` and `data_files.py`. `manifest.py` stores the groups found, `stream.py` draws from them.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from ..groups.columns import check_categories
 from ..groups.index import GroupIndex, default_label_column
+from .data_files import damaged, file_of
 
 Key = tuple[Hashable, ...]
 """A group as the values that its rows have: that of the label column, then that of each attribute column."""
@@ -71,7 +72,7 @@ def read_tables(source: datasets.IterableDataset, rows: int) -> Iterator[pa.Tabl
         `pa.Table`: the next rows.
 
     Raises:
-        ValueError: if rows cannot be joined to one table.
+        ValueError: if rows cannot be joined to one table, or a file cannot be read, naming it.
     """
     done = 0
     try:
@@ -86,6 +87,9 @@ def read_tables(source: datasets.IterableDataset, rows: int) -> Iterator[pa.Tabl
         while part := list(itertools.islice(singles, rows)):
             yield pa.concat_tables(part, promote_options="permissive")
     except pa.ArrowException as error:
+        file = file_of(error)
+        if file is not None:
+            raise ValueError(damaged(file, error)) from error
         raise ValueError(
             f"rows of the stream make no table ({' '.join(str(error).split())}). Give all rows the same columns, and "
             "the values of a column one type"

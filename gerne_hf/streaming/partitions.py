@@ -48,7 +48,10 @@ class GroupPartitions(GroupStream):
         folder = f"{root.rstrip('/')}/{manifest.data}"
         self.groups = dataclasses.replace(self.groups, source=f"{self.fingerprint} {buffer_bytes}")
         share = buffer_bytes / max(int((self.groups.counts > 0).sum()), 1)
-        self._readers = [GroupReader(fs, folder, group, shards, share) for group, shards in enumerate(manifest.shards)]
+        self._readers = [
+            GroupReader(fs, folder, group, shards, list(self.features), share)
+            for group, shards in enumerate(manifest.shards)
+        ]
 
     @classmethod
     def load(
@@ -73,7 +76,7 @@ class GroupPartitions(GroupStream):
             raise ValueError(f"buffer_bytes must be at least 1; found {buffer_bytes}")
         fs, root = fsspec.core.url_to_fs(path, **(storage_options or {}))
         manifest = Manifest.read(fs, root, path)
-        _check_files(manifest, fs, f"{root.rstrip('/')}/{manifest.data}", path)
+        check_files(manifest, fs, f"{root.rstrip('/')}/{manifest.data}", path)
         return cls(path, manifest, fs, root, buffer_bytes)
 
     def __len__(self) -> int:
@@ -107,8 +110,18 @@ class GroupPartitions(GroupStream):
         return self.as_rows(rows.to_pydict())
 
 
-def _check_files(manifest: Manifest, fs: Any, folder: str, path: str) -> None:
-    """Raise an error unless the files in the folder are those that the manifest lists."""
+def check_files(manifest: Manifest, fs: Any, folder: str, path: str) -> None:
+    """Raise an error unless the files in a folder of data are those that a manifest lists, with their sizes.
+
+    Args:
+        manifest ([`Manifest`]): the manifest.
+        fs (`fsspec.AbstractFileSystem`), folder (`str`): the folder of the data.
+        path (`str`): the folder of the partition as the user named it, for messages.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file has another size, or groups have other counts than their files.
+    """
     found = {name.rsplit(folder.lstrip("/"), 1)[-1].lstrip("/"): info["size"] for name, info in _list(fs, folder)}
     for group, (shards, rows) in enumerate(zip(manifest.shards, manifest.groups.counts.ravel(), strict=True)):
         held = sum(sum(shard.blocks) for shard in shards)

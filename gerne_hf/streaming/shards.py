@@ -164,7 +164,9 @@ class ShardWriter:
         handle = self.fs.open(path, "wb")
         # Statistics would only help readers that look for single values, and these blocks are read as a whole.
         # Dictionaries would take several times the memory of a block for each open file.
-        writer = pq.ParquetWriter(handle, self.schema, write_statistics=False, use_dictionary=False)
+        writer = pq.ParquetWriter(
+            handle, self.schema, write_statistics=False, use_dictionary=False, write_page_checksum=True
+        )
         shards.append(shard)
         self._open[group] = _Open(shard, handle, writer)
         return self._open[group]

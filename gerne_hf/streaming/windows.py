@@ -3,7 +3,7 @@
 Imports `shards.py` and `shuffling.py`. `partitions.py` has one reader for each group.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ class GroupReader:
         fs (`fsspec.AbstractFileSystem`), folder (`str`): the folder of the data.
         group (`int`): the group id.
         shards (`list[Shard]`): the group's files.
+        columns (`Sequence[str]`): names of the columns of every file, in order.
         buffer_bytes (`float`): bytes of rows to hold in memory; at least one block is held.
     """
 
@@ -34,8 +35,10 @@ class GroupReader:
     _table: pa.Table | None
     _order: np.ndarray
 
-    def __init__(self, fs: Any, folder: str, group: int, shards: list[Shard], buffer_bytes: float):
-        self.fs, self.folder, self.group, self.shards = fs, folder, group, shards
+    def __init__(
+        self, fs: Any, folder: str, group: int, shards: list[Shard], columns: Sequence[str], buffer_bytes: float
+    ):
+        self.fs, self.folder, self.group, self.shards, self.columns = fs, folder, group, shards, tuple(columns)
         self.block_rows = np.array([rows for shard in shards for rows in shard.blocks], dtype=np.int64)
         self.rows = int(self.block_rows.sum())
         self.largest_block = max((shard.block_bytes for shard in shards), default=0)
@@ -99,19 +102,39 @@ class GroupReader:
         return pa.concat_tables(tables).combine_chunks()  # a copy, so that nothing else of the files stays in memory
 
     def _read_file(self, shard: Shard, blocks: list[int]) -> pa.Table:
-        """Return the rows of some blocks of one file; raise an error if the file has other blocks than expected."""
+        """Return the rows of some blocks of one file, whose checksums are compared."""
         path = f"{self.folder}/{shard.file}"
         with self.fs.open(path, "rb") as handle:
-            # pre_buffer would also read blocks that come next in the file, and hold rows that are not asked for.
-            file = pq.ParquetFile(handle, pre_buffer=False)
-            found = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-            if found != shard.blocks:
+            try:
+                return self._read_blocks(handle, path, shard, blocks)
+            except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+                if getattr(error, "errno", None) is not None:  # of the disk or the network, not of the content
+                    error.add_note(f"This happened while {path} was read.")
+                    raise
+                said = " ".join(str(error).split())
                 raise ValueError(
-                    f"{path} holds {sum(found):,} rows in {len(found)} blocks, and partition.json says "
-                    f"{sum(shard.blocks):,} in {len(shard.blocks)}: the file is of another partition. Write the "
-                    "partition anew with partition_by_group"
-                )
-            return file.read_row_groups(blocks, use_threads=False)
+                    f"{path} is damaged ({said}). Copy the file anew, or write the partition anew with "
+                    "partition_by_group"
+                ) from None
+
+    def _read_blocks(self, handle: Any, path: str, shard: Shard, blocks: list[int]) -> pa.Table:
+        """Return the rows of some blocks of an open file; raise an error if it is another one than expected."""
+        # pre_buffer would also read blocks that come next in the file, and hold rows that are not asked for.
+        file = pq.ParquetFile(handle, pre_buffer=False, page_checksum_verification=True)
+        found = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+        if found != shard.blocks:
+            raise ValueError(
+                f"{path} holds {sum(found):,} rows in {len(found)} blocks, and partition.json says "
+                f"{sum(shard.blocks):,} in {len(shard.blocks)}: the file is of another partition. Write the "
+                "partition anew with partition_by_group"
+            )
+        if tuple(file.schema_arrow.names) != self.columns:
+            raise ValueError(
+                f"{path} has the columns {', '.join(file.schema_arrow.names)}, and partition.json says "
+                f"{', '.join(self.columns)}: the file is damaged or of another partition. Write the partition anew "
+                "with partition_by_group"
+            )
+        return file.read_row_groups(blocks, use_threads=False)
 
     def _forget(self) -> None:
         """Drop the rows that are in memory."""

@@ -1,6 +1,6 @@
 """`partition_by_group`: reading a data set once and writing the rows of each group to parquet files of their own.
 
-Imports modules of this room. `partitions.py` streams what is written here.
+Imports modules of this room, and `utils/`. `partitions.py` streams what is written here.
 """
 
 import concurrent.futures
@@ -18,12 +18,15 @@ import numpy as np
 from datasets.arrow_writer import get_arrow_writer_batch_size_from_features
 from datasets.features.features import require_storage_embed
 from datasets.table import embed_table_storage, table_cast
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from transformers.utils import logging
 
+from ..utils.locks import locked
 from .coding import GroupCoder, Key, read_tables
+from .data_files import check_columns
 from .manifest import DATA_PREFIX, Manifest, folder_of
-from .partitions import GroupPartitions
+from .partitions import GroupPartitions, check_files
 from .shards import Limits, Shard, ShardWriter, split_by_code
 
 logger = logging.get_logger(__name__)
@@ -56,7 +59,11 @@ def partition_by_group(
     `datasets` needs for reading: of parquet files it decodes one at a time, of which pyarrow reads up to 1 GiB ahead.
 
     The file `partition.json` of the folder is replaced at the very end, in one step. If the writing stops before that,
-    for whatever reason, a partition that was there before is still whole.
+    for whatever reason, a partition that was there before is still whole. Pages of the files have checksums, which are
+    compared whenever rows are read.
+
+    Of two processes that write to one folder one fails, and what the other wrote is whole: a local folder is locked,
+    anywhere else the one that ends last finds the other's partition and gives its own up.
 
     Call this in one process only: under `accelerate launch` in the main process, before the others load the result.
 
@@ -83,9 +90,10 @@ def partition_by_group(
 
     Raises:
         FileExistsError: if `path` is a file, or holds a partition or other files.
+        FolderInUseError: if another process is writing to `path`.
         OSError: if writing fails, as on a full disk; the message says what is left in the folder.
-        TypeError, ValueError: if columns make no groups, rows differ in their columns or types, the source has no
-            rows, or numbers are below 1.
+        TypeError, ValueError: if columns make no groups, files or rows differ in their columns or types, a file is
+            damaged, the source has no rows, or numbers are below 1.
     """
     limits = Limits(shard_rows, shard_bytes, block_bytes, buffer_bytes)
     if not isinstance(num_proc, int) or num_proc < 1:
@@ -93,18 +101,51 @@ def partition_by_group(
     fs, root = fsspec.core.url_to_fs(path, **(storage_options or {}))
     if num_proc > 1 and isinstance(fs, MemoryFileSystem):
         raise ValueError(f"{path} lies in the memory of this process, where no other one can write: set num_proc=1")
-    old = _previous(fs, root, path, overwrite)
-    source = _as_stream(dataset, split, num_proc)
-    features = _features(source)
-    coder = GroupCoder(features, label_column, attribute_column)  # a missing column is found before anything is read
+    _previous(fs, root, path, overwrite)
+    with contextlib.ExitStack() as until_the_end:
+        if isinstance(fs, LocalFileSystem):
+            way_out = "Wait for its end, or choose another folder"
+            lock = locked(root, "writing a partition", way_out, name=f"{Manifest.NAME}.lock")
+            until_the_end.enter_context(lock)
+        old = _previous(fs, root, path, overwrite)
+        source = _as_stream(dataset, split, num_proc)
+        features = _features(source)
+        coder = GroupCoder(
+            features, label_column, attribute_column
+        )  # a missing column is found before any row is read
+        _replace(_Place(fs, root, path, old), source, features, coder, limits, num_proc)
+    return GroupPartitions.load(path, storage_options=storage_options)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a partition is written: a file system and the folder on it, its name, and `partition.json` as it was."""
+
+    fs: Any
+    root: str
+    path: str
+    old: bytes | None
+
+
+def _replace(
+    place: _Place,
+    source: datasets.IterableDataset,
+    features: datasets.Features,
+    coder: GroupCoder,
+    limits: Limits,
+    num_proc: int,
+) -> None:
+    """Write the rows of a stream beside what is there, and take its place in one step at the very end."""
     if num_proc > source.num_shards:
         logger.warning_once(
             f"num_proc={num_proc}, and the data set comes in {source.num_shards} shard(s), which cannot be divided: "
             f"{source.num_shards} process(es) read it."
         )
         num_proc = source.num_shards
+    fs, root = place.fs, place.root.rstrip("/")
     data = f"{DATA_PREFIX}{uuid.uuid4().hex[:12]}"
-    folder = f"{root.rstrip('/')}/{data}"
+    folder = f"{root}/{data}"
+    before = [entry for entry in _names(fs, root) if entry.startswith(DATA_PREFIX)]
     try:
         fs.makedirs(folder, exist_ok=True)
         parts = [source.shard(num_shards=num_proc, index=i) for i in range(num_proc)] if num_proc > 1 else [source]
@@ -118,30 +159,45 @@ def partition_by_group(
         if not shards:
             raise ValueError("the data set has no rows, so there is nothing to partition")
         manifest = Manifest.of(coder, features, shards, data, digest.hexdigest())
+        if _manifest_of(fs, root) != place.old:
+            raise FileExistsError(
+                f"another process has written a partition to {place.path} while this one was at work; that one is "
+                "whole, and this one was given up. Let one process write at a time, or choose another folder"
+            )
+        check_files(manifest, fs, folder, place.path)
         manifest.write(fs, root)
     except BaseException as error:
         with contextlib.suppress(Exception):
             fs.rm(folder, recursive=True)
-        if isinstance(error, OSError):
-            state = "The partition that was there is whole" if old else "There is no partition there"
-            raise OSError(error.errno, f"{error}. Writing the partition {path} stopped; {state}") from error
+        if isinstance(error, OSError) and not isinstance(error, FileExistsError):
+            state = "There is no partition there" if place.old is None else "The partition that was there is whole"
+            raise OSError(error.errno, f"{error}. Writing the partition {place.path} stopped; {state}") from error
         raise
-    for entry in fs.ls(root, detail=False):
-        name = str(entry).rstrip("/").rsplit("/", 1)[-1]
-        if name.startswith(DATA_PREFIX) and name != data:  # data of the replaced partition, or of a killed process
-            fs.rm(entry, recursive=True)
-    return GroupPartitions.load(path, storage_options=storage_options)
+    for name in before:  # data of the replaced partition, or of a killed process
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm(f"{root}/{name}", recursive=True)
 
 
-def _previous(fs: Any, root: str, path: str, overwrite: bool) -> bool:
-    """Return whether the folder holds a partition; raise an error if it holds anything that must stay."""
+def _names(fs: Any, root: str) -> list[str]:
+    """Return the names of what lies in a folder; none if there is no folder."""
+    if not fs.exists(root):
+        return []
+    return [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(root, detail=False)]
+
+
+def _manifest_of(fs: Any, root: str) -> bytes | None:
+    """Return `partition.json` as it is now, None if there is none."""
+    fs.invalidate_cache()
+    path = f"{root.rstrip('/')}/{Manifest.NAME}"
+    return fs.cat_file(path) if fs.exists(path) else None
+
+
+def _previous(fs: Any, root: str, path: str, overwrite: bool) -> bytes | None:
+    """Return the `partition.json` of a folder, None without one; raise an error if it holds what must stay."""
     if fs.isfile(root):
         raise FileExistsError(f"{path} is a file; choose a folder that is empty or new")
-    names = (
-        [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(root, detail=False)] if fs.exists(root) else []
-    )
-    old = Manifest.NAME in names
-    if old and not overwrite:
+    names = _names(fs, root)
+    if Manifest.NAME in names and not overwrite:
         raise FileExistsError(
             f"{path} holds a partition already. Load it with GroupPartitions.load({path!r}), or replace it with "
             "overwrite=True"
@@ -151,7 +207,7 @@ def _previous(fs: Any, root: str, path: str, overwrite: bool) -> bool:
         raise FileExistsError(
             f"{path} holds other files ({', '.join(sorted(others)[:5])}); choose a folder that is empty or new"
         )
-    return old
+    return _manifest_of(fs, root)
 
 
 def _as_stream(dataset: Any, split: str, num_proc: int) -> datasets.IterableDataset:
@@ -178,7 +234,9 @@ def _from_files(files: list[str], split: str) -> datasets.IterableDataset:
             f"data files of the type(s) {', '.join(map(repr, sorted(builders)))} were given; they must be of one of "
             f"the types {', '.join(_BUILDERS)}. Anything else can be given as a datasets.IterableDataset"
         )
-    return datasets.load_dataset(_BUILDERS[builders.pop()], data_files={split: files}, split=split, streaming=True)
+    builder = _BUILDERS[builders.pop()]
+    check_columns(builder, datasets.load_dataset_builder(builder, data_files={split: files}).config.data_files[split])
+    return datasets.load_dataset(builder, data_files={split: files}, split=split, streaming=True)
 
 
 def _features(source: datasets.IterableDataset) -> datasets.Features:

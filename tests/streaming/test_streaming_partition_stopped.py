@@ -89,7 +89,7 @@ def test_a_process_that_is_killed(old):
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert len(list(Path(old.path).iterdir())) == 3  # the rest of the killed one is still there, and harmless
+    assert len(list(Path(old.path).iterdir())) == 4  # the rest of the killed one is still there, and harmless
     assert_whole(old)
     partition_by_group(table(), old.path, attribute_column="place", overwrite=True)
     assert len(list(Path(old.path).iterdir())) == 2

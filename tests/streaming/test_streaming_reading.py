@@ -177,9 +177,9 @@ def test_one_window_is_let_go_before_the_next_is_read(path, monkeypatch):
 
 def test_the_largest_block_decides_how_many_are_held():
     shards = [Shard("a", [3, 3], 100), Shard("b", [9], 300), Shard("c", [3], 100)]
-    reader = GroupReader(None, "", 0, shards, 700)
+    reader = GroupReader(None, "", 0, shards, ["label"], 700)
     assert (reader.rows, reader.blocks_per_window, reader.memory_bound) == (18, 2, 600)
-    assert GroupReader(None, "", 0, shards, 10).memory_bound == 300
+    assert GroupReader(None, "", 0, shards, ["label"], 10).memory_bound == 300
 
 
 def test_the_seed_decides_the_order_of_the_rows(path):
