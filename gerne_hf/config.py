@@ -76,7 +76,8 @@ class GerneConfig(TrainingArguments):
             the paper, by default. The expected gradient is the same for all shares, its noise is not:
             `beta / (1 + 2 beta)` gives each batch rows in proportion to its factor in Eq. 5.
         class_balanced (`bool`, *optional*, defaults to `True`):
-            Whether classes are drawn equally often, as in the paper, or as often as they occur.
+            Whether classes are drawn equally often, as in the paper, or as often as they occur. With the plan "erm" an
+            epoch is every row once then, in the order of the stock `Trainer`.
 
         > Unknown attributes (Algorithm 2)
 

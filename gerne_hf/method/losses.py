@@ -158,7 +158,7 @@ class PlanLoss:
         return self._factors("components", matrix, losses) @ losses
 
     def check_rows(self, rows: int) -> None:
-        """Refuse a batch with another number of rows than the plan has.
+        """Refuse a batch with another number of rows than the plan has, or with more where an epoch is every row.
 
         Args:
             rows (`int`): rows of the batch.
@@ -166,7 +166,7 @@ class PlanLoss:
         Raises:
             ValueError: names both numbers.
         """
-        if rows != self._rows:
+        if rows != self._rows and not (self.plan.every_row and 0 < rows < self._rows):
             raise ValueError(
                 f"the batch has {rows} rows, and the plan {self.plan.name!r} lays out {self._rows}. Batches must "
                 "come from get_train_dataloader()"
@@ -180,7 +180,7 @@ class PlanLoss:
         """
         key = (name, losses.shape, losses.device, losses.dtype)
         if key not in self._constants:
-            rows = [segment.rows for segment in self.plan.segments]
+            rows = [len(losses)] if self.plan.every_row else [segment.rows for segment in self.plan.segments]
             if len(losses) != len(rows):
                 by_segment = np.repeat(by_segment / np.array(rows), rows, axis=-1)
             self._constants[key] = torch.as_tensor(by_segment, dtype=losses.dtype).to(losses.device)

@@ -82,12 +82,22 @@ class BatchPlan:
             factor for each segment; the loss is the sum of factor times mean loss over the segments.
         slopes (`np.ndarray` of shape `(S,)`, *optional*): by how much the coefficient of each segment grows when beta
             grows by 1; given for plans with beta in their coefficients only.
+        every_row (`bool`, *optional*, defaults to `False`): whether an epoch is every row once, in random order, its
+            last batch being shorter. For plans of one segment whose rows are drawn as often as they occur.
     """
 
     name: str
     segments: tuple[Segment, ...]
     components: dict[str, np.ndarray] = field(default_factory=dict)
     slopes: np.ndarray | None = None
+    every_row: bool = False
+
+    def __post_init__(self) -> None:
+        if self.every_row and len(self.segments) != 1:
+            raise ValueError(
+                f"every_row is for plans of one segment, and the plan {self.name!r} has {len(self.segments)}; the "
+                "rows of several are drawn segment by segment"
+            )
 
     @classmethod
     def build(
@@ -108,7 +118,7 @@ class BatchPlan:
         | `independent` | (s n, p_b, -beta), ((1 - s) n, p_lb, 1 + beta): the paper's two batches (Eq. 5) |
         | `shared` | the rows common to p_b and p_lb once, then the two differences: the same expectation |
         | `collapsed` | (n, p_ext, 1): the same expectation without extrapolation noise (Eq. 10) |
-        | `erm` | (n, p_b, 1): class-balanced ERM |
+        | `erm` | (n, p_b, 1): class-balanced ERM; with the classes as they occur `every_row` makes it plain ERM |
         | `resampling` | (n, 1/A, 1): all groups of a class equally often |
         | `reweighting` | (n, p_b, 1), each row weighted by p_ext / p_b of its group |
 

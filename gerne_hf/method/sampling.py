@@ -1,14 +1,17 @@
 """`GroupSampler`: draws the rows of each batch of a plan, as a pure function of seed and epoch.
 
+`EpochSampler` yields every row once, for the plan of which an epoch is that.
+
 Imports [`plans`](gerne_hf.method.plans), [`GroupIndex`](gerne_hf.groups.index.GroupIndex) and the class `Sampler` of
 torch; the drawing is NumPy. The trainer that uses it is in `training/plan_trainer.py`; data that is streamed is drawn
 by the same sampler, in `streaming/`.
 """
 
 import numbers
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+import torch
 from torch.utils.data import Sampler
 
 from ..groups.index import GroupIndex
@@ -130,6 +133,72 @@ class GroupSampler(Sampler[int]):
             drawn = [draw(rng, batches) for draw in self._draws]
             group, point = (np.concatenate(parts, axis=1) for parts in zip(*drawn, strict=True))
             yield group, point
+
+
+class EpochSampler(GroupSampler):
+    """Yields every row once an epoch, as the stock `Trainer` does: for a seed and an epoch in the very same order.
+
+    For a plan whose `every_row` is True. The last batch has the rows that are left over. On several processes
+    Accelerate fills it up with the first rows of the epoch, so that all take the same number of steps.
+
+    Args:
+        groups ([`GroupIndex`]), plan ([`BatchPlan`]), num_rows (`int`, *optional*), seed (`int`), batch_multiple
+            (`int`), drop_last (`bool`): as for [`GroupSampler`]; `num_rows` is the number of rows in `groups`.
+
+    Example:
+
+    ```python
+    >>> groups = GroupIndex.from_arrays(labels=[0, 0, 1, 1, 1], attributes=[0, 1, 0, 1, 1])
+    >>> plan = BatchPlan("erm", (Segment("biased", 4, groups.counts / 5, 1.0),), every_row=True)
+    >>> sampler = EpochSampler(groups, plan)
+    >>> sorted(sampler), [block.shape for block in sampler.blocks()]
+    ([0, 1, 2, 3, 4], [(1, 4), (1, 1)])
+
+    ```
+    """
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield the row numbers of the epoch, many batches at once, the shorter one last.
+
+        Returns:
+            `Iterator[np.ndarray]`: int64 arrays of shape `(batches, plan.rows)`, the last of `(1, rows left over)`.
+        """
+        # As accelerate.data_loader.SeedableRandomSampler has it, which the stock Trainer's loader draws by.
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        yield from in_batches([torch.randperm(len(self), generator=generator).numpy()], self.plan.rows)
+
+
+def in_batches(parts: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """Yield numbers batch by batch, many batches at once.
+
+    Args:
+        parts (`Iterable[np.ndarray]`): the numbers, in arrays of shape `(n,)`.
+        rows (`int`): numbers in a batch.
+
+    Returns:
+        `Iterator[np.ndarray]`: arrays of shape `(batches, rows)`, and one of `(1, numbers left over)` if any are.
+
+    Example:
+
+    ```python
+    >>> [block.tolist() for block in in_batches([np.arange(3), np.arange(2)], 2)]
+    [[[0, 1]], [[2, 0]], [[1]]]
+
+    ```
+    """
+    most, rest = max(1, _BLOCK_ROWS // rows) * rows, np.empty(0, dtype=np.int64)
+    for part in parts:
+        for start in range(0, len(part), most):
+            waiting = np.concatenate([rest, part[start : start + most]])
+            whole = len(waiting) // rows * rows
+            if whole:
+                yield waiting[:whole].reshape(-1, rows)
+            rest = waiting[whole:]
+    if len(rest):
+        yield rest[None]
 
 
 class _SegmentDraw:

@@ -20,10 +20,10 @@ class GroupPartitions(GroupStream):
     """Stream the rows that [`partition_by_group`] wrote: `GerneTrainer(train_dataset=GroupPartitions.load(path))`.
 
     Batches are made by the batch plan as for a data set in memory, and for the same seed every row of a batch has the
-    same group. Which row of the group it is differs: the rows of a group come in passes. A pass gives each row once,
-    in an order of its own. The blocks (row groups of the parquet files) are read in random order, starting at a random
-    place, and rows are shuffled within a window of as many blocks as memory allows. A group that fits into its window
-    is read once and shuffled as a whole.
+    same group (unless an epoch is every row once, where the order is another). Which row of the group it is differs:
+    the rows of a group come in passes. A pass gives each row once, in an order of its own. The blocks (row groups of
+    the parquet files) are read in random order, starting at a random place, and rows are shuffled within a window of
+    as many blocks as memory allows. A group that fits into its window is read once and shuffled as a whole.
 
     The row of the `k`-th draw of a group is a function of seed, epoch and `k`. So the stream is the same for any
     number of DataLoader workers, and for any number of processes that divides the number of batches in an epoch; each

@@ -16,8 +16,11 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 
 from ..config import GerneConfig
 from ..groups.batches import GroupedDataset
-from ..method.sampling import GroupSampler
+from ..method.sampling import GroupSampler, in_batches
 from .coding import StreamGroups
+
+_SHUFFLED_ROWS = 1 << 20
+"""Group ids that are put in random order at a time."""
 
 
 class Ticket(NamedTuple):
@@ -54,6 +57,36 @@ class TicketSampler(GroupSampler):
             seed, epoch = itertools.repeat(self.seed), itertools.repeat(self.epoch)
             columns = (seed, epoch, batches.tolist(), group.ravel().tolist(), numbers.tolist())
             yield from itertools.starmap(Ticket, zip(*columns))  # noqa: B905  (two of them are endless)
+
+
+class EpochTicketSampler(TicketSampler):
+    """Yield [`Ticket`]s that ask for each group as often as it has rows: every row once an epoch, in random order.
+
+    For a plan whose `every_row` is True and a stream that gives each row of a group once before it begins anew. The
+    last batch has the tickets that are left over.
+    """
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def draws(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the group ids of the epoch's rows, many batches at once; points have no meaning here, and are ids.
+
+        Returns:
+            `Iterator[tuple[np.ndarray, np.ndarray]]`: pairs of arrays of shape `(batches, plan.rows)`, the last of
+            `(1, rows left over)`.
+        """
+        for block in in_batches(self._group_ids(), self.plan.rows):
+            yield block, block
+
+    def _group_ids(self) -> Iterator[np.ndarray]:
+        """Yield the ids in random order part by part, without an array of all rows."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        left = self.groups.counts.ravel().copy()
+        while left.any():
+            taken = rng.multivariate_hypergeometric(left, min(int(left.sum()), _SHUFFLED_ROWS), method="marginals")
+            left -= taken
+            yield rng.permutation(np.repeat(np.arange(len(left)), taken))
 
 
 def _running_counts(group: np.ndarray, asked: np.ndarray) -> np.ndarray:

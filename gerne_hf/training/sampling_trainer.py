@@ -4,6 +4,7 @@ Stands on [`EvaluatingTrainer`](gerne_hf.training.evaluating_trainer.EvaluatingT
 of such batches is the next rung, [`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer).
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from ..groups.proportions import uniform_target
 from ..method.beta import check_beta
 from ..method.distributions import beta_bounds, biased_distribution, less_biased_distribution
 from ..method.plans import PLANS_WITH_BETA, BatchPlan, biased_rows, check_rows
-from ..method.sampling import GroupSampler
-from ..streaming.stream import GroupStream, TicketSampler
+from ..method.sampling import EpochSampler, GroupSampler
+from ..streaming.stream import EpochTicketSampler, GroupStream, TicketSampler
 from .checks import check_classes, check_head, check_one_device, check_trainable, warn_of_added_batches
 from .evaluating_trainer import EvaluatingTrainer
 
@@ -57,16 +58,19 @@ class SamplingTrainer(EvaluatingTrainer):
         args, groups = self.args, self.known_groups
         if args.plan in PLANS_WITH_BETA:
             check_beta(args.beta, self.beta_bounds, args.c, self.rule_for_beta)
-        return BatchPlan.build(
+        classes = self.class_probabilities()
+        plan = BatchPlan.build(
             args.plan,
             self._train_batch_size,
             groups.alpha,
             args.c,
             args.beta,
-            self.class_probabilities(),
+            classes,
             self.target_distribution(),
             args.biased_share,
         )
+        as_they_occur = classes is not None and np.array_equal(classes, groups.class_probabilities)
+        return dataclasses.replace(plan, every_row=args.plan == "erm" and as_they_occur)
 
     def class_probabilities(self) -> np.ndarray | None:
         """Return p(y), with which the classes are drawn, `(K,)`; None draws all equally often, as in the paper."""
@@ -173,9 +177,14 @@ class SamplingTrainer(EvaluatingTrainer):
 
     def _sampler_of(self, plan: BatchPlan, seed: int) -> GroupSampler:
         args, rows = self.args, None
-        if isinstance(self.train_dataset, GroupStream) and not has_length(self.train_dataset):
+        streamed, endless = isinstance(self.train_dataset, GroupStream), not has_length(self.train_dataset)
+        if streamed and endless:
             rows = args.max_steps * args.gradient_accumulation_steps * args.world_size * plan.rows
-        cls = TicketSampler if isinstance(self.train_dataset, GroupStream) else GroupSampler
+        cls: type[GroupSampler]
+        if plan.every_row and not (streamed and endless):
+            cls = EpochTicketSampler if streamed else EpochSampler
+        else:
+            cls = TicketSampler if streamed else GroupSampler
         return cls(self.known_groups, plan, rows, seed, args.world_size, args.dataloader_drop_last)
 
     def begin_epoch(self) -> None:
