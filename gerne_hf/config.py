@@ -52,7 +52,8 @@ class GerneConfig(TrainingArguments):
             training are, and the evaluation sets need not have it.
         empty_groups (`str`, *optional*, defaults to `"error"`):
             What to do about a group without training rows: "error" refuses it, "ignore" gives its mass to the other
-            groups of its class.
+            groups of its class. With "ignore", and with the plan "erm", classes may lack training rows, and the
+            model's head may have more classes than the data.
 
         > Method
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import GerneConfig
 from ..groups.index import GroupIndex
-from ..groups.proportions import uniform_target
+from ..groups.proportions import filled_counts, uniform_target
 from ..method.beta import check_beta
 from ..method.distributions import beta_bounds
 from ..method.plans import PLANS_WITH_BETA
@@ -164,5 +164,5 @@ def check_on_data(config: GerneConfig, groups: GroupIndex) -> None:
         groups = provisional_index(groups, config.threshold)
         return
     if config.plan in PLANS_WITH_BETA:
-        bounds = beta_bounds(groups.alpha, config.c, uniform_target(groups.counts))
+        bounds = beta_bounds(groups.alpha, config.c, uniform_target(filled_counts(groups.counts)))
         check_beta(config.beta, bounds, config.c, config.beta_out_of_bounds)

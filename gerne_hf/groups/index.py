@@ -16,7 +16,7 @@ import numpy as np
 from .columns import encode_column, smallest_unsigned
 from .limits import check_group_count
 from .names import combined_name, group_title
-from .proportions import group_proportions
+from .proportions import filled_counts, group_proportions
 from .sharing import Shards
 from .sources import ParquetColumns, column_names
 
@@ -257,8 +257,11 @@ class GroupIndex:
 
     @cached_property
     def alpha(self) -> np.ndarray:
-        """The share of each attribute value within its class (Eq. 2): shape `(K, A)`, float64."""
-        return group_proportions(self.counts)
+        """The share of each attribute value within its class (Eq. 2): shape `(K, A)`, float64.
+
+        For a class without rows, which is never drawn, all shares are equal.
+        """
+        return group_proportions(filled_counts(self.counts))
 
     @property
     def class_probabilities(self) -> np.ndarray:
@@ -296,7 +299,9 @@ class GroupIndex:
         label, attribute = divmod(int(group), self.num_attributes)
         return group_title(self.label_names[label], self.attribute_names[attribute])
 
-    def check_trainable(self, empty_groups: str = "error", needs_attributes: bool = True) -> None:
+    def check_trainable(
+        self, empty_groups: str = "error", needs_attributes: bool = True, absent_classes: str = "error"
+    ) -> None:
         """Refuse a training set that batches of the method cannot be drawn from.
 
         Args:
@@ -304,6 +309,8 @@ class GroupIndex:
                 allows them.
             needs_attributes (`bool`, *optional*, defaults to `True`): whether groups matter, so that a single
                 attribute value and empty groups are refused; False for plans that look at classes only.
+            absent_classes (`str`, *optional*, defaults to `"error"`): "error" refuses classes without rows, "ignore"
+                allows them.
 
         Raises:
             ValueError: if there are no rows, for classes without rows, a single attribute value, and groups without
@@ -312,11 +319,12 @@ class GroupIndex:
         if len(self) == 0:
             raise ValueError("the training set has no rows")
         absent = [name for name, count in zip(self.label_names, self.counts.sum(axis=1), strict=True) if count == 0]
-        if absent:
+        if absent and absent_classes == "error":
             more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
             raise ValueError(
                 f"the classes {', '.join(absent[:10])}{more} have no training rows, so no class-balanced batch can be "
-                "drawn. Add rows, or number the labels 0..K-1 without gaps (and drop unused names of the ClassLabel)"
+                "drawn. Add rows, or number the labels 0..K-1 without gaps (and drop unused names of the ClassLabel), "
+                "or set empty_groups='ignore' to train on the other classes"
             )
         if not needs_attributes:
             return

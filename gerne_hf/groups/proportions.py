@@ -41,6 +41,26 @@ def group_proportions(counts: np.ndarray) -> np.ndarray:
     return counts / totals
 
 
+def filled_counts(counts: np.ndarray) -> np.ndarray:
+    """Return the counts with one row for each group of the classes that have none, so that their shares exist.
+
+    Args:
+        counts (`np.ndarray` of shape `(K, A)`): number of training rows of each group: K classes, A attribute values.
+
+    Returns:
+        `np.ndarray` of shape `(K, A)`
+
+    Example:
+
+    ```python
+    >>> filled_counts(np.array([[3, 0], [0, 0]])).tolist()
+    [[3, 0], [1, 1]]
+
+    ```
+    """
+    return np.where(np.asarray(counts).sum(axis=1, keepdims=True) == 0, 1, counts)
+
+
 def uniform_target(counts: np.ndarray) -> np.ndarray:
     """Return the unbiased distribution: uniform over those groups of a class that have rows.
 

@@ -30,6 +30,8 @@ class GroupSets:
         overlapping_columns (`Sequence[str]`, *optional*): boolean columns, an attribute each, of which a row may have
             several at once. Evaluation sets are then indexed by the combination of these columns, and
             `attribute_columns` need not be there.
+        may_lack_classes (`bool`, *optional*, defaults to `False`): whether training rows may lack classes that
+            evaluation sets have; which ones is said.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class GroupSets:
         label_column: str | None = None,
         attribute_columns: Sequence[str] = (),
         overlapping_columns: Sequence[str] = (),
+        may_lack_classes: bool = False,
     ):
+        self.may_lack_classes = may_lack_classes
         self.label_column = label_column
         self.attribute_columns = tuple(attribute_columns)
         self.overlapping_columns = tuple(overlapping_columns)
@@ -124,10 +128,9 @@ class GroupSets:
                 "dataset.cast_column(name, train_dataset.features[name])"
             )
 
-    @staticmethod
-    def _report_unseen_groups(reference: GroupIndex, index: GroupIndex, description: str) -> None:
-        """Refuse classes that the training set lacks, and warn of groups that have no training rows."""
-        if index.num_classes > reference.num_classes:
+    def _report_unseen_groups(self, reference: GroupIndex, index: GroupIndex, description: str) -> None:
+        """Refuse classes that the training set lacks, unless it may, and warn of groups that have no training rows."""
+        if index.num_classes > reference.num_classes and not self.may_lack_classes:
             extra = ", ".join(index.label_names[reference.num_classes :])
             raise ValueError(
                 f"the {description} set has classes that training lacks: {extra}. The model cannot predict them; "

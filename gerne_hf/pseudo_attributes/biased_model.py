@@ -22,6 +22,7 @@ from ..config import GerneConfig
 from ..groups.fingerprints import fingerprint
 from ..method.outputs import logits_of
 from ..models.heads import classification_head
+from ..training.checks import check_head
 from ..training.plan_trainer import PlanTrainer
 
 WEIGHT_DECAY_FACTOR, LEARNING_RATE_FACTOR = 2.0, 0.1
@@ -95,6 +96,8 @@ class BiasedFit:
             **self.arguments,
         )
         trainer.hidden_columns = self.hidden_columns
+        check_head(self.model, trainer.known_groups)  # scores and labels are over the same classes
+        trainer.known_groups.check_trainable(needs_attributes=False)
         if self.config.biased_model is None:
             trainer.train(resume_from_checkpoint=checkpoint_to_resume(self.directory))
         trainer.save_model(os.path.join(self.directory, "model"))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import datasets
+import numpy as np
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
@@ -24,8 +25,13 @@ from ..streaming.stream import GroupStream, check_stream
 logger = logging.get_logger(__name__)
 
 
-def check_head(model: Any, groups: GroupIndex | None) -> None:
-    """Refuse heads that do not choose one of the K classes.
+def may_lack_classes(args: GerneConfig) -> bool:
+    """Return True if training rows may lack classes that the model or other data sets have."""
+    return (args.plan == "erm" or args.empty_groups == "ignore") and not args.pseudo_attributes
+
+
+def check_head(model: Any, groups: GroupIndex | None, larger: bool = False) -> None:
+    """Refuse heads that do not choose one of the K classes; with `larger` they may have more, which is said once.
 
     Raises:
         ValueError: for regression and multi-label heads, and for another number of classes than the training set's.
@@ -41,10 +47,14 @@ def check_head(model: Any, groups: GroupIndex | None) -> None:
     if num_labels == 1:
         raise ValueError("the model has a regression head (num_labels=1); load it with num_labels of 2 or more")
     if groups is not None and num_labels is not None and num_labels != groups.num_classes:
-        raise ValueError(
+        found = (
             f"the model's head has num_labels={num_labels}, and the training set has {groups.num_classes} "
-            f"classes ({', '.join(groups.label_names)}). Load the model with num_labels={groups.num_classes}"
+            f"classes ({', '.join(groups.label_names)})"
         )
+        if num_labels < groups.num_classes or not larger:
+            more = "; or set empty_groups='ignore' if there are to be more" if num_labels > groups.num_classes else ""
+            raise ValueError(f"{found}. Load the model with num_labels={groups.num_classes}{more}")
+        logger.warning_once(f"{found[0].upper()}{found[1:]}. No training row is of the others.")
 
 
 def check_trainable(model: Any, trains: bool) -> None:
@@ -193,7 +203,14 @@ def index_training_set(
     if args.pseudo_attributes:
         reference.check_trainable(needs_attributes=False)
         return reference
-    reference.check_trainable(args.empty_groups, needed)
+    lacking = may_lack_classes(args)
+    reference.check_trainable(args.empty_groups, needed, "ignore" if lacking else "error")
+    absent = [reference.label_names[label] for label in np.flatnonzero(reference.counts.sum(axis=1) == 0)]
+    if absent:
+        logger.warning_once(
+            f"The classes {_first_names(absent)} have no training rows; the model is trained on the other "
+            f"{reference.num_classes - len(absent)} of {reference.num_classes}."
+        )
     if needed and (reference.counts == 0).any():
         logger.warning_once(
             f"{int((reference.counts == 0).sum())} of {reference.counts.size} groups have no training rows; their "

@@ -21,7 +21,7 @@ from ..groups.index import GroupIndex
 from ..groups.sets import GroupSets
 from ..method.plans import PLANS_WITHOUT_ATTRIBUTES
 from ..streaming.stream import GroupedStream, GroupStream
-from .checks import check_classes, check_label_texts, index_training_set, inputs_of
+from .checks import check_classes, check_label_texts, index_training_set, inputs_of, may_lack_classes
 from .resumable_trainer import ResumableTrainer
 
 logger = logging.get_logger(__name__)
@@ -129,7 +129,8 @@ class GroupTrainer(ResumableTrainer):
 
     def _index_sets(self, train_dataset: Any, eval_dataset: Any) -> None:
         args = self.args
-        self.sets = GroupSets(args.label_column, args.attribute_columns, args.overlapping_columns or ())
+        overlapping, lacking = args.overlapping_columns or (), may_lack_classes(args)
+        self.sets = GroupSets(args.label_column, args.attribute_columns, overlapping, lacking)
         """The indices of all sets, the training set's among them."""
         self._indexed = train_dataset
         if train_dataset is not None:

@@ -14,13 +14,20 @@ from transformers.trainer_utils import has_length
 
 from ..groups.fingerprints import group_fingerprint
 from ..groups.index import GroupIndex
-from ..groups.proportions import uniform_target
+from ..groups.proportions import filled_counts, uniform_target
 from ..method.beta import check_beta
 from ..method.distributions import beta_bounds, biased_distribution, less_biased_distribution
 from ..method.plans import PLANS_WITH_BETA, BatchPlan, biased_rows, check_rows
 from ..method.sampling import EpochSampler, GroupSampler
 from ..streaming.stream import EpochTicketSampler, GroupStream, TicketSampler
-from .checks import check_classes, check_head, check_one_device, check_trainable, warn_of_added_batches
+from .checks import (
+    check_classes,
+    check_head,
+    check_one_device,
+    check_trainable,
+    may_lack_classes,
+    warn_of_added_batches,
+)
 from .evaluating_trainer import EvaluatingTrainer
 
 
@@ -58,7 +65,7 @@ class SamplingTrainer(EvaluatingTrainer):
         args, groups = self.args, self.known_groups
         if args.plan in PLANS_WITH_BETA:
             check_beta(args.beta, self.beta_bounds, args.c, self.rule_for_beta)
-        classes = self.class_probabilities()
+        classes = self._shares_of_classes()
         plan = BatchPlan.build(
             args.plan,
             self._train_batch_size,
@@ -76,9 +83,14 @@ class SamplingTrainer(EvaluatingTrainer):
         """Return p(y), with which the classes are drawn, `(K,)`; None draws all equally often, as in the paper."""
         return None if self.args.class_balanced else self.known_groups.class_probabilities
 
+    def _shares_of_classes(self) -> np.ndarray | None:
+        """Return p(y), `(K,)`; None draws all classes equally often, of which none lacks rows."""
+        chosen, present = self.class_probabilities(), self.known_groups.counts.sum(axis=1) > 0
+        return present / present.sum() if chosen is None and not present.all() else chosen
+
     def target_distribution(self) -> np.ndarray:
         """Return the distribution within each class that training balances towards, `(K, A)`; uniform (Eq. 4)."""
-        return uniform_target(self.known_groups.counts)
+        return uniform_target(filled_counts(self.known_groups.counts))
 
     @property
     def rule_for_beta(self) -> str:
@@ -117,7 +129,7 @@ class SamplingTrainer(EvaluatingTrainer):
         """Refuse a model, a beta or a batch size that does not fit the data, and make the plan."""
         check_one_device(self.args.n_gpu, self.train_dataset is not None)
         check_trainable(self.model, self.train_dataset is not None)
-        check_head(self.model, self.groups)
+        check_head(self.model, self.groups, may_lack_classes(self.args))
         for index in self.known_indices:
             check_classes(self.model, index)
         if self.groups is not None:
@@ -218,7 +230,7 @@ class SamplingTrainer(EvaluatingTrainer):
 
     def _stream(self, name: str, rows: int, distribution: np.ndarray) -> DataLoader:
         """Return a loader of batches whose rows are drawn from p(a|y), `(K, A)`."""
-        classes = self.class_probabilities()
+        classes = self._shares_of_classes()
         weights = 1.0 / self.known_groups.num_classes if classes is None else classes[:, None]
         plan = BatchPlan.single(name, rows, weights * distribution)
         dataset: Any = self.train_dataset

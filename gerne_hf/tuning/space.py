@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..groups.proportions import group_proportions, uniform_target
+from ..groups.proportions import filled_counts, group_proportions, uniform_target
 from ..method.distributions import beta_bounds
 from ..method.pseudo_groups import hard_counts, smallest_threshold
 
@@ -42,6 +42,7 @@ def beta_range(counts: np.ndarray, c: float) -> tuple[float, float]:
         counts (`np.ndarray` of shape `(K, A)`): training rows of each group.
         c (`float`): degree of bias reduction, in (0, 1].
     """
+    counts = filled_counts(counts)  # a class without rows bounds nothing
     lower, upper = beta_bounds(group_proportions(counts), c, uniform_target(counts))
     return lower, min(upper, MAX_SHIFT / c - 1.0)
 
