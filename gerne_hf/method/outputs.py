@@ -53,6 +53,36 @@ def split_loss(outputs: Any, model: str) -> tuple[torch.Tensor, Any]:
     )
 
 
+def without_loss(outputs: Any) -> Any:
+    """Return outputs in which [`logits_of`] finds the logits, whether the model computed a loss or not.
+
+    Args:
+        outputs: a mapping, the logits themselves, or a tuple that starts with the loss and the logits or with the
+            logits alone. A loss has one number for the batch, or for each device, where logits have two dimensions.
+
+    Returns:
+        The outputs; of a tuple, all but the loss; of a mapping with nothing beside a loss but one entry, which is not
+        named `logits`, that entry.
+
+    Example:
+
+    ```python
+    >>> logits = torch.zeros(2, 3)
+    >>> of_users = (torch.tensor(0.5), logits), (logits,), logits, {"outputs": {"logits": logits}}
+    >>> {logits_of(without_loss(outputs)).shape for outputs in of_users}
+    {torch.Size([2, 3])}
+
+    ```
+    """
+    if isinstance(outputs, dict):
+        others = [value for name, value in outputs.items() if name != "loss"]
+        return outputs if len(others) != 1 or "logits" in outputs else without_loss(others[0])
+    if isinstance(outputs, torch.Tensor) or len(outputs) < 2:
+        return outputs
+    first = outputs[0]
+    return outputs[1:] if isinstance(first, torch.Tensor) and first.ndim < 2 else outputs
+
+
 def check_own_loss(own: torch.Tensor, outputs: Any, labels: torch.Tensor, mixed_precision: bool, model: str) -> bool:
     """Refuse a model whose own loss is not the mean cross-entropy of its logits.
 

@@ -155,8 +155,8 @@ def check_one_backward(several: bool) -> None:
     if several:
         raise ValueError(
             "DeepSpeed takes an optimizer step after each backward pass, and this run would have one for each segment "
-            "of a batch (forward_mode 'separate', or 'auto' with a model that has BatchNorm). Set "
-            "forward_mode='fused', or launch with DDP or FSDP"
+            "of a batch (forward_mode 'separate', or 'auto' with a model that has BatchNorm or a compute_loss of your "
+            "own). Set forward_mode='fused', or launch with DDP or FSDP"
         )
 
 

@@ -5,6 +5,7 @@ no plan: that is the next rung, [`SamplingTrainer`](gerne_hf.training.sampling_t
 """
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,7 +25,8 @@ from ..evaluation.overlapping import OverlappingAccumulator
 from ..evaluation.selection import AUTOMATIC, automatic_metric, check_selection
 from ..groups.batches import GROUP_KEY
 from ..groups.index import GroupIndex
-from ..method.outputs import chosen_classes, logits_of
+from ..method.outputs import chosen_classes, logits_of, without_loss
+from ..utils.attributes import replaced
 from ..utils.distributed import tells_the_others
 from .group_trainer import GroupTrainer
 
@@ -123,30 +125,30 @@ class EvaluatingTrainer(GroupTrainer):
         groups, self._scored = inputs.pop(GROUP_KEY, None), None
         loss: Any
         logits: Any
-        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        # The class scores are found in the outputs themselves: of a tuple Trainer leaves out the first for a loss.
+        with replaced(self, "compute_loss", functools.partial(self._keep_outputs, self.compute_loss)):
+            loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         outputs, self._scored = self._scored, None
         if groups is None or logits is None or labels is None:
             return loss, logits, labels
-        if outputs is None:  # compute_loss of a subclass
+        if outputs is None:  # prediction_step of another trainer
             outputs = logits if isinstance(logits, (tuple, list)) else (logits,)
-        elif not isinstance(outputs, dict):  # of which Trainer has left out the first, always for a loss
+        elif not isinstance(outputs, dict):
+            outputs = without_loss(outputs)
             outputs = outputs if isinstance(outputs, torch.Tensor) else tuple(outputs)
             logits = outputs[0] if isinstance(outputs, tuple) and len(outputs) == 1 else outputs
-        scores = logits_of(outputs)
+        scores = logits_of(without_loss(outputs))
         packed: tuple[Any, ...] = (labels, groups.to(scores.device), chosen_classes(scores))
         if self.args.worst_examples:
             packed += (F.cross_entropy(scores.float(), labels.long(), reduction="none"),)
         return loss, logits, packed
 
-    def keep_scored_outputs(self, outputs: Any) -> None:
-        """Remember the outputs of an evaluation batch, in which the class scores are found.
-
-        `Trainer` may take the first of several outputs for something else, or leave it out.
-
-        Args:
-            outputs: the model's outputs, without a loss in the first place.
-        """
-        self._scored = outputs
+    def _keep_outputs(self, compute_loss: Callable, *given: Any, **named: Any) -> Any:
+        """Call `compute_loss`, a subclass's perhaps, and remember the outputs that it returns beside the loss."""
+        result = compute_loss(*given, **named)
+        if isinstance(result, tuple):
+            self._scored = result[1]
+        return result
 
     @tells_the_others
     def evaluation_loop(

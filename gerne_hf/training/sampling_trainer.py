@@ -11,6 +11,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import has_length
+from transformers.utils import logging
 
 from ..groups.fingerprints import group_fingerprint
 from ..groups.index import GroupIndex
@@ -29,6 +30,9 @@ from .checks import (
     warn_of_added_batches,
 )
 from .evaluating_trainer import EvaluatingTrainer
+from .overrides import override_without_super
+
+logger = logging.get_logger(__name__)
 
 
 class SamplingTrainer(EvaluatingTrainer):
@@ -47,6 +51,7 @@ class SamplingTrainer(EvaluatingTrainer):
 
     _batch_plan: BatchPlan | None = None
     _known_fingerprint: tuple[GroupIndex | None, str] = (None, "")
+    _sampler: GroupSampler | None = None
 
     def __init__(self, **arguments: Any):
         super().__init__(**arguments)
@@ -134,6 +139,7 @@ class SamplingTrainer(EvaluatingTrainer):
             check_classes(self.model, index)
         if self.groups is not None:
             self.settle_plan()  # reports a bad beta or batch size now
+            self._check_loaders()
 
     def index_anew_if_replaced(self) -> bool:
         """Index and check anew if the user has put another training set in place of the one at construction.
@@ -178,6 +184,41 @@ class SamplingTrainer(EvaluatingTrainer):
 
     # ---- rows -------------------------------------------------------------------------------------------------------
 
+    def takes_any_rows(self) -> bool:
+        """Return whether rows may come from a sampler or a loader of the user's: under plain ERM, which lays out none.
+
+        Other plans say how often each group is drawn, and so do baselines that draw classes or rows in their own way.
+        """
+        as_they_occur = type(self).class_probabilities is SamplingTrainer.class_probabilities
+        return as_they_occur and self.args.plan == "erm" and self.plan is not None and self.plan.name == "erm"
+
+    def _check_loaders(self) -> None:
+        """Refuse, at construction, a sampler or a loader of a subclass that passes the plan by; under ERM say so."""
+        cls = type(self)
+        own = override_without_super(cls, "_get_train_sampler", SamplingTrainer)
+        own = own or override_without_super(cls, "get_train_dataloader", Trainer, "_get_train_sampler")
+        if own is None:
+            return
+        if not self.takes_any_rows():
+            raise ValueError(self.rows_pass_the_plan_by(own))
+        if self.args.class_balanced and self.is_world_process_zero():
+            logger.warning_once(f"{own} draws the training rows: class_balanced=True has no effect.")
+
+    def rows_pass_the_plan_by(self, method: str | None = None) -> str:
+        """Return the sentence that refuses training rows which are not drawn by the plan.
+
+        Args:
+            method (`str`, *optional*): the method that draws them, if it is known.
+        """
+        name = type(self).__name__
+        who = f"{method} does" if method else f"{name}.get_train_dataloader or {name}._get_train_sampler does"
+        return (
+            f"{who} not call the method of GerneTrainer that it overrides, so the rows of a batch are not those that "
+            f"the plan {self.args.plan!r} draws. Only plain ERM, plan='erm', takes rows as they come. Have the method "
+            "call super() and change what that returns; choose plan='erm'; or override make_plan or "
+            "class_probabilities, which say how often rows are drawn"
+        )
+
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupSampler:
         """Return the index stream of the plan, the same on every process; Accelerate deals out its batches."""
         plan = self.settle_plan()
@@ -206,7 +247,10 @@ class SamplingTrainer(EvaluatingTrainer):
         would replay the order of the first.
         """
         super().begin_epoch()
-        self._sampler.set_epoch(int(self.state.epoch or 0))
+        if self._sampler is not None:
+            self._sampler.set_epoch(int(self.state.epoch or 0))
+        elif not self.takes_any_rows():
+            raise ValueError(self.rows_pass_the_plan_by())
 
     def get_biased_dataloader(self) -> DataLoader:
         """Return the stream of biased batches, `p_b(a|y) = alpha_ya`, as a loader.

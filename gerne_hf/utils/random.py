@@ -29,7 +29,7 @@ def check_seed(name: str, value: Any) -> None:
     Raises:
         ValueError: for any other value.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= value < 2**32:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= int(value) < 2**32:
         raise ValueError(
             f"{name} must be a whole number from 0 to {2**32 - 1}; found {value!r}. Choose another, 42 say"
         )

@@ -227,6 +227,7 @@ def test_attributes_set_by_the_constructor(tmp_path):
         ("_inner_training_loop", ["self.get_train_dataloader()", "on_epoch_begin"]),
         ("_run_epoch", ["self.training_step(model, inputs, num_items_in_batch)", "self.accelerator.no_sync"]),
         ("get_test_dataloader", ['description="test"']),
+        ("prediction_step", ["self.compute_loss(", "return_outputs=True", "logits = outputs[1:]"]),
         ("_save_checkpoint", ["self._save_rng_state(output_dir)", "self.state.save_to_json(", "rotate_checkpoints("]),
         ("_evaluate", ["self._report_to_hp_search(trial, self.state.global_step, metrics)"]),
         ("_hp_search_setup", ["self.hp_space(trial)", "setattr(self.args, key, value)", "type(old_attr)(value)"]),
