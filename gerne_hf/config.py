@@ -126,6 +126,18 @@ class GerneConfig(TrainingArguments):
             mind who may see them. The Trainer pushes no file whose name begins with an underscore; `hf upload` does,
             without `--exclude "_*"`.
 
+        > The Hub
+
+        hub_patience (`float`, *optional*, defaults to `300`):
+            Seconds for which the last push waits and tries again where the Hub is busy or cannot be reached. It waits
+            as long as the Hub asks. A push during the training does not wait: the next one makes up for it. With 0
+            nothing that failed is pushed again.
+        hub_overwrite (`bool`, *optional*, defaults to `False`):
+            Whether the model may take the place of one of another method in the repository, which is refused
+            otherwise.
+        hub_training_args (`bool`, *optional*, defaults to `False`):
+            Whether `training_args.bin`, a pickle of these settings with places of this machine, is published, too.
+
         > Computation
 
         forward_mode (`str`, *optional*, defaults to `"auto"`):
@@ -214,6 +226,15 @@ class GerneConfig(TrainingArguments):
     worst_examples: int = field(
         default=4, metadata={"help": "Worst rows of each group to keep as images or texts for gerne-report; 0: none."}
     )
+    hub_patience: float = field(
+        default=300.0, metadata={"help": "Seconds for which the last push waits for a Hub that is busy or away."}
+    )
+    hub_overwrite: bool = field(
+        default=False, metadata={"help": "Replace a model of another method in the repository on the Hub."}
+    )
+    hub_training_args: bool = field(
+        default=False, metadata={"help": "Publish training_args.bin, too, a pickle of the settings."}
+    )
     # As in the parent, but in no repr: a dataclass writes one that shows every field.
     hub_token: str | None = field(
         default=None, repr=False, metadata=TrainingArguments.__dataclass_fields__["hub_token"].metadata
@@ -258,6 +279,11 @@ class GerneConfig(TrainingArguments):
             raise ValueError(
                 "worst_examples, the number of rows of each group to keep, must be a whole number, 0 for none; found "
                 f"{self.worst_examples!r}"
+            )
+        if not 0 <= self.hub_patience < math.inf:
+            raise ValueError(
+                "hub_patience, the seconds for which the last push waits for the Hub, must be finite and not "
+                f"negative; found {self.hub_patience}. With 0 nothing is pushed again"
             )
         if self.beta_schedule != "constant" and self.plan in PLANS_WITH_BETA and self.plan not in SCHEDULED_PLANS:
             raise ValueError(

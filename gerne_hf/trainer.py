@@ -7,8 +7,9 @@ comes what a run tells people. Baselines and comparisons stand on it.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -25,6 +26,7 @@ from .pseudo_attributes.inferring_trainer import InferringTrainer
 from .reports.examples import save_worst_examples
 from .reports.facts import model_facts
 from .reports.model_card import write_card
+from .reports.naming import method_name
 from .reports.record import (
     GROUP_METRICS_FILE,
     RECOVERY_PICTURE_FILE,
@@ -62,6 +64,9 @@ class GerneTrainer(InferringTrainer):
         ValueError: for groups, a beta, a batch size or a model head that the plan cannot be trained with, and for
             training by one process on several GPUs.
     """
+
+    card_facts: Mapping[str, Any] = MappingProxyType({})
+    """What cards say that no run knows, as arguments of [`GerneTrainer.create_model_card`] by name."""
 
     @tells_the_others
     def __init__(
@@ -343,7 +348,7 @@ class GerneTrainer(InferringTrainer):
         return self.run_record().save(directory or self.run_folder)
 
     def write_reports(self, directory: str | None = None) -> None:
-        """Bring group metrics and picture in `output_dir` up to date, or write the metrics into a checkpoint's folder.
+        """Bring group metrics, picture and card in `output_dir` up to date, or write the metrics into a checkpoint.
 
         Args:
             directory (`str`, *optional*): a checkpoint's folder.
@@ -356,10 +361,19 @@ class GerneTrainer(InferringTrainer):
             self.save_group_metrics()
         try:
             from .reports.plots import plot_training
+
+            if self.args.should_save and self.state.log_history:
+                plot_training(self.state.log_history, os.path.join(directory, TRAINING_PICTURE_FILE))
         except ImportError:
-            return
-        if self.args.should_save and self.state.log_history:
-            plot_training(self.state.log_history, os.path.join(directory, TRAINING_PICTURE_FILE))
+            pass  # told after training
+        if self.hub_model_id is not None:
+            self.create_model_card(model_name=str(self.hub_model_id).split("/")[-1])
+
+    def method_names(self) -> tuple[str, ...]:
+        """Return the name of the method that the settings describe."""
+        args = self.args
+        balanced, inferred = args.class_balanced, args.pseudo_attributes
+        return (method_name(type(self).__name__, args.plan, balanced, inferred),)
 
     def create_model_card(
         self,
@@ -379,6 +393,8 @@ class GerneTrainer(InferringTrainer):
     ) -> None:
         """Write a card that tells who the model works for to `output_dir/README.md`.
 
+        What is given here is also on the cards of later pushes, and so is what `trainer.card_facts` holds by name.
+
         Args:
             language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args: as for
                 `Trainer.create_model_card`.
@@ -387,6 +403,7 @@ class GerneTrainer(InferringTrainer):
             attribute_source (`str`, *optional*): who or what says which attribute a row has.
             other_settings (`dict`, *optional*): by name, settings of the training that are no fields of the config.
         """
-        given = {name: value for name, value in locals().items() if name != "self"}
+        given = {name: value for name, value in locals().items() if name != "self" and value is not None}
+        self.card_facts = {**self.card_facts, **given}
         if self.is_world_process_zero():
-            write_card(self.run_record(), self.run_folder, **given)
+            write_card(self.run_record(), self.run_folder, **self.card_facts)

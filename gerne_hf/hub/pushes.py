@@ -1,6 +1,6 @@
 """Uploads to the Hub during and after training, of which none fails unnoticed.
 
-Imports no other module of this package. The trainer that uploads is in
+Imports [`contents`](gerne_hf.hub.contents) and [`failures`](gerne_hf.hub.failures). The trainer that uploads is in
 [`publishing_trainer`](gerne_hf.training.publishing_trainer).
 """
 
@@ -11,14 +11,12 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
-from huggingface_hub.errors import HfHubHTTPError
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
+from .contents import left_out
+from .failures import advice, reason
 
-NOT_PUSHED = ("_*", f"{PREFIX_CHECKPOINT_DIR}-*")
-"""Patterns of the files that `Trainer` leaves out when it pushes `output_dir`."""
+logger = logging.get_logger(__name__)
 
 
 class PublishingError(RuntimeError):
@@ -53,22 +51,19 @@ class Push:
     @property
     def reason(self) -> str:
         """The error and its cause in one line, without tracebacks; empty where there is no error."""
-        error, reasons = self.error, list[str]()
-        while error is not None and len(reasons) < 2:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            reasons.append(": ".join([type(error).__name__, " ".join(lines[:2])]))
-            error = error.__cause__ if not isinstance(error, HfHubHTTPError) else None
-        return "; caused by ".join(reasons)
+        return reason(self.error)
 
-    def command(self, repo_id: str, revision: str | None) -> str:
+    def command(self, repo_id: str, revision: str | None, with_training_args: bool = False) -> str:
         """Return the shell command that pushes the folder again.
 
         Args:
             repo_id (`str`): the repository, `OWNER/NAME`.
             revision (`str`, *optional*): the branch; None for the default one.
+            with_training_args (`bool`, *optional*, defaults to `False`): whether `training_args.bin` is published.
 
         Returns:
-            `str`: quoted for the shell. A push to the repository's root leaves out what `Trainer` leaves out.
+            `str`: quoted for the shell. A push to the repository's root leaves out what
+            [`left_out`](gerne_hf.hub.contents.left_out) says.
 
         Example:
 
@@ -79,7 +74,7 @@ class Push:
         ```
         """
         words = ["hf", "upload", repo_id, self.folder, self.path_in_repo or "."]
-        for pattern in () if self.path_in_repo else NOT_PUSHED:
+        for pattern in () if self.path_in_repo else left_out(self.folder, with_training_args):
             words += ["--exclude", pattern]
         return shlex.join([*words, *(["--revision", revision] if revision else [])])
 
@@ -137,7 +132,7 @@ class PushLog:
                     continue
                 self._failed[push.path_in_repo] = push
                 logger.warning(
-                    f"Pushing {push} to the Hub FAILED ({push.reason}). Training goes on; the files are kept in "
-                    f"{push.folder}."
+                    f"Pushing {push} to the Hub FAILED ({push.reason}). {advice(push.error)}. Training goes on; the "
+                    f"files are kept in {push.folder}. After training an error says what is still missing."
                 )
             return list(self._failed.values())

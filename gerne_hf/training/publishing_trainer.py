@@ -1,27 +1,26 @@
 """`PublishingTrainer`: the first rung above `Trainer`. It pushes to the Hub and hides no push that failed.
 
-Imports `hub/`, `models/` and `utils/`. The next rung is
+Imports `hub/`, `models/`, `reports/` and `utils/`. The next rung is
 [`ResumableTrainer`](gerne_hf.training.resumable_trainer.ResumableTrainer).
 """
 
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any, ClassVar
 
 from accelerate.utils import broadcast_object_list
-from huggingface_hub import auth_check, create_branch
-from huggingface_hub.errors import HfHubHTTPError
 from transformers import Trainer
-from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
+from ..hub.contents import LAST_CHECKPOINT
+from ..hub.failures import advice
 from ..hub.pushes import PublishingError, Push, PushLog
-from ..hub.repositories import RIGHTS
+from ..hub.uploads import Uploads, uploading_through
 from ..models.heads import name_labels
 from ..models.timm_checkpoints import complete_checkpoint, complete_config, is_timm, write_processor
+from ..reports.naming import check_no_other_method
 
 logger = logging.get_logger(__name__)
 
@@ -30,11 +29,14 @@ class PublishingTrainer(Trainer):
     """A [`~transformers.Trainer`] whose pushes are watched, and whose checkpoints name their classes.
 
     `Trainer` pushes checkpoints in the background and never looks at the outcome. Here a failed push warns at once
-    and, unless a later push made up for it, [`PublishingTrainer.check_pushes`] raises after training. The last
-    checkpoint, which `Trainer` leaves out if the one before is still on its way, is pushed at the end. No checkpoint
-    is left out, or deleted while it is on its way, if each is to be kept on the Hub.
+    and, unless a later push made up for it, [`PublishingTrainer.check_pushes`] pushes it again after training, waits
+    for a Hub that is busy or away, and raises if it is still missing. The last checkpoint, which `Trainer` leaves out
+    if the one before is still on its way, is pushed at the end. No checkpoint is left out, or deleted while it is on
+    its way, if each is to be kept on the Hub. What is pushed to the repository's root is the model, its processor, its
+    card, pictures and JSON ([`left_out`](gerne_hf.hub.contents.left_out)).
 
-    Hooks for subclasses: [`PublishingTrainer.write_reports`] and [`PublishingTrainer.class_names`].
+    Hooks for subclasses: [`PublishingTrainer.write_reports`], [`PublishingTrainer.class_names`] and
+    [`PublishingTrainer.method_names`].
     """
 
     renamed_hooks: ClassVar[dict[str, str]] = {
@@ -84,6 +86,13 @@ class PublishingTrainer(Trainer):
         """Return the names of the classes in the order of their ids; None, as on this rung, if nobody knows them."""
         return None
 
+    def method_names(self) -> Sequence[str]:
+        """Return the names of the methods whose models this run may replace in a repository, its own one first.
+
+        None are named on this rung, and then every model is replaced.
+        """
+        return ()
+
     @property
     def run_folder(self) -> str:
         """The folder of this run, `output_dir`, which [`~transformers.TrainingArguments`] sets if it is not given."""
@@ -97,23 +106,37 @@ class PublishingTrainer(Trainer):
         """Make the repository as `Trainer` does, and make sure that it can be written to.
 
         `Trainer` is content with a repository that can be read. A branch `hub_revision` is made if there is none.
+        Where the Hub does not answer, or is a mirror, a warning says so and training goes on.
 
         Raises:
-            HfHubHTTPError: if the repository or the branch cannot be made or written to; a note says what to do.
+            HfHubHTTPError: if the Hub refuses the token (401, 403); a note says what to do.
+            ValueError: if the repository holds a model of another method, unless `hub_overwrite` is set.
         """
-        try:
+        args = self.args
+        self._uploads = Uploads(
+            args.hub_model_id or os.path.basename(os.path.abspath(self.run_folder)),
+            token=token if token is not None else args.hub_token,
+            private=private if private is not None else args.hub_private_repo,
+            revision=args.hub_revision,
+            patience=getattr(args, "hub_patience", 0.0),
+            with_training_args=self._with_training_args,
+            keeps_last_checkpoint=args.hub_strategy == HubStrategy.CHECKPOINT,
+            check=None if getattr(args, "hub_overwrite", True) else self._check_published,
+        )
+        with uploading_through(lambda: self._uploads):
             super().init_hf_repo(token, private)
-            revision = self.args.hub_revision
-            if not self.is_world_process_zero() or (revision or "").startswith("refs/"):
-                return  # a pull request is open to people who may write nowhere else
-            token = token if token is not None else self.args.hub_token
-            auth_check(self.hub_model_id, token=token, write=True)
-            if revision is not None:
-                create_branch(self.hub_model_id, branch=revision, token=token, exist_ok=True)
-        except HfHubHTTPError as error:
-            repo = self.args.hub_model_id or os.path.basename(os.path.abspath(self.run_folder))
-            error.add_note(f"The repository {repo!r} cannot be made or written to. {RIGHTS}; or set hub_model_id.")
-            raise
+
+    _uploads: Uploads
+
+    @property
+    def _with_training_args(self) -> bool:
+        return bool(getattr(self.args, "hub_training_args", False))
+
+    def _check_published(self, record: dict[str, Any] | None) -> None:
+        """Refuse to take the place of a model of another method."""
+        names = list(self.method_names())
+        if names:
+            check_no_other_method(record, names, self._uploads.repo_id)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as `Trainer` does, with the names of its classes.
@@ -145,20 +168,27 @@ class PublishingTrainer(Trainer):
         Raises:
             Exception: whatever made the push fail; a note says how to push again.
         """
-        self.write_reports()
         push = Push(self.run_folder, "", self.state.global_step)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private)
+        self.write_reports()
         try:
-            commit = super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
+            with uploading_through(lambda: self._uploads):
+                commit = super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
         except Exception as error:
             if self.hub_model_id is not None:
-                command = push.command(self.hub_model_id, revision or self.args.hub_revision)
-                error.add_note(f"What was saved is kept in {push.folder}. Push it again with\n  {command}\n{RIGHTS}.")
+                command = self._command(push, revision)
+                error.add_note(f"{advice(error)}. What was saved is kept in {push.folder}. Push it with\n  {command}")
             raise
         if isinstance(commit, Future):
             self._push_log.watch(push, commit)
         elif commit is not None:
             self._push_log.made_up_for("")
         return commit
+
+    def _command(self, push: Push, revision: str | None = None) -> str:
+        """Return the command line that does a push again."""
+        return push.command(self._uploads.repo_id, revision or self.args.hub_revision, self._with_training_args)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push a checkpoint as `Trainer` does, with the reports, and watch the uploads."""
@@ -175,15 +205,17 @@ class PublishingTrainer(Trainer):
             logger.info(f"{checkpoint_folder} is not pushed: the push before it is still on its way.")
             return
         self._left_out = None
+        self.hub_model_id = self._uploads.repo_id
         self.write_reports()
         write_processor(self.run_folder, self.processing_class)
         if folders:
             self.write_reports(checkpoint_folder)
         known: list[Future] = [] if self.push_in_progress is None else list(self.push_in_progress.jobs)
-        super()._push_from_checkpoint(checkpoint_folder)
+        with uploading_through(lambda: self._uploads):
+            super()._push_from_checkpoint(checkpoint_folder)
         jobs = [job for job in self.push_in_progress.jobs if job not in known]
         latest = args.hub_strategy == HubStrategy.CHECKPOINT
-        name = "last-checkpoint" if latest else os.path.basename(checkpoint_folder)
+        name = LAST_CHECKPOINT if latest else os.path.basename(checkpoint_folder)
         for (folder, place), job in zip([(self.run_folder, ""), (checkpoint_folder, name)], jobs, strict=False):
             self._push_log.watch(Push(folder, place, self.state.global_step), job)
         if rotated and args.save_total_limit == 1:  # Trainer may delete the folder before it waits for the push
@@ -192,10 +224,6 @@ class PublishingTrainer(Trainer):
     def _finish_current_push(self) -> None:
         """Wait for the push that is under way as `Trainer` does, then push the last checkpoint if it was left out."""
         super()._finish_current_push()
-        if self.hub_model_id is not None and self.args.should_save:
-            # A pickle that nobody reads. No upload is under way here that could find its file gone.
-            with suppress(FileNotFoundError):
-                os.remove(os.path.join(self.run_folder, TRAINING_ARGS_NAME))
         folder, self._left_out = self._left_out, None
         if folder is None:
             return
@@ -210,31 +238,50 @@ class PublishingTrainer(Trainer):
             )
 
     def check_pushes(self) -> None:
-        """Wait for the pushes and look at their outcome; [`GerneTrainer.train`] ends with this.
+        """Wait for the pushes, and push again what is missing; [`GerneTrainer.train`] ends with this.
 
         Raises:
-            PublishingError: on every process, if the Hub lacks something that was to be pushed; the message says
+            PublishingError: on every process, if the Hub still lacks something that was to be pushed; the message says
                 what is kept where, and how to push it again.
         """
         message = None
         if self.hub_model_id is not None and self.is_world_process_zero():
             self._finish_current_push()
             self._push_log.wait()
-            missing = self._push_log.missing()
+            missing = [push for push in self._push_log.missing() if not self._pushed_again(push)]
+            self.hub_model_id = self._uploads.repo_id
             message = self._describe(missing) if missing else None
         if self.args.push_to_hub and self.args.world_size > 1:
             (message,) = broadcast_object_list([message])
         if message is not None:
             raise PublishingError(message)
 
+    def _pushed_again(self, push: Push) -> bool:
+        """Push again what the Hub lacks, and wait for the Hub; return whether it is there now."""
+        if not self._uploads.patience or not os.path.isdir(push.folder):
+            return False
+        try:
+            self._uploads.upload_folder(
+                folder_path=push.folder,
+                path_in_repo=push.path_in_repo or None,
+                commit_message=f"Pushed again: {push}",
+                revision=self.args.hub_revision,
+            )
+        except Exception as error:
+            push.error = error
+            self._uploads.patience = 0.0  # it has waited long enough
+            return False
+        self._push_log.made_up_for(push.path_in_repo)
+        return True
+
     def _describe(self, missing: list[Push]) -> str:
-        """Say what the Hub lacks, and how to push each part of it again."""
+        """Say what the Hub lacks, why, and how to push each part of it again."""
         lines = [f"training ended and all of it is saved, but {self.hub_model_id} on the Hub lacks"]
         for push in missing:
             lines.append(f"- {push}: {push.reason}")
             if os.path.isdir(push.folder):
-                command = push.command(self.hub_model_id, self.args.hub_revision)
-                lines += [f"  It is kept in {push.folder}. Push it again with", f"  {command}"]
+                lines += [f"  It is kept in {push.folder}. Push it again with", f"  {self._command(push)}"]
             else:
                 lines.append(f"  Its folder {push.folder} is gone: save_total_limit={self.args.save_total_limit}")
-        return "\n".join([*lines, f"{RIGHTS}. `trainer.push_to_hub()` pushes the model, too."])
+        reasons = dict.fromkeys(advice(push.error) for push in missing)
+        return "\n".join([*lines, f"{'. '.join(reasons)}. `trainer.push_to_hub()` pushes the model, too."])

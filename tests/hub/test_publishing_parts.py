@@ -9,6 +9,7 @@ from captured_logs import logged
 from helpers import SKEWED, mlp, sentences, table
 
 from gerne_hf.groups.index import GroupIndex
+from gerne_hf.hub.contents import left_out
 from gerne_hf.hub.pushes import Push, PushLog
 from gerne_hf.models.heads import name_labels
 
@@ -57,22 +58,22 @@ def test_a_push_that_never_ran_is_missing(warnings):
     assert len(log.missing()) == len(warnings) == 1
 
 
-def test_the_reason_names_the_cause():
-    error = RuntimeError("Error while uploading 'model.safetensors' to the Hub.")
-    error.__cause__ = ConnectionError("reset by peer")
-    push = Push("out", "", 1, error)
-    assert push.reason == (
-        "RuntimeError: Error while uploading 'model.safetensors' to the Hub.; caused by ConnectionError: reset by peer"
-    )
-
-
 def test_the_command_survives_the_shell():
     root, folder = Push("my runs/it's", "", 1), Push("/runs/checkpoint-4", "last-checkpoint", 4)
     assert shlex.split(root.command("me/model", "a b")) == [
         *("hf", "upload", "me/model", os.path.abspath("my runs/it's"), "."),
-        *("--exclude", "_*", "--exclude", "checkpoint-*", "--revision", "a b"),
+        *("--exclude", "_*", "--exclude", "*/*", "--revision", "a b"),
     ]
     assert folder.command("me/model", None) == "hf upload me/model /runs/checkpoint-4 last-checkpoint"
+
+
+def test_the_command_leaves_out_what_a_push_leaves_out(tmp_path):
+    for name in ("model.safetensors", "training_args.bin", "run.json"):
+        (tmp_path / name).touch()
+    words = shlex.split(Push(str(tmp_path), "", 1).command("me/model", None))
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--exclude"] == left_out(str(tmp_path))
+    assert "training_args.bin" in words and "run.json" in words
+    assert "training_args.bin" not in Push(str(tmp_path), "", 1).command("me/model", None, with_training_args=True)
 
 
 def test_labels_get_the_names_of_the_data():

@@ -19,7 +19,7 @@ from transformers import Trainer, ViTImageProcessor
 from gerne_hf import GerneTrainer
 from gerne_hf.comparison.comparing import compare
 from gerne_hf.evaluation.accumulator import GroupAccumulator, worst_rows
-from gerne_hf.hub.pushes import NOT_PUSHED
+from gerne_hf.hub.contents import NOT_PUSHED
 from gerne_hf.models.texts import word_tokenizer
 from gerne_hf.reports.examples import decode_texts, image_of_pixels, save_thumbnail
 from gerne_hf.reports.page import REPORT_FILE

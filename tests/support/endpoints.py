@@ -19,6 +19,7 @@ _PREFIX = r"(?:/(?P<kind>datasets|spaces))?"
 ROUTES = [
     (method, re.compile(pattern), name)
     for method, pattern, name in (
+        ("POST", r"/tests/faults", "order_faults"),
         ("GET", r"/api/whoami-v2", "whoami"),
         ("GET", r"/api/agent-harnesses", "harnesses"),
         ("POST", r"/api/validate-yaml", "validate_yaml"),
@@ -83,6 +84,12 @@ class Endpoints:
 
     def _auth_check(self) -> Answer:
         self._repository(write=bool(self.parts.get("write")))
+        return 200, b"OK", None
+
+    def _order_faults(self) -> Answer:
+        self.hub.faults.clear()
+        for wanted in json.loads(self.body):
+            self.hub.fault(**wanted)
         return 200, b"OK", None
 
     def _harnesses(self) -> Answer:

@@ -7,11 +7,16 @@ import sys
 
 from places import SUPPORT
 
+PRIVATE = ("training_args.bin", "trainer_state.json", "run.json", "validation_rows.npz")
+"""Files of an output folder that are not published."""
 SCRIPT = str(SUPPORT / "published.py")
 
 
 def train(client, runs, **options):
-    return client.run([sys.executable, SCRIPT, json.dumps(runs)], OMP_NUM_THREADS="1", **options)
+    """Run them in a process of their own. They stand in a file, as cards show a command line."""
+    path = client.folder / f"runs_of_{runs[0]['name']}.json"
+    path.write_text(json.dumps(runs))
+    return client.run([sys.executable, SCRIPT, str(path)], OMP_NUM_THREADS="1", **options)
 
 
 def titles(hub, name):
@@ -34,8 +39,8 @@ def push_again(client, message):
     return len(commands)
 
 
-def local(client, name, exclude=()):
-    """Files of an output folder that belong to the root of the repository, none of which begins with an underscore."""
+def local(client, name):
+    """Files of an output folder that belong to the root of the repository."""
     folder = client.folder / name
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith("_")]
-    return {path.name: path.read_bytes() for path in files if path.name not in exclude}
+    return {path.name: path.read_bytes() for path in files if path.name not in PRIVATE}

@@ -39,6 +39,7 @@ class Fault:
     drop: bool
     delay: float
     times: int
+    headers: dict[str, str] = field(default_factory=dict)
     hits: int = 0
 
     def takes(self, method: str, path: str) -> bool:
@@ -96,10 +97,12 @@ class Hub:
         drop: bool = False,
         delay: float = 0.0,
         times: int = 1,
+        headers: dict[str, str] | None = None,
     ) -> Fault:
-        """Treat the next `times` requests whose path matches a regular expression: answer `status`, drop the
-        connection in the middle of the upload (of the download, if the request has no body), or answer late."""
-        fault = Fault(re.compile(path), method, status, drop, delay, times)
+        """Treat the next `times` requests whose path matches a regular expression: answer `status` (with `headers`),
+        drop the connection in the middle of the upload (of the download, if the request has no body), or answer
+        late. A client may order faults for itself by `POST /tests/faults`, which take the place of all others."""
+        fault = Fault(re.compile(path), method, status, drop, delay, times, headers or {})
         with self.lock:
             self.faults.append(fault)
         return fault
@@ -172,7 +175,7 @@ class Handler(Endpoints, BaseHTTPRequestHandler):
             time.sleep(fault.delay)
         try:
             if fault is not None and fault.status is not None:
-                raise HubError(fault.status, f"ordered fault {fault.status}")
+                raise HubError(fault.status, f"ordered fault {fault.status}", headers=fault.headers)
             self._dispatch(url.path)
         except HubError as error:
             self._fail(error)
@@ -233,7 +236,7 @@ class Handler(Endpoints, BaseHTTPRequestHandler):
             self._hang_up()
 
     def _fail(self, error: HubError) -> None:
-        headers = {"X-Error-Message": error.message}
+        headers = {"X-Error-Message": error.message, **error.headers}
         if error.code is not None:
             headers["X-Error-Code"] = error.code
         if error.commit is not None:

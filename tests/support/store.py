@@ -23,8 +23,17 @@ TASKS = {
 class HubError(Exception):
     """An answer other than success."""
 
-    def __init__(self, status: int, message: str, code: str | None = None, commit: str | None = None, **body: Any):
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        commit: str | None = None,
+        headers: dict[str, str] | None = None,
+        **body: Any,
+    ):
         super().__init__(message)
+        self.headers = headers or {}
         self.status, self.message, self.code, self.commit, self.body = status, message, code, commit, body
 
 

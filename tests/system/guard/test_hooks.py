@@ -10,8 +10,10 @@ import textwrap
 
 import pytest
 import torch
+import transformers.trainer
 from accelerate import Accelerator
 from helpers import Rows, bert, config, sentences, trainer
+from huggingface_hub import HfApi
 from places import ROOT
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.data import default_data_collator
@@ -20,6 +22,7 @@ from transformers.utils import logging
 
 from gerne_hf import GerneTrainer
 from gerne_hf.groups.batches import GROUP_KEY, GroupCollator
+from gerne_hf.hub.uploads import uploading_through
 
 RUNGS = [cls for cls in GerneTrainer.__mro__ if cls.__module__.startswith("gerne_hf")]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n## Hooks of Transformers\n")[1]
@@ -284,3 +287,14 @@ def test_a_sampler_reaches_the_loader_as_it_is(tmp_path):
     loader = subject.get_train_dataloader()
     assert loader.batch_sampler.sampler is subject._sampler
     assert isinstance(subject._sampler, torch.utils.data.Sampler)
+
+
+def test_trainer_pushes_through_the_function_that_is_replaced():
+    """`uploading_through` puts `create_repo` and `upload_folder` of `Uploads` in the place of those of a HfApi."""
+    called = {"init_hf_repo": "create_repo", "push_to_hub": "upload_folder", "_push_from_checkpoint": "upload_folder"}
+    for method, function in called.items():
+        source = inspect.getsource(getattr(Trainer, method))
+        assert f"hf_api().{function}(" in source and source.count("hf_api()") == source.count(f"hf_api().{function}(")
+    with uploading_through(lambda: "ours"):
+        assert transformers.trainer.hf_api() == "ours"
+    assert isinstance(transformers.trainer.hf_api(), HfApi)

@@ -139,8 +139,8 @@ def test_errors_were_raised_with_the_token_at_hand(trained):
     """Their tracebacks and messages are part of what is said."""
     done, _ = trained
     refused = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("REFUSED")]
-    assert refused == ["c", "beta", "push_to_hub"]
-    assert "c, the degree" in done.stderr and "Connection refused" in done.stderr
+    assert refused == ["c", "beta"]
+    assert "c, the degree" in done.stderr and "Connection refused" in done.stderr  # warned of, and gone on without
 
 
 def report(done: subprocess.CompletedProcess) -> dict:

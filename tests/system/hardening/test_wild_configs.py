@@ -48,6 +48,9 @@ def boolean(value):
 
 
 VALID = {
+    "hub_patience": number(0),
+    "hub_overwrite": boolean,
+    "hub_training_args": boolean,
     "attribute_column": optional(texts),
     "label_column": optional(text),
     "overlapping_columns": optional(texts),

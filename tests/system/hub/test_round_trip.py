@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from places import SUPPORT
 from published import LABELS
+from pushes import local
 
 SCRIPT = str(SUPPORT / "published.py")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -102,8 +103,7 @@ def test_every_way_prepares_its_input_alike(loaded, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_file_is_the_same_here_on_the_hub_and_loaded(shared_client, loaded, kind):
-    folder = shared_client.folder / kind
-    here = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir() if p.is_file()}
+    here = {name: hashlib.sha256(content).hexdigest() for name, content in local(shared_client, kind).items()}
     on_hub = {path: blob.sha256 for path, blob in shared_client.hub.files(f"tester/{kind}").items()}
     assert here == on_hub == loaded[kind]["sha256"]
 
