@@ -320,6 +320,7 @@ class GerneTrainer(InferringTrainer):
             overlapping_columns=list(args.overlapping_columns or ()),
             data_origin=None if origin is None else list(origin),
             hub_id=self.hub_model_id,
+            hub_revision=self.args.hub_revision if self.hub_model_id is not None else None,
         )
 
     def _search_of_these_settings(self) -> dict[str, Any] | None:

@@ -47,10 +47,10 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
         **backbone.images,
     )
     make_trainer = image_trainer(arguments, backbone, data)
-    results = run_recipe(arguments, config, make_trainer, data["test"], card_facts("bffhq", arguments))
-    if PartialState().is_main_process:
-        report_minority(results, output_dir)
-    return results
+    facts = card_facts("bffhq", arguments)
+    return run_recipe(
+        arguments, config, make_trainer, data["test"], facts, lambda results: report_minority(results, output_dir)
+    )
 
 
 def report_minority(results: dict[str, Any], output_dir: str) -> None:

@@ -52,9 +52,10 @@ def trainer_for(
 
 
 def erm_start(config: GerneConfig, arguments: Arguments) -> GerneConfig:
-    """Return the settings of the ERM epochs: those of the run, without evaluation and checkpoints."""
+    """Return the settings of the ERM epochs: those of the run, without evaluation, checkpoints and pushes."""
     settings: dict[str, Any] = METHODS["erm"].settings | {"num_train_epochs": arguments.erm_epochs, "max_steps": -1}
     unsaved: dict[str, Any] = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    unsaved["push_to_hub"] = False
     folder = os.path.join(str(config.output_dir), f"erm-start-seed{config.seed}")
     return replace(config, **settings, **unsaved, learning_rate=arguments.erm_learning_rate, output_dir=folder)
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers.utils import logging
+from transformers.trainer_utils import HubStrategy
 
 from ..config import GerneConfig
 from ..evaluation.names import SUMMARY_TITLES
+from ..hub.pushes import PublishingError
 from ..reports.model_card import write_card
 from ..reports.record import COMPARISON_FILE, COMPARISON_PICTURE_FILE, RunRecord
 from ..reports.tables import VERDICT, format_comparison, seed_note
@@ -34,8 +35,7 @@ from .judging import (
 )
 from .methods import METHODS, check_methods, check_on_data, method_config
 from .progress import Progress
-
-logger = logging.get_logger(__name__)
+from .publishing import publication, pushes_by_itself
 
 MakeTrainer = Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]
 """Makes a trainer of the given class, with a model that is not trained yet, from the config of a run."""
@@ -50,6 +50,7 @@ def compare(
     settings: dict[str, dict[str, Any]] | None = None,
     card: dict[str, Any] | None = None,
     made_with: dict[str, Any] | None = None,
+    report: Callable[[dict[str, list[dict[str, Any]]]], None] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Train each method for each seed, evaluate it once on the test set, print one table and save it.
 
@@ -66,6 +67,9 @@ def compare(
     main method, the model in `config.output_dir`, with its reports, is that of class-balanced ERM with the first seed,
     and the other is in `pseudo-seedN` below it.
 
+    With `push_to_hub` the outcome is pushed at the end, with its card, pictures and JSON: the model in
+    `config.output_dir`. The main run also pushes while it is trained if `hub_strategy` says so, and no other run does.
+
     Args:
         methods (`Sequence[str]`): names in [`METHODS`]; the last one is the main method.
         config ([`GerneConfig`]): settings of all runs. With `resume_from_checkpoint="true"`, or the path of a
@@ -80,6 +84,8 @@ def compare(
             [`GerneTrainer.create_model_card`]: `dataset`, `dataset_tags`, `license`, `language` and more.
         made_with (`dict[str, Any]`, *optional*): what the results depend on besides the config, by name. A run that
             ended with something else is trained again.
+        report (`Callable`, *optional*): is given the results on the main process when all runs have ended, before
+            anything is pushed.
 
     Returns:
         `dict[str, list[dict]]`: by the title of the method, the test result of [`group_metrics`] for each seed,
@@ -87,15 +93,18 @@ def compare(
         `gate`, as [`judged`](gerne_hf.comparison.judging.judged) returns it.
 
     Raises:
-        ValueError: for methods or fields that do not exist, and for a beta or a threshold that the data refuses. It is
-            raised before anything is trained.
+        ValueError: for methods or fields that do not exist, for a beta or a threshold that the data refuses, and for a
+            repository on the Hub with a model of another method. It is raised before anything is trained.
+        PublishingError: after everything local is saved, if the Hub lacks something that was to be pushed.
     """
     given, methods = methods, with_class_balanced(methods)
     if len(methods) > len(given):
         PartialState().print(f"{METHODS[BALANCED].title} is compared too: inferred groups must be better than it.")
     runs = run_configs(methods, config, seeds, settings or {})
     main = methods[-1], seeds[0]
+    published = publication(config, methods, runs, seeds[0])
     main_record: RunRecord | None = None
+    unpublished: PublishingError | None = None
     titles = {name: METHODS[name].title for name in methods}
     progress = Progress(config, runs, titles, test_dataset, made_with or {})
     for seed in seeds:  # the gate decides between two runs: what it said of others is void
@@ -120,8 +129,9 @@ def compare(
 
     def train(run: GerneConfig, name: str) -> tuple[GerneTrainer, float]:
         """Train one run, or the rest of it, and return its trainer and the seconds that it took."""
-        nonlocal unchecked
+        nonlocal unchecked, unpublished
         trainer = make_trainer(run, METHODS[name].trainer)
+        trainer.card_facts = card or {}
         if unchecked and trainer.reference_groups is not None:
             for other in runs.values():  # what the data refuses is found before anything is trained
                 check_on_data(other, trainer.reference_groups)
@@ -129,7 +139,10 @@ def compare(
         checkpoint = progress.checkpoint(run, name)
         progress.begin(run, name)
         begin = time.perf_counter()
-        trainer.train(resume_from_checkpoint=checkpoint)
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        except PublishingError as error:  # all is saved, and goes on; it is told at the end
+            unpublished = error
         return trainer, time.perf_counter() - begin
 
     for (name, seed), run in runs.items():
@@ -167,7 +180,7 @@ def compare(
         if (name, seed) == main and not result.get("gate", {"better": True})["better"]:
             _make_way(trainer, run, runs[BALANCED, seed].folder, f"{name}-seed{seed}")
         elif (name, seed) in presentable:
-            trainer.save_model(run.folder)
+            _save(trainer, run.folder)
             trainer.save_state()
             trainer.save_worst_examples(test_dataset, "test")
             if (name, seed) == main:
@@ -184,9 +197,32 @@ def compare(
         for line in gate_lines(results.get(METHODS[INFERRED].title, [])):
             print(line, flush=True)
         _save_picture(results, config.folder)
+        if report is not None:
+            report(results)
+    steps = 0
+    if PartialState().is_main_process:
         folder = runs[main].folder
-        write_card(main_record or RunRecord.load(folder), folder, **(card or {}))
+        record = main_record or RunRecord.load(folder)
+        if published is not None:
+            record = published.placed(record)
+            record.save(folder)
+        write_card(record, folder, **(card or {}))
+        steps = record.run.steps
+    if published is not None:
+        published.push(steps)
+        if unpublished is not None and config.hub_strategy != HubStrategy.EVERY_SAVE:
+            raise unpublished
     return results
+
+
+def _save(trainer: GerneTrainer, folder: str) -> None:
+    """Save a model without the push that `Trainer` makes of it: the comparison pushes once, at its end."""
+    args = trainer.args
+    pushes, args.push_to_hub = args.push_to_hub, False
+    try:
+        trainer.save_model(folder)
+    finally:
+        args.push_to_hub = pushes
 
 
 def _gate(folder: str, balanced_folder: str) -> dict[str, Any]:
@@ -210,17 +246,12 @@ def _said(folders: dict[str, str]) -> dict[str, Any]:
 def _make_way(trainer: GerneTrainer, run: GerneConfig, balanced_folder: str, name: str) -> None:
     """Put the model of class-balanced ERM in the place of the main run's, which goes to a folder of its own below."""
     aside = os.path.join(run.folder, name)
-    trainer.save_model(aside)
+    _save(trainer, aside)
     trainer.save_group_metrics(aside)
     if PartialState().is_main_process:
         put_in_place(balanced_folder, run.folder, aside)
         print(f"\nThe model in {run.folder} is that of class-balanced ERM; the other is in {aside}.", flush=True)
     PartialState().wait_for_everyone()
-    if run.push_to_hub:
-        logger.warning(
-            "What was pushed to the Hub while the model was trained is the model with inferred groups, which is no "
-            f"better than class-balanced ERM. Push {run.folder} in its place"
-        )
 
 
 def run_configs(
@@ -254,8 +285,8 @@ def run_configs(
     }
 
 
-def _folders(config: GerneConfig, name: str, seed: int, main: tuple[str, int]) -> dict[str, str]:
-    """Return the fields of the config that say where a run is written.
+def _folders(config: GerneConfig, name: str, seed: int, main: tuple[str, int]) -> dict[str, Any]:
+    """Return the fields of the config that say where a run is written, and whether it pushes while it is trained.
 
     All runs have the same folder of pseudo-attributes, so that methods with equal settings share a biased model.
     """
@@ -264,6 +295,7 @@ def _folders(config: GerneConfig, name: str, seed: int, main: tuple[str, int]) -
     return {
         "output_dir": config.folder if (name, seed) == main else own,
         "pseudo_attributes_dir": shared,
+        "push_to_hub": (name, seed) == main and pushes_by_itself(config, name),
     }
 
 

@@ -4,13 +4,16 @@ Imports `data`, `reports`, `comparison` and `arguments.py`. `images.py` and `tex
 """
 
 import os
+from collections.abc import Callable
 from typing import Any, cast
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers.trainer_utils import BestRun
 
 from ..comparison.comparing import MakeTrainer, compare, run_configs
+from ..comparison.judging import with_class_balanced
 from ..comparison.methods import METHODS, main_method, method_config
+from ..comparison.publishing import publication
 from ..config import GerneConfig
 from ..data.facts import FACTS
 from ..reports.reproduction import chosen_settings
@@ -25,6 +28,7 @@ def run_recipe(
     make_trainer: MakeTrainer,
     test_dataset: Any,
     card: dict[str, Any] | None = None,
+    report: Callable[[dict[str, list[dict[str, Any]]]], None] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Search for settings if `--tune` asks for it, then train and compare all methods with [`compare`].
 
@@ -35,25 +39,32 @@ def run_recipe(
         make_trainer (`Callable`): function that makes a trainer with a fresh model, given a config and a class.
         test_dataset: the test set. It is read once for each run, after training, and never by the search.
         card (`dict`, *optional*): what the model card says about the data, from [`card_facts`].
+        report (`Callable`, *optional*): is given the results on the main process, before anything is pushed.
 
     Returns:
         `dict[str, list[dict]]`: by the method's title, the test result of each seed, as [`compare`] returns it.
 
     Raises:
         ValueError: if methods or fields do not exist, or have values that the config or the data refuse.
+        PublishingError: as [`compare`].
     """
     main = main_method(config)
     settings = arguments.settings_by_method()
     seeds = arguments.seed_list(config.seed)
-    run_configs(arguments.methods(main), config, seeds, settings)  # finds bad values before the search
+    methods = with_class_balanced(arguments.methods(main))
+    runs = run_configs(methods, config, seeds, settings)  # finds bad values before the search
     if arguments.tune:
-        trainer = make_trainer(method_config(config, main, settings, seed=seeds[0]), METHODS[main].trainer)
+        publication(config, [main], runs, seeds[0])  # what the Hub refuses, too, is found before the search
+        alone = method_config(config, main, settings, seed=seeds[0], push_to_hub=False)
+        trainer = make_trainer(alone, METHODS[main].trainer)
         settings[main] = {**settings.get(main, {}), **tune(trainer, arguments.tune)}
     own = ("config", "compare", "seeds", "tune", "method_settings")
     made_with = {name: value for name, value in vars(arguments).items() if name not in own}
     others = {name: value for name, value in chosen_settings(arguments).items() if name not in own}
     card = {**(card or {}), "other_settings": others}
-    return compare(arguments.methods(main), config, make_trainer, test_dataset, seeds, settings, card, made_with)
+    return compare(
+        arguments.methods(main), config, make_trainer, test_dataset, seeds, settings, card, made_with, report
+    )
 
 
 def tune(trainer: GerneTrainer, n_trials: int) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def loading_code(record: RunRecord, folder: str, task: str | None) -> str:
         task (`str`, *optional*): the task as pipelines call it; without one the model alone is loaded.
     """
     name = record.run.hub_id or os.path.basename(os.path.abspath(folder))
-    place = literal(name)
+    branch = record.run.hub_revision if record.run.hub_id else None
+    place = literal(name) + (f", revision={literal(branch)}" if branch else "")
     if task is None:
         return f"from transformers import AutoModel\n\nmodel = AutoModel.from_pretrained({place})"
     own = f"from gerne_hf.models import {record.model.name}  # registers its class\n" if record.model.own else ""
@@ -45,7 +46,8 @@ def loading_code(record: RunRecord, folder: str, task: str | None) -> str:
     if not record.model.timm:
         return lines
     if record.run.hub_id:
-        network = [f"network = timm.create_model({literal('hf-hub:' + name)}, pretrained=True).eval()"]
+        address = f"hf-hub:{name}@{branch}" if branch else f"hf-hub:{name}"
+        network = [f"network = timm.create_model({literal(address)}, pretrained=True).eval()"]
     else:  # pretrained=True would have torch.load read the safetensors file, which not every torch does
         network = [
             f"network = timm.create_model({literal('local-dir:' + name)}).eval()",

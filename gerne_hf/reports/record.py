@@ -73,6 +73,7 @@ class RunFacts:
         overlapping_columns (`list[str]`): columns of attributes of which a row may have several at once.
         data_origin (`list[str]`, *optional*): Hub id and commit of the data set, where they are known.
         hub_id (`str`, *optional*): Hub id of the repository that the model is pushed to.
+        hub_revision (`str`, *optional*): branch of that repository; None for the default one.
     """
 
     trainer: str
@@ -88,6 +89,7 @@ class RunFacts:
     overlapping_columns: list[str]
     data_origin: list[str] | None
     hub_id: str | None
+    hub_revision: str | None = None
 
     @property
     def trained(self) -> bool:
