@@ -58,6 +58,8 @@ class GerneTrainer(InferringTrainer):
         args ([`GerneConfig`]): the settings; names the attribute column.
         compute_loss_func (`Callable`, *optional*): `f(outputs, labels, num_items_in_batch)` returning the mean loss of
             the rows it is given. In training it is called once a segment of the plan.
+        others: arguments of another trainer, passed on to it: `class Mine(GerneTrainer, TheirTrainer)` is GERNE with
+            what `TheirTrainer` adds to `Trainer`, its `compute_loss` among it.
 
     Raises:
         TypeError: for a config that is no [`GerneConfig`], and for data without columns or with unusable ones.
@@ -84,21 +86,27 @@ class GerneTrainer(InferringTrainer):
         optimizers: tuple = (None, None),
         optimizer_cls_and_kwargs: tuple | None = None,
         preprocess_logits_for_metrics: Callable | None = None,
+        **others: Any,
     ):
+        optional = {
+            "data_collator": data_collator,
+            "processing_class": processing_class,
+            "model_init": model_init,
+            "compute_loss_func": compute_loss_func,
+            "compute_metrics": compute_metrics,
+            "callbacks": callbacks,
+            "optimizer_cls_and_kwargs": optimizer_cls_and_kwargs,
+            "preprocess_logits_for_metrics": preprocess_logits_for_metrics,
+        }
         super().__init__(
             model=model,
             args=args,
-            data_collator=data_collator,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            model_init=model_init,
-            compute_loss_func=compute_loss_func,
-            compute_metrics=compute_metrics,
-            callbacks=callbacks,
             optimizers=optimizers,
-            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
-            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            # Another trainer below may lack some of Trainer's arguments.
+            **{name: value for name, value in optional.items() if value is not None},
+            **others,
         )
 
     # ---- training and what it tells ---------------------------------------------------------------------------------

@@ -65,6 +65,7 @@ class JTTTrainer(GerneTrainer):
                 f"JTT scores each training row by its number, and {type(self.train_dataset).__name__} has none; give "
                 "a map-style train_dataset"
             )
+        self.check_optimizer_of_biased_model()
 
     def run_identity(self) -> dict[str, Any]:
         """Return what this run depends on: what [`GerneTrainer`] says, and the factor of the errors."""

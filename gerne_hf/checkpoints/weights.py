@@ -6,12 +6,38 @@ Imports nothing of this package. The trainer that needs it:
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def warm_start(model: Any, folder: str) -> str | None:
+    """Return the line of Python that makes a model with the weights of a checkpoint, whichever trainer wrote it.
+
+    A run that starts so is a new one: it has neither the optimizer's state nor the number of steps.
+
+    Args:
+        model: a model of the same class.
+        folder (`str`): the checkpoint's folder.
+
+    Returns:
+        `str`: None if there are no weights in the folder that a line could load.
+    """
+    name = type(model).__name__
+    if hasattr(model, "peft_config") and os.path.isfile(os.path.join(folder, "adapter_model.safetensors")):
+        return f"model = PeftModel.from_pretrained(base_model, {folder!r}, is_trainable=True)"
+    if isinstance(model, PreTrainedModel):
+        found = any(os.path.isfile(os.path.join(folder, file)) for file in _WEIGHTS)
+        return f"model = {name}.from_pretrained({folder!r})" if found else None
+    if os.path.isfile(os.path.join(folder, "model.safetensors")):
+        return f"safetensors.torch.load_model(model, {os.path.join(folder, 'model.safetensors')!r})"
+    return None
 
 
 @contextlib.contextmanager

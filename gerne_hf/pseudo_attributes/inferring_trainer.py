@@ -20,6 +20,7 @@ from ..groups.index import GroupIndex
 from ..method.plans import PLANS_WITH_BETA, BatchPlan
 from ..method.pseudo_groups import EASY, PSEUDO_NAMES, provisional_index, smallest_threshold
 from ..streaming.stream import GroupStream
+from ..training.plan_trainer import PlanTrainer
 from ..tuning.searching_trainer import SearchingTrainer
 from .biased_model import check_same_labels, load_biased_model
 from .folds import fold_numbers
@@ -55,7 +56,20 @@ class InferringTrainer(SearchingTrainer):
         super().__init__(optimizers=optimizers, **arguments)
         self._check_selection()
         if self.args.pseudo_attributes and self.train_dataset is not None:
+            self.check_optimizer_of_biased_model()
             self._check_evaluation()
+
+    def check_optimizer_of_biased_model(self) -> None:
+        """Refuse an optimizer of the main model where a biased model is to be trained, too.
+
+        Raises:
+            ValueError: says which argument to pass instead.
+        """
+        if self._optimizer_given and self.train_dataset is not None:
+            raise ValueError(
+                "the biased model needs an optimizer of its own, and optimizers=(...) holds one for the main model. "
+                "Pass optimizer_cls_and_kwargs, or choose it by the config"
+            )
 
     def _check_selection(self) -> None:
         """Refuse, at construction, to select on the gated accuracy where there are no inferred groups to gate."""
@@ -198,12 +212,13 @@ class InferringTrainer(SearchingTrainer):
                 "no rule scores the rows of a stream, which have no numbers. Fit on a map-style sample by "
                 "PseudoAttributes.fit, and stream rows that have the column 'pseudo_attribute' as attribute_column"
             )
-        if self._optimizer_given:
-            raise ValueError(
-                "the biased model needs an optimizer of its own, and optimizers=(...) holds one for the main model. "
-                "Pass optimizer_cls_and_kwargs, or choose it by the config"
-            )
+        self.check_optimizer_of_biased_model()
         main = self.accelerator.unwrap_model(self.model)
+        if type(self).compute_loss is not PlanTrainer.compute_loss and self.is_world_process_zero():
+            logger.warning_once(
+                f"{type(self).__name__}.compute_loss trains the main model alone; biased models are trained by the "
+                "model's own loss. Pass the loss as compute_loss_func to have it train both."
+            )
         if args.biased_model is not None:
             model = load_biased_model(main, args.biased_model)
             check_same_labels(main, model)

@@ -27,7 +27,7 @@ from transformers.utils import logging
 
 from ..checkpoints.identity import RUN_FIELDS, check_same_run
 from ..checkpoints.seals import UNFINISHED_FILE, newest_whole, read_seal, seal, unseal, warn_of_damaged
-from ..checkpoints.weights import read_back
+from ..checkpoints.weights import read_back, warm_start
 from ..utils.locks import FolderInUseError, locked, this_process
 from .publishing_trainer import PublishingTrainer
 
@@ -124,7 +124,7 @@ class ResumableTrainer(PublishingTrainer):
         if not os.path.isfile(os.path.join(folder, with_optimizer)):
             raise ValueError(
                 f"the checkpoint {folder} holds the model only (save_only_model=True): without the optimizer's state "
-                "a run cannot go on as if nothing had happened. Load the model from it, and start anew"
+                f"a run cannot go on as if nothing had happened. Start anew{self._from_weights_of(folder)}"
             )
         present = self._recorded_identity()[0]
         if args.auto_find_batch_size:  # Trainer takes it from the checkpoint
@@ -139,10 +139,11 @@ class ResumableTrainer(PublishingTrainer):
         if wanted is True:
             newest, damaged = newest_whole(self.run_folder, contents=True)
             if newest is None:
+                weights = next(filter(None, map(self._from_weights_of, damaged)), "")
                 found = "; ".join(f"{path} is not whole: {reason}" for path, reason in damaged.items())
                 raise ValueError(
                     f"there is no checkpoint to resume from in output_dir {self.args.output_dir!r}"
-                    f"{f' ({found})' if found else ''}. Start anew, without resume_from_checkpoint"
+                    f"{f' ({found})' if found else ''}. Start anew, without resume_from_checkpoint{weights}"
                 )
             warn_of_damaged(newest, damaged)
             return newest
@@ -156,9 +157,14 @@ class ResumableTrainer(PublishingTrainer):
             way_out = f"Resume from {other}, the newest whole one" if other else "There is no whole one beside it"
             raise ValueError(
                 f"the checkpoint {folder} is not whole: {error}. It was cut off while it was written, damaged "
-                f"afterwards, or written by another trainer. {way_out}, or start anew"
+                f"afterwards, or written by another trainer. {way_out}, or start anew{self._from_weights_of(folder)}"
             ) from None
         return folder
+
+    def _from_weights_of(self, folder: str) -> str:
+        """Return the end of a sentence that says how to start with the weights of a checkpoint, "" if it has none."""
+        line = warm_start(self.accelerator.unwrap_model(self.model), folder)
+        return f"; to have its weights to start with, make the model by `{line}`" if line else ""
 
     def _look_at_early_stopping(self, folder: str, told_to_end: bool) -> None:
         """Find out whether a callback had ended the run at this checkpoint; warn if the callback will count anew."""

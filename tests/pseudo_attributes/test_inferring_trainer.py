@@ -304,9 +304,8 @@ def test_a_ready_optimizer_is_refused_before_any_training(tmp_path):
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
-    subject = default(tmp_path, model=model, optimizers=(optimizer, schedule))
     with pytest.raises(ValueError, match="needs an optimizer of its own"):
-        subject.train()
+        default(tmp_path, model=model, optimizers=(optimizer, schedule))
     assert not (tmp_path / "pseudo_attributes").exists()
 
 

@@ -9,6 +9,7 @@ from biased_fits import EPOCHS, HELD_OUT, UNKNOWN
 from helpers import EVEN, Rows, assert_same, config, mlp, table, trainer, watch_batches, weights
 
 from gerne_hf import PseudoAttributes
+from gerne_hf.baselines import JTTTrainer
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -98,14 +99,13 @@ def test_a_group_metric_without_attributes_is_refused(tmp_path, metric):
         trainer(tmp_path, **settings)
 
 
-@pytest.mark.parametrize("build", ["train", "get_train_dataloader"])
-def test_a_ready_optimizer_is_refused(tmp_path, build):
+@pytest.mark.parametrize("settings", [UNKNOWN, {"cls": JTTTrainer, "plan": "erm"}], ids=["GERNE", "JTT"])
+def test_a_ready_optimizer_is_refused_at_construction(tmp_path, settings):
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
-    subject = trainer(tmp_path, model, optimizers=(optimizer, schedule), **UNKNOWN)
     with pytest.raises(ValueError, match="needs an optimizer of its own.*Pass optimizer_cls_and_kwargs"):
-        getattr(subject, build)()
+        trainer(tmp_path, model, optimizers=(optimizer, schedule), **settings)
     assert not (tmp_path / "pseudo_attributes").exists()
 
 
