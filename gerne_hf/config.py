@@ -120,6 +120,9 @@ class GerneConfig(TrainingArguments):
 
         > Reports
 
+        attribute_source (`str`, *optional*):
+            Who or what says which attribute a row has ("annotated by two people", "computed from the file names"): a
+            sentence for the card.
         worst_examples (`int`, *optional*, defaults to `4`):
             Rows of each group, those with the lowest probability of their true label, whose image or text a recipe
             saves from the test set to `output_dir/_examples`, for `gerne-report`; 0 keeps none. They are **data**:
@@ -222,6 +225,9 @@ class GerneConfig(TrainingArguments):
     )
     pseudo_attributes_dir: str | None = field(
         default=None, metadata={"help": "Folder of biased models and scores; output_dir/pseudo_attributes by default."}
+    )
+    attribute_source: str | None = field(
+        default=None, metadata={"help": "For the card: who or what says which attribute a row has."}
     )
     worst_examples: int = field(
         default=4, metadata={"help": "Worst rows of each group to keep as images or texts for gerne-report; 0: none."}

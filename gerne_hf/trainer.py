@@ -18,13 +18,15 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
 from .config import GerneConfig
+from .evaluation.selection import collapse_after
 from .groups.sources import column_names
 from .hub.repositories import hub_origin
+from .models.heads import name_labels
 from .pseudo_attributes.exports import save_findings
 from .pseudo_attributes.guard import shares_of_class, warning_after_training
 from .pseudo_attributes.inferring_trainer import InferringTrainer
 from .reports.examples import save_worst_examples
-from .reports.facts import model_facts
+from .reports.facts import answer, model_facts
 from .reports.model_card import write_card
 from .reports.naming import method_name
 from .reports.record import (
@@ -242,7 +244,9 @@ class GerneTrainer(InferringTrainer):
     def run_record(self) -> RunRecord:
         """Return all that reports know of this run as it stands now: what `group_metrics.json` holds."""
         args, groups, plan = self.args, self.groups, self.plan
-        method = train_groups = selection = pseudo = None
+        name_labels(self.model, self.class_names())  # as when it is saved, for what the card says of its answers
+        method = train_groups = pseudo = None
+        selection: dict[str, Any] | None = None
         if groups is not None and plan is not None:
             method = {
                 "plan": args.plan,
@@ -268,13 +272,19 @@ class GerneTrainer(InferringTrainer):
                 "best_model_loaded": best,
                 "step": self.state.best_global_step if best else self.state.global_step,
             }
+            if best and self.state.best_global_step:
+                metric, step = self.selection_metric(), self.state.best_global_step
+                collapse = collapse_after(self.state.log_history, metric, step)
+                selection |= {} if collapse is None else {"collapse": collapse}
             search = self._search_of_these_settings()
             if search is not None:
                 selection["search"] = search
         if self.pseudo is not None:
             pseudo = self._pseudo_record()
         return RunRecord(
-            model=model_facts(self.accelerator.unwrap_model(self.model)),
+            model=model_facts(
+                self.accelerator.unwrap_model(self.model), self.processing_class, online=self.hub_model_id is not None
+            ),
             run=self._run_facts(),
             evaluations=dict(self.group_results),
             settings={"seed": args.seed, **chosen_settings(args)},
@@ -282,7 +292,14 @@ class GerneTrainer(InferringTrainer):
             train_groups=train_groups,
             selection=selection,
             pseudo_attributes=pseudo,
+            example=self._example(self.card_facts.get("example")),
         )
+
+    def _example(self, text: str | None) -> dict[str, Any] | None:
+        """Return the model's answer to an example; None during training, and where no process has the whole model."""
+        if self.is_in_train or self.args.world_size > 1:
+            return None
+        return answer(self.accelerator.unwrap_model(self.model), self.processing_class, text)
 
     def _pseudo_record(self) -> dict[str, Any]:
         """Return what a record says of unknown attributes: the biased models, the groups and the warnings."""
@@ -329,6 +346,7 @@ class GerneTrainer(InferringTrainer):
             data_origin=None if origin is None else list(origin),
             hub_id=self.hub_model_id,
             hub_revision=self.args.hub_revision if self.hub_model_id is not None else None,
+            attribute_source=args.attribute_source,
         )
 
     def _search_of_these_settings(self) -> dict[str, Any] | None:
@@ -399,6 +417,9 @@ class GerneTrainer(InferringTrainer):
         dataset_license: str | None = None,
         attribute_source: str | None = None,
         other_settings: dict[str, Any] | None = None,
+        license_name: str | None = None,
+        license_link: str | None = None,
+        example: str | None = None,
     ) -> None:
         """Write a card that tells who the model works for to `output_dir/README.md`.
 
@@ -409,8 +430,13 @@ class GerneTrainer(InferringTrainer):
                 `Trainer.create_model_card`.
             dataset_revision (`str`, *optional*): commit of the data set on the Hub; found where `datasets` knows it.
             dataset_license (`str`, *optional*): the data's licence in words.
-            attribute_source (`str`, *optional*): who or what says which attribute a row has.
+            attribute_source (`str`, *optional*): who or what says which attribute a row has; that of the config if not
+                given.
             other_settings (`dict`, *optional*): by name, settings of the training that are no fields of the config.
+            license_name, license_link (`str`, *optional*): name and address of the licence, where `license` is
+                "other".
+            example (`str`, *optional*): a text that the card's code classifies, and that the Hub offers to try. It is
+                published.
         """
         given = {name: value for name, value in locals().items() if name != "self" and value is not None}
         self.card_facts = {**self.card_facts, **given}

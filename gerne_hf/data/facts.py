@@ -17,6 +17,7 @@ class DataFacts:
         license_text (`str`): its licence in words.
         attributes (`str`): who or what decides which attribute value a row has.
         language (`str`, *optional*): language of the texts, as an ISO code.
+        license_name, license_link (`str`, *optional*): name and address of a licence that the Hub calls "other".
     """
 
     title: str
@@ -25,6 +26,8 @@ class DataFacts:
     license_text: str
     attributes: str
     language: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
 
 
 FACTS = {
@@ -35,6 +38,8 @@ FACTS = {
         "MultiNLI's own, mostly that of the Open American National Corpus",
         "computed from the text: whether the hypothesis contains nobody, no, never or nothing",
         "en",
+        "multinli",
+        "https://huggingface.co/datasets/nyu-mll/multi_nli#licensing-information",
     ),
     "civilcomments": DataFacts(
         "CivilComments (WILDS)",
@@ -50,6 +55,8 @@ FACTS = {
         "other",
         "research use only",
         "the background onto which the data set's authors pasted the bird",
+        license_name="research-use-only",
+        license_link="https://huggingface.co/datasets/grodino/waterbirds",
     ),
     "celeba": DataFacts(
         "CelebA",
@@ -57,6 +64,8 @@ FACTS = {
         "other",
         "the CelebA agreement: non-commercial research",
         "annotated for the data set's authors",
+        license_name="celeba-agreement",
+        license_link="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
     ),
     "colored_mnist": DataFacts(
         "Colored MNIST",

@@ -5,6 +5,7 @@ Pure functions of names; imports nothing of this package. What the metrics mean 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 GROUP_SELECTION_METRICS = ("worst_group_accuracy", "group_balanced_accuracy", "adjusted_accuracy")
 """Metrics of groups, which mean something only if the evaluation set has attributes."""
@@ -89,3 +90,40 @@ def selected_on(metric: str, evaluation_sets: Sequence[str]) -> tuple[str, str]:
     """
     name = next((name for name in evaluation_sets if metric.startswith(f"{name}_")), None)
     return ("eval", metric) if name is None else (f"eval_{name}", metric.removeprefix(f"{name}_"))
+
+
+COLLAPSE = 0.1
+"""A metric that is lower than its best value by more than this has collapsed."""
+
+
+def collapse_after(log_history: Sequence[dict[str, Any]], metric: str, step: int) -> dict[str, Any] | None:
+    """Return how far an accuracy fell after the step that was selected on it; None unless by more than 0.1.
+
+    Args:
+        log_history (`Sequence[dict]`): `trainer.state.log_history`.
+        metric (`str`): the metric's key, with or without "eval_".
+        step (`int`): the step that was selected.
+
+    Returns:
+        `dict`: the metric's `value` at its lowest after the step, the step `at` which that was, and the `best` value.
+
+    Example:
+
+    ```python
+    >>> history = [{"step": s, "eval_accuracy": a} for s, a in ((1, 0.5), (2, 0.9), (3, 0.3))]
+    >>> collapse_after(history, "accuracy", step=2)
+    {'value': 0.3, 'at': 3, 'best': 0.9}
+
+    ```
+    """
+    key = metric if metric.startswith("eval_") else f"eval_{metric}"
+    values: dict[int, float] = {}
+    for entry in log_history:
+        if key in entry:  # of one step the first: after training the best model is read again
+            values.setdefault(entry["step"], entry[key])
+    later = {at: value for at, value in values.items() if at > (step or 0)}
+    if not key.endswith("accuracy") or step not in values or not later:
+        return None
+    at = min(later, key=lambda at: later[at])
+    fell = values[step] - later[at] > COLLAPSE
+    return {"value": later[at], "at": at, "best": values[step]} if fell else None

@@ -119,6 +119,8 @@ def card_facts(recipe: str, arguments: RecipeArguments) -> dict[str, Any]:
         "dataset": facts.title,
         "dataset_tags": _hub_id(name) if name else facts.hub_name,
         "license": facts.license,
+        "license_name": facts.license_name,
+        "license_link": facts.license_link,
         "language": facts.language,
         "dataset_license": facts.license_text,
         "attribute_source": facts.attributes,

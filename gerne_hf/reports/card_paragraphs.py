@@ -293,7 +293,7 @@ def attributes_text(record: RunRecord, source: str | None = None) -> str:
         record ([`RunRecord`]): the run.
         source (`str`, *optional*): who or what says which attribute a row has.
     """
-    source = f": {prose(source)}." if source else "."
+    source = f": {prose(source)}." if source else ". Who or what says which value a row has was not told."
     if record.run.overlapping_columns:
         judged = ", ".join(map(code, record.run.overlapping_columns))
         source += (
@@ -372,6 +372,12 @@ def selection_text(record: RunRecord) -> str:
     prefix, metric = _selected_on(record, chosen["metric"])
     compared_on = f"the {set_name(prefix)}'s {metric_title(metric)}"
     settings = _search_text(chosen.get("search"), compared_on)
+    collapse = chosen.get("collapse")
+    if collapse is not None:
+        settings = (
+            f"Training longer did harm: from {100 * collapse['best']:.1f} % there, that figure had fallen to "
+            f"{100 * collapse['value']:.1f} % at step {collapse['at']}. {settings}"
+        )
     if not chosen["best_model_loaded"]:
         return f"The weights are those of the last step ({chosen['step']}); no step was selected. {settings}"
     return f"The weights are those of step {chosen['step']}, selected on {compared_on}. {settings}"

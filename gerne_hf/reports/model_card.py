@@ -1,8 +1,8 @@
 """Model cards that tell who a model works for: group tables, origin of the attributes, how the step was selected.
 
 Imports `evaluation/`, and the other modules of this room. Next: [`card_paragraphs`](gerne_hf.reports.card_paragraphs)
-for the sentences, `templates/model_card.md` for their order, and `GerneTrainer.create_model_card`, which makes the
-record and saves the card.
+for the sentences, [`metadata`](gerne_hf.reports.metadata) for what the Hub reads, `templates/model_card.md` for the
+order, and `GerneTrainer.create_model_card`, which makes the record and saves the card.
 """
 
 import os
@@ -10,12 +10,10 @@ import sys
 from importlib.resources import files
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 
-from ..evaluation.names import CLASS_RESULT_TITLES, RESULT_TITLES, split_name
 from ..utils.markdown import plain
 from .card_paragraphs import (
-    Evaluations,
     as_markdown,
     attributes_text,
     comparison_part,
@@ -29,13 +27,12 @@ from .card_paragraphs import (
     training_picture,
     worst_group,
 )
-from .loading import loading_code
+from .loading import install_line, loading_code, loading_notes
+from .metadata import card_data, listed
+from .reader_notes import contact, links, out_of_scope, words
 from .record import RunRecord
 from .reproduction import reproduction_command, settings_table, versions_text
 from .tables import format_group_table, format_recovery
-
-TAGS = ("gerne", "group-robustness", "debiasing", "spurious-correlations")
-"""Tags of every card, by which the models are found on the Hub."""
 
 
 def build_card(record: RunRecord, folder: str, **given: Any) -> ModelCard:
@@ -47,7 +44,7 @@ def build_card(record: RunRecord, folder: str, **given: Any) -> ModelCard:
             unless `model_name` is given.
         given: what [`~transformers.Trainer.create_model_card`] takes: `language`, `license`, `tags`, `model_name`,
             `finetuned_from`, `tasks`, `dataset_tags`, `dataset`, `dataset_args`; besides, `dataset_revision`,
-            `dataset_license`, `attribute_source`, `other_settings`.
+            `dataset_license`, `attribute_source`, `other_settings`, `license_name`, `license_link` and `example`.
 
     Returns:
         `huggingface_hub.ModelCard`
@@ -56,7 +53,7 @@ def build_card(record: RunRecord, folder: str, **given: Any) -> ModelCard:
     evaluations = dict(sorted(record.named_evaluations.items(), key=lambda item: (order.get(item[0], 1), item[0])))
     given = _with_origin(record, given)
     name = given.get("model_name") or os.path.basename(os.path.abspath(folder))
-    data = _card_data(record, name, evaluations, given)
+    data = card_data(record, name, evaluations, given, folder)
     context: dict[str, Any] = {
         "title": plain(name),
         "summary": summary(record, data.base_model),
@@ -70,11 +67,17 @@ def build_card(record: RunRecord, folder: str, **given: Any) -> ModelCard:
         "comparison": comparison_part(folder),
         "method_table": method_table(record),
         "data": data_text(record, evaluations, given),
-        "attributes": attributes_text(record, given.get("attribute_source")),
+        "attributes": attributes_text(record, given.get("attribute_source") or record.run.attribute_source),
         "selection": selection_text(record),
         "recovery": format_recovery(record.recovery) if record.recovery else None,
         "limits": known_limits(evaluations),
-        "loading": loading_code(record, folder, data.pipeline_tag),
+        "install": install_line(record, data.pipeline_tag),
+        "loading": loading_code(record, folder, data.pipeline_tag, given.get("example")),
+        "loading_notes": loading_notes(record),
+        "words": words(record, evaluations),
+        "out_of_scope": out_of_scope(record, evaluations),
+        "links": links(record, data.base_model, listed(given.get("dataset_tags"))),
+        "contact": contact(record),
         "command": reproduction_command(sys.argv, record.run.processes),
         "versions": versions_text(record.settings["seed"]),
         "settings_table": settings_table(_without_seed(record.settings), given.get("other_settings")),
@@ -101,57 +104,12 @@ def _without_seed(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name != "seed"}
 
 
-def _card_data(record: RunRecord, name: str, evaluations: Evaluations, given: dict[str, Any]) -> ModelCardData:
-    """Return the card's metadata, by which the Hub finds and shows the model."""
-    task = _first(given.get("tasks")) or record.model.task
-    data_set = _list(given.get("dataset")) or [os.path.basename(str(given.get("dataset_tags") or "")) or "custom"]
-    metrics = RESULT_TITLES if record.run.has_attributes else CLASS_RESULT_TITLES
-    results = [
-        EvalResult(
-            task_type=task or "other",
-            dataset_type=_first(given.get("dataset_tags")) or data_set[0],
-            dataset_name=data_set[0],
-            dataset_split=split_name(prefix),
-            dataset_revision=given.get("dataset_revision"),
-            metric_type=key,
-            metric_name=title,
-            metric_value=round(result[key], 4),
-        )
-        for prefix, result in evaluations.items()
-        if prefix != "train"  # figures of rows that the model has seen are no results
-        for key, title in metrics.items()
-        if key in result
-    ]
-    return ModelCardData(
-        model_name=name,
-        eval_results=results or None,
-        language=given.get("language"),
-        license=given.get("license"),
-        library_name="peft" if record.model.adapter else "transformers",
-        pipeline_tag=task,
-        base_model=given.get("finetuned_from") or record.model.base,
-        datasets=_list(given.get("dataset_tags")) or None,
-        metrics=[*metrics],
-        tags=sorted({*TAGS, *(_list(given.get("tags")))}),
-    )
-
-
 def _with_origin(record: RunRecord, given: dict[str, Any]) -> dict[str, Any]:
     """Return `given` with the data set's Hub id and commit where they are not given and the record has them."""
     if record.run.data_origin is None:
         return given
     name, revision = record.run.data_origin
-    tags = _list(given.get("dataset_tags")) or [name]
+    tags = listed(given.get("dataset_tags")) or [name]
     if tags != [name]:
         return given
     return {**given, "dataset_tags": tags, "dataset_revision": given.get("dataset_revision") or revision}
-
-
-def _list(value: Any) -> list[str]:
-    """Return one or several strings, or None, as a list."""
-    return [value] if isinstance(value, str) else list(value or [])
-
-
-def _first(value: Any) -> str | None:
-    """Return the first of one or several strings, or None without any."""
-    return next(iter(_list(value)), None)

@@ -44,6 +44,11 @@ class ModelFacts:
         adapter (`bool`): whether it is a PEFT adapter.
         timm (`bool`): whether it is a model of timm in the wrapper of Transformers.
         own (`bool`): whether its class is one of `gerne_hf`, which must be imported before the model is loaded.
+        processor (`str`, *optional*): what prepares its inputs and is saved with it, "tokenizer" or
+            "image_processor"; None if nothing is.
+        labels (`list[str]`): the names of its classes in the order of their ids.
+        local_base (`bool`): whether it is an adapter of a model that lies in a local folder.
+        base_license (`dict`): `license`, `license_name` and `license_link` of the base model, as far as its card says.
     """
 
     name: str
@@ -52,6 +57,10 @@ class ModelFacts:
     adapter: bool
     timm: bool
     own: bool
+    processor: str | None = None
+    labels: list[str] = field(default_factory=list)
+    local_base: bool = False
+    base_license: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,8 @@ class RunFacts:
         overlapping_columns (`list[str]`): columns of attributes of which a row may have several at once.
         data_origin (`list[str]`, *optional*): Hub id and commit of the data set, where they are known.
         hub_id (`str`, *optional*): Hub id of the repository that the model is pushed to.
-        hub_revision (`str`, *optional*): branch of that repository; None for the default one.
+        hub_revision (`str`, *optional*): branch of that repository; None for its default one.
+        attribute_source (`str`, *optional*): who or what says which attribute a row has.
     """
 
     trainer: str
@@ -90,6 +100,7 @@ class RunFacts:
     data_origin: list[str] | None
     hub_id: str | None
     hub_revision: str | None = None
+    attribute_source: str | None = None
 
     @property
     def trained(self) -> bool:
@@ -120,9 +131,12 @@ class RunRecord:
         method (`dict`, *optional*): plan, c, beta, its bounds, rows and segments; None without a training set.
         train_groups (`dict`, *optional*): names and `(K, A)` counts of the groups that were trained on.
         selection (`dict`, *optional*): `metric`, `best_model_loaded`, `step`, and `search`: the names of the settings
-            that a search has chosen and its number of trials.
+            that a search has chosen and its number of trials; `collapse`: the value of the metric at the `step`
+            (`best`) and the lowest `value` after it, at the step `at`.
         pseudo_attributes (`dict`, *optional*): threshold, recovery of the minority, and facts of the biased model;
             None with known attributes.
+        example (`dict`, *optional*): a text as `input` (None: a white image), and the model's `output`, `label` and
+            `score`; None where nobody asked it.
     """
 
     model: ModelFacts
@@ -133,6 +147,7 @@ class RunRecord:
     train_groups: dict[str, Any] | None = None
     selection: dict[str, Any] | None = None
     pseudo_attributes: dict[str, Any] | None = None
+    example: dict[str, Any] | None = None
 
     @property
     def named_evaluations(self) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ from ..hub.contents import LAST_CHECKPOINT
 from ..hub.failures import advice
 from ..hub.pushes import PublishingError, Push, PushLog
 from ..hub.uploads import Uploads, uploading_through
+from ..models.adapters import hide_base_folder
 from ..models.heads import name_labels
 from ..models.timm_checkpoints import complete_checkpoint, complete_config, is_timm, write_processor
 from ..reports.naming import check_no_other_method
@@ -148,6 +149,8 @@ class PublishingTrainer(Trainer):
         if is_timm(model):
             complete_config(model, self.processing_class)
         super().save_model(output_dir, _internal_call)
+        if self.hub_model_id is not None and self.args.should_save:
+            hide_base_folder(output_dir or self.run_folder)
         if is_timm(model) and self.args.should_save:
             complete_checkpoint(output_dir or self.run_folder, self.processing_class)
 

@@ -29,7 +29,7 @@ from gerne_hf.models.timm_checkpoints import (
     is_timm,
     timm_processor,
 )
-from gerne_hf.reports.card_paragraphs import loading_code
+from gerne_hf.reports.loading import loading_code
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 SIDE, MEAN, STD = 16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)

@@ -155,8 +155,9 @@ def test_the_task_follows_from_the_model(tmp_path):
     subject = trainer(tmp_path, bert(), sentences(), eval_dataset=sentences(seed=2), max_steps=1)
     subject.train()
     card = card_of(subject)
-    assert card.data.pipeline_tag == "text-classification"
-    assert 'pipeline("text-classification", model=' in card.text
+    assert card.data.pipeline_tag == "text-classification" and card.data.get("widget") is None
+    assert "model = AutoModelForSequenceClassification.from_pretrained(" in card.text and "pipeline" not in card.text
+    assert "No tokenizer and no image processor was saved with the model" in card.text
 
 
 def test_unknown_attributes_are_said_to_be_unknown(tmp_path):

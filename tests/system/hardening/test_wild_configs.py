@@ -70,6 +70,7 @@ VALID = {
     "biased_learning_rate": optional(number(0)),
     "biased_weight_decay": optional(number(0)),
     "biased_epochs": optional(number(0)),
+    "attribute_source": lambda value: value is None or (isinstance(value, str) and value),
     "biased_model": optional(text),
     "pseudo_attributes_dir": optional(text),
     "forward_mode": one_of("auto", "fused", "separate"),

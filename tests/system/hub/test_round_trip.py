@@ -15,11 +15,12 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 KINDS = ("text", "timm", "vit", "resnet")
 
 LOAD = """
-import hashlib, json, pathlib, re, sys
+import hashlib, json, pathlib, sys
 import numpy, torch
 from huggingface_hub import ModelCard, snapshot_download
 from PIL import Image
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from card_code import run_code_of
 from published import SIDE, logits, pictures
 from gerne_hf.data.images import as_pixels, normalize
 
@@ -30,9 +31,7 @@ pixels = normalize(torch.from_numpy(as_pixels(picture, SIDE)[None]), [0.5] * 3, 
 def code_of_the_card(repo):
     card = ModelCard.load(repo)
     card.validate()
-    found = {}
-    exec(re.search(r"## How to load it\\s+```python\\n(.*?)```", card.text, re.S)[1], found)
-    return found
+    return run_code_of(card.text)
 
 def answer(scores):
     return [float(score) for score in scores.softmax(-1)[0]]
@@ -46,6 +45,7 @@ def look(repo, kind):
     auto = AutoModelForSequenceClassification if kind == "text" else AutoModelForImageClassification
     model = auto.from_pretrained(repo)
     found = {"auto": logits(model, kind), "pipeline": logits(loaded["classify"].model, kind)}
+    found["answer"], found["told"] = loaded["answer"], loaded["told"]
     found["labels"] = [model.config.id2label[i] for i in range(model.config.num_labels)]
     with torch.no_grad():
         if kind == "text":
@@ -99,6 +99,13 @@ def test_every_way_prepares_its_input_alike(loaded, kind):
     assert len(others) == (3 if kind == "timm" else 1)
     for other in others:
         assert other == pytest.approx(first, abs=1e-6 if kind in ("text", "timm") else 5e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_card_tells_the_answer_that_its_reader_gets(loaded, kind):
+    label, probability = loaded[kind]["told"]
+    assert loaded[kind]["answer"]["label"] == label
+    assert loaded[kind]["answer"]["score"] == pytest.approx(probability, abs=0.0101)
 
 
 @pytest.mark.parametrize("kind", KINDS)
