@@ -110,6 +110,15 @@ class PushLog:
         with self._lock:
             self._failed.pop(path_in_repo, None)
 
+    def note_failed(self, push: Push) -> None:
+        """Remember an upload that has failed in the foreground, as [`PushLog.missing`] returns it.
+
+        Args:
+            push ([`Push`]): what was uploaded, with its error.
+        """
+        with self._lock:
+            self._failed[push.path_in_repo] = push
+
     def wait(self) -> None:
         """Wait until all uploads that are being followed have ended, well or not."""
         with self._lock:

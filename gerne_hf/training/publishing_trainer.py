@@ -15,7 +15,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
 from ..hub.contents import LAST_CHECKPOINT
-from ..hub.failures import advice
+from ..hub.failures import advice, is_of_the_hub
 from ..hub.pushes import PublishingError, Push, PushLog
 from ..hub.uploads import Uploads, uploading_through
 from ..models.adapters import hide_base_folder
@@ -61,6 +61,7 @@ class PublishingTrainer(Trainer):
     """The pushes of checkpoints that are under way, or None."""
 
     _left_out: str | None = None
+    _root_step: int | None = None
 
     def __init_subclass__(cls, **arguments: Any):
         """Refuse a subclass that overrides a private method which has become a public hook.
@@ -196,6 +197,9 @@ class PublishingTrainer(Trainer):
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push a checkpoint as `Trainer` does, with the reports, and watch the uploads."""
         args = self.args
+        if self.state.is_hyper_param_search:
+            return  # a trial's model is no outcome
+        self._root_step = self.state.global_step
         if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
             return
         folders = args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS)
@@ -251,6 +255,8 @@ class PublishingTrainer(Trainer):
         if self.hub_model_id is not None and self.is_world_process_zero():
             self._finish_current_push()
             self._push_log.wait()
+        self._push_selected()
+        if self.hub_model_id is not None and self.is_world_process_zero():
             missing = [push for push in self._push_log.missing() if not self._pushed_again(push)]
             self.hub_model_id = self._uploads.repo_id
             message = self._describe(missing) if missing else None
@@ -258,6 +264,19 @@ class PublishingTrainer(Trainer):
             (message,) = broadcast_object_list([message])
         if message is not None:
             raise PublishingError(message)
+
+    def _push_selected(self) -> None:
+        """Push the model that was selected, if the last one that was pushed to the repository's root is another."""
+        args, best = self.args, self.state.best_global_step
+        pushes = args.push_to_hub and args.hub_strategy != HubStrategy.END and args.load_best_model_at_end
+        if not pushes or best is None or best == self._root_step:
+            return
+        try:
+            self.push_to_hub(f"Selected model of step {best}")
+        except Exception as error:
+            if not is_of_the_hub(error):
+                raise
+            self._push_log.note_failed(Push(self.run_folder, "", best, error))
 
     def _pushed_again(self, push: Push) -> bool:
         """Push again what the Hub lacks, and wait for the Hub; return whether it is there now."""

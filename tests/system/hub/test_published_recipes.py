@@ -2,7 +2,9 @@
 
 import json
 import re
+import subprocess
 import sys
+import time
 
 import pytest
 from huggingface_hub import ModelCard
@@ -111,3 +113,79 @@ def test_unknown_attributes_push_the_outcome_alone(shared_client, strategies):
     }
     assert ("inferred_groups.json" in files) == inferred or not inferred
     assert not [path for path in files if "/" in path or path.endswith((".parquet", ".npz", ".bin"))]
+
+
+# ---- killed ---------------------------------------------------------------------------------------------------------
+
+PHASES = {
+    "in ERM": ("=== ERM, seed 42", "end", 0),
+    "in the main run": ("=== GERNE, seed 42", "every_save", 2),
+    "in the last push": ("Test set,", "end", 0),
+}
+"""What is printed when a recipe is killed, its strategy, and the commits that are to be there by then."""
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_killed_in_any_phase(client, phase):
+    """What is on the Hub is nothing, or the main method's model with its card."""
+    printed, strategy, commits = PHASES[phase]
+    hub, name = client.hub, "killed"
+    if phase == "in the last push":
+        hub.fault("/commit/", delay=60)
+    given = [*QUICK, "--max_steps", "200000" if phase != "in the last push" else "2", "--hub_strategy", strategy]
+    given += ["--eval_strategy", "no", "--output_dir", str(client.folder / name), "--hub_model_id", f"tester/{name}"]
+    if phase == "in the main run":
+        given += ["--method_settings", '{"erm": {"max_steps": 2}}']
+    path = client.folder / "killed.json"
+    path.write_text(json.dumps([{"recipe": "colored_mnist", "given": given}]))
+    with open(client.folder / "out.txt", "wb") as out:
+        environment = {**client.environment(), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen([sys.executable, SCRIPT, str(path)], env=environment, stdout=out, stderr=out)
+    try:
+        wait_until(lambda: printed in (client.folder / "out.txt").read_text(errors="replace"), process)
+        wait_until(lambda: len(history(hub, name)) >= commits, process)
+        if phase == "in the last push":
+            wait_until(lambda: hub.seen("/commit/"), process)
+    finally:
+        process.kill()  # SIGKILL
+        process.wait()
+    made = history(hub, name)
+    assert len(made) >= commits and (commits or not made)
+    for commit in made:
+        assert method_of_record(json.loads(commit.files["group_metrics.json"].content)) == "plan 'independent'"
+        assert {"README.md", "model.safetensors"} <= set(commit.files)
+        assert not [path for path in commit.files if "/" in path]
+
+
+def history(hub, name):
+    """The commits of a repository but for the first, which is empty."""
+    repository = hub.repositories.get(("model", f"tester/{name}"))
+    return [] if repository is None else repository.history()[:-1]
+
+
+def wait_until(holds, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < end, "it did not come so far"
+        time.sleep(0.02)
+
+
+# ---- all recipes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_every_recipe(client):
+    """Each demo once, the strategies by turns."""
+    names = [*IMAGES, *TEXTS]
+    runs = [(name, name, "--hub_strategy", STRATEGIES[i % len(STRATEGIES)]) for i, name in enumerate(names)]
+    publish(client, runs)
+    for name in names:
+        files = look(client, name, name)
+        processor = "preprocessor_config.json" if name in IMAGES else "tokenizer.json"
+        assert {processor, "comparison.png", "training.png"} <= set(files)
+        assert ("minority_accuracy.json" in files) == (name == "bffhq")
+    validate = (
+        "from huggingface_hub import ModelCard; import sys; [ModelCard.load(r).validate() for r in sys.argv[1:]]"
+    )
+    client(validate, *(f"tester/{name}" for name in names))

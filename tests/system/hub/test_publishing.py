@@ -77,12 +77,14 @@ def test_round_trip(shared_client, published, loaded, name):
 @pytest.mark.parametrize("name", [*ROUND_TRIP, "text-every_save", "text-all_checkpoints"])
 def test_what_travels(shared_client, published, name):
     files = shared_client.hub.files(f"tester/{name}")
-    needed = {"config.json", "group_metrics.json", "model.safetensors"}
+    needed = {"README.md", "config.json", "group_metrics.json", "model.safetensors"}
     processor = (
         {"tokenizer.json", "tokenizer_config.json"} if name.startswith("text") else {"preprocessor_config.json"}
     )
     assert needed | processor <= set(files)
     assert not [path for path in files if path.startswith("pytorch_model") or path.endswith((".pkl", ".ckpt"))]
+    assert files["README.md"].content == local(shared_client, name)["README.md"]
+    assert not [path for path in files if "/" not in path and path.endswith((".bin", ".pt", ".pth", "_state.json"))]
     assert json.loads(files["config.json"].content)["id2label"] == {str(i): text for i, text in enumerate(LABELS)}
     metrics = report(files)
     assert metrics["train_groups"]["counts"] == [[12, 4], [4, 12]] and metrics["method"]["plan"] == "independent"
