@@ -125,6 +125,7 @@ PHASES = {
 """What is printed when a recipe is killed, its strategy, and the commits that are to be there by then."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 def test_killed_in_any_phase(client, phase):
     """What is on the Hub is nothing, or the main method's model with its card."""
