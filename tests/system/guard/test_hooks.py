@@ -78,7 +78,10 @@ OVERRIDDEN = {
 }
 OTHER_DEFAULTS = {("hyperparameter_search", "direction"): "maximize"}  # accuracies, where Trainer has a loss
 MORE_PARAMETERS = {
-    "create_model_card": ["dataset_revision", "dataset_license", "attribute_source", "other_settings"],
+    "create_model_card": [
+        *("dataset_revision", "dataset_license", "attribute_source", "other_settings"),
+        *("license_name", "license_link", "example"),
+    ],
 }
 
 CALLED = {
