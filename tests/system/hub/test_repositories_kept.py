@@ -10,12 +10,12 @@ from store import Repository
 from gerne_hf.reports.naming import method_of_record
 
 CODE = """
-import json, re, sys
-from huggingface_hub import ModelCard, snapshot_download
-card = ModelCard.load(snapshot_download("tester/branched", revision="trial") + "/README.md")
-found = {}
-exec(re.search(r"## How to load it\\s+```python\\n(.*?)```", card.text, re.S)[1], found)
+import json
+from huggingface_hub import snapshot_download
+from card_code import run_code_of
 from published import logits
+folder = snapshot_download("tester/branched", revision="trial")
+found = run_code_of(open(folder + "/README.md", encoding="utf-8").read())
 print("\\n" + json.dumps(logits(found["classify"].model, "text")))
 """
 
