@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitInfo, HfApi
 
-from ..hub.repositories import RIGHTS, explained, make_repository
+from ..hub.repositories import advised, make_repository
 
 GROUP_ACCURACY_PATH = str(Path(__file__).parent / "group_accuracy")
 """Folder of the metric `group_accuracy`, as `evaluate.load` takes it."""
@@ -44,7 +44,7 @@ def push_group_accuracy(
             f"{repo_id!r}"
         )
     repo_id = make_repository(repo_id, "space", f"{folder.name}.py", "metric group_accuracy", token, private, "gradio")
-    with explained(f"The push to the Space {repo_id} failed. Push again by the same call. {RIGHTS}."):
+    with advised(f"The push to the Space {repo_id} failed. Push again by the same call."):
         return HfApi(token=token).upload_folder(
             repo_id=repo_id,
             repo_type="space",

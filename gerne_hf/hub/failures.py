@@ -147,7 +147,7 @@ def advice(error: BaseException | None) -> str:
     if status == 403:
         return (
             "The token may not write there. It needs a token with write access: set HF_TOKEN, or run `hf auth "
-            "login`; or choose a repository of yours with hub_model_id"
+            "login`; or choose a repository that is yours"
         )
     if status == 404 and error is not None and is_unknown_route(error):
         return (
@@ -155,7 +155,7 @@ def advice(error: BaseException | None) -> str:
             "HF_ENDPOINT must name the Hub itself"
         )
     if status == 404:
-        return "There is no such repository, or the token may not see it: check hub_model_id and HF_TOKEN"
+        return "There is no such repository, or the token may not see it: check its name and HF_TOKEN"
     if status in (409, 412):
         return "Something else was written to the repository at the same time: try again"
     if status == 429:

@@ -1,6 +1,6 @@
 """Repositories on the Hub: how one is made, where a data set came from, and errors that say what to do.
 
-Imports no other module of this package. Uploads in the background: [`pushes`](gerne_hf.hub.pushes).
+Imports [`failures`](gerne_hf.hub.failures). Uploads in the background: [`pushes`](gerne_hf.hub.pushes).
 """
 
 import re
@@ -12,8 +12,7 @@ import datasets
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-RIGHTS = "It needs a token with write access: set HF_TOKEN, or run `hf auth login`"
-"""What errors say where writing to the Hub was refused."""
+from .failures import advice, is_of_the_hub
 
 TYPES = {"model": "model", "dataset": "data set", "space": "Space"}
 """The Hub's types of repositories, and what messages call them."""
@@ -50,9 +49,7 @@ def make_repository(
         ValueError: if the repository holds something else; names what it holds. Nothing is changed then.
     """
     api = HfApi(token=token)
-    with explained(
-        f"The {TYPES[repo_type]} {repo_id!r} cannot be made or written to. {RIGHTS}; or choose another id."
-    ):
+    with advised(f"The {TYPES[repo_type]} {repo_id!r} cannot be made or written to."):
         made = api.create_repo(repo_id, repo_type=repo_type, private=private, space_sdk=space_sdk, exist_ok=True)
         info = api.repo_info(made.repo_id, repo_type=repo_type)
     files = [file.rfilename for file in getattr(info, "siblings", None) or []]
@@ -121,6 +118,21 @@ def explained(note: str) -> Iterator[None]:
         yield
     except (HfHubHTTPError, OSError) as error:
         error.add_note(note)
+        raise
+
+
+@contextmanager
+def advised(note: str) -> Iterator[None]:
+    """Add a note to errors of the Hub and the network that leave the `with` block, and what to do by their reason.
+
+    Args:
+        note (`str`): full sentences that say what has failed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_of_the_hub(error):
+            error.add_note(f"{note} {advice(error)}.")
         raise
 
 

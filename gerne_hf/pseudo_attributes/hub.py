@@ -13,7 +13,7 @@ import numpy as np
 from huggingface_hub import CommitInfo, DatasetCardData, HfApi, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from ..hub.repositories import RIGHTS, explained, make_repository, other_types
+from ..hub.repositories import advised, make_repository, other_types
 from ..method.pseudo_groups import HARD, PSEUDO_NAMES
 from ..utils.files import write_json
 from ..utils.markdown import code, format_table, plain
@@ -63,7 +63,7 @@ def push_scores(
     kept = f"are kept in {pseudo.directory}" if pseudo.directory else "are in memory; save(FOLDER) keeps them"
     with TemporaryDirectory() as folder:
         write_repository(pseudo, folder, table, repo_id, thresholds)
-        with explained(f"The push to {repo_id} failed; the scores {kept}. Push again by the same call. {RIGHTS}."):
+        with advised(f"The push to {repo_id} failed; the scores {kept}. Push again by the same call."):
             return HfApi(token=token).upload_folder(
                 repo_id=repo_id, repo_type="dataset", folder_path=folder, commit_message=commit_message
             )

@@ -89,13 +89,14 @@ def test_other_data_is_not_overwritten(exchanged, pushed):
 @pytest.mark.parametrize("who, status", [("read", 403), ("wrong", 401), ("foreign", 403)])
 def test_no_rights(pushed, who, status):
     assert str(status) in pushed[who] and "cannot be made or written to" in pushed[who]
-    assert "set HF_TOKEN, or run `hf auth login`; or choose another id" in pushed[who]
+    assert "set HF_TOKEN, or run `hf auth login`" in pushed[who]
     assert READ_TOKEN not in pushed[who]
 
 
 def test_a_failed_push_says_where_the_scores_are(exchanged, pushed):
     assert "500" in pushed["fault"] and "The push to tester/fault failed; the scores are in memory" in pushed["fault"]
     assert "save(FOLDER) keeps them. Push again by the same call" in pushed["fault"]
+    assert "a fault of its own" in pushed["fault"] and "write access" not in pushed["fault"]
     assert "the scores are kept in kept. Push again" in pushed["kept"]
     assert "scores.parquet" in exchanged.hub.files("tester/fault", "dataset")
 
