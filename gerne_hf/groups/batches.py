@@ -252,6 +252,25 @@ class GroupCollator:
             )
 
 
+class ColumnsLeftOut:
+    """Collates with the user's collator, and leaves columns out of the batch that the model does not take.
+
+    Args:
+        collator (`Callable`): the user's collator.
+        columns (`Sequence[str]`): the columns.
+    """
+
+    def __init__(self, collator: Callable[[list[Any]], Any], columns: Sequence[str]):
+        self.collator, self.columns = collator, columns
+
+    def __call__(self, features: list[Any]) -> Any:
+        batch = self.collator(features)
+        if isinstance(batch, MutableMapping):
+            for name in self.columns:
+                batch.pop(name, None)
+        return batch
+
+
 @contextlib.contextmanager
 def all_rows_in_order(args: TrainingArguments) -> Iterator[None]:
     """Let loaders that are made meanwhile give every row, in the order of the data set.

@@ -23,7 +23,7 @@ from ..evaluation.accumulator import GroupAccumulator, loggable
 from ..evaluation.metrics import flatten_group_metrics
 from ..evaluation.overlapping import OverlappingAccumulator
 from ..evaluation.selection import AUTOMATIC, automatic_metric, check_selection
-from ..groups.batches import GROUP_KEY
+from ..groups.batches import GROUP_KEY, GroupedDataset
 from ..groups.index import GroupIndex
 from ..method.outputs import chosen_classes, logits_of, without_loss
 from ..utils.attributes import replaced
@@ -160,7 +160,9 @@ class EvaluatingTrainer(GroupTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Evaluate as `Trainer` does, with group metrics among the metrics and plain labels among the outputs."""
-        index = getattr(getattr(dataloader, "dataset", None), "groups", None)
+        dataloader, self.feeds_own_loop = self.with_groups(dataloader), False
+        dataset = getattr(dataloader, "dataset", None)
+        index = dataset.groups if isinstance(dataset, GroupedDataset) else None
         self._accumulator = None if index is None else self.make_accumulator(index)
         self._result: dict[str, Any] | None = None
         with self._hooks_between(self.compute_metrics, self.preprocess_logits_for_metrics) as metrics:

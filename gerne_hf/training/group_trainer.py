@@ -6,17 +6,19 @@ Stands on [`ResumableTrainer`](gerne_hf.training.resumable_trainer.ResumableTrai
 """
 
 import contextlib
-from collections.abc import Callable
-from typing import Any, ClassVar
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, cast
 
 import datasets
 from torch.utils.data import DataLoader
-from transformers.trainer_utils import RemoveColumnsCollator, TrainOutput
+from transformers import TrainerCallback
+from transformers.trainer_utils import PredictionOutput, RemoveColumnsCollator, TrainOutput
 from transformers.utils import logging
 
 from ..config import GerneConfig
 from ..evaluation.overlapping import combination_memberships
-from ..groups.batches import GroupCollator, GroupedDataset, UniformRowsCollator, all_rows_in_order
+from ..groups.batches import ColumnsLeftOut, GroupCollator, GroupedDataset, UniformRowsCollator, all_rows_in_order
 from ..groups.index import GroupIndex
 from ..groups.sets import GroupSets
 from ..method.plans import PLANS_WITHOUT_ATTRIBUTES
@@ -54,6 +56,9 @@ class GroupTrainer(ResumableTrainer):
     reference_groups: GroupIndex | None
     """Training groups by the attribute that is evaluated; where that is unknown in training, by class alone."""
     data_collator: Any
+    feeds_own_loop = False
+    """Whether loaders carry group ids; see [`GroupTrainer.feeding_own_loop`]."""
+    _rows_of_loop = 0
 
     def __init__(
         self, *, args: GerneConfig | None = None, train_dataset: Any = None, eval_dataset: Any = None, **arguments: Any
@@ -66,6 +71,7 @@ class GroupTrainer(ResumableTrainer):
         self.args = args
         self.groups = self.reference_groups = None
         self._index_sets(train_dataset, eval_dataset)
+        arguments["callbacks"] = [LoadersOfCallbacks(self), *(arguments.get("callbacks") or ())]
         super().__init__(args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **arguments)
         if args.label_names not in (None, ["labels"]):
             raise ValueError(
@@ -143,7 +149,7 @@ class GroupTrainer(ResumableTrainer):
 
     def index_evaluation_sets(self, eval_dataset: Any) -> None:
         """Index the evaluation sets (one, several by name, or None): again where the user has put others there."""
-        self._persistent_loaders: list[tuple[Any, DataLoader]] = []
+        self._persistent_loaders: list[tuple[Any, bool, DataLoader]] = []
         vars(self).pop("_eval_dataloaders", None)
         self.sets.use_evaluation_sets(eval_dataset)
         for _, index in self.sets.known:
@@ -174,9 +180,59 @@ class GroupTrainer(ResumableTrainer):
             vars(self.model).pop("_is_accelerate_prepared", None)
         self.index_anew_if_replaced()
         self.settle_training_groups()
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        with self.feeding_own_loop():
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     # ---- loaders ----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def feeding_own_loop(self) -> Iterator[None]:
+        """Let the loader that is made meanwhile carry group ids, as the trainer's own loops need them.
+
+        All other loaders yield what the model takes: those that users ask for, and those that callbacks are given.
+        """
+        before, self.feeds_own_loop = self.feeds_own_loop, True
+        try:
+            yield
+        finally:
+            self.feeds_own_loop = before
+
+    def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
+        """Return what `Trainer` does; called when the training loop has its loader, so that others are the user's."""
+        self.feeds_own_loop, self._rows_of_loop = False, self._train_batch_size
+        return super().set_initial_training_values(args, dataloader)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Evaluate as `Trainer` does, on a loader whose batches carry group ids. Arguments and result are the same."""
+        with self.feeding_own_loop():
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Predict as `Trainer` does, on a loader whose batches carry group ids. Arguments and result are the same."""
+        with self.feeding_own_loop():
+            return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+
+    def without_groups(self, loader: Any) -> Any:
+        """Return a loader of the same rows without group ids; a loader that is none of this trainer's as it is.
+
+        Args:
+            loader ([`~torch.utils.data.DataLoader`]): any loader.
+        """
+        make = getattr(loader, "__dict__", {}).get("plain_loader")
+        return loader if make is None else make()
+
+    def with_groups(self, loader: Any) -> Any:
+        """Return a loader of the same rows with group ids; a loader that is none of this trainer's as it is.
+
+        Args:
+            loader ([`~torch.utils.data.DataLoader`]): any loader.
+        """
+        make, collator = getattr(loader, "__dict__", {}).get("grouped_loader", (None, None))
+        return make() if make is not None and loader.collate_fn is collator else loader
 
     def _get_dataloader(
         self,
@@ -187,16 +243,68 @@ class GroupTrainer(ResumableTrainer):
         is_training: bool = False,
         dataloader_key: str | None = None,
     ) -> DataLoader:
+        """Make a loader as `Trainer` does, for the trainer's own loops over rows that carry their group ids."""
+        rest = description, batch_size, sampler_fn, is_training
+        # With auto_find_batch_size the training loop begins anew, with smaller batches.
+        begins_anew = is_training and self.is_in_train and batch_size != self._rows_of_loop
+        if self.feeds_own_loop or begins_anew:
+            with self.feeding_own_loop():
+                return self._grouped_loader(dataset, *rest, dataloader_key)
+        if is_training:
+            self.settle_training_groups()
+        return self.plain_loader(dataset, *rest, dataloader_key)
+
+    def plain_loader(
+        self,
+        dataset: Any,
+        description: str,
+        batch_size: int,
+        sampler_fn: Callable | None = None,
+        is_training: bool = False,
+        dataloader_key: str | None = None,
+    ) -> DataLoader:
+        """Return a loader as `Trainer` makes it, whose batches the model takes: without group ids and attributes.
+
+        Args:
+            dataset: the rows, which are the loader's own `dataset` unless columns are removed from them.
+            description (`str`), batch_size (`int`), sampler_fn (`Callable`), is_training (`bool`), dataloader_key
+                (`str`): as for `Trainer._get_dataloader`.
+        """
+        rest = description, batch_size, sampler_fn, is_training
+        collator, rows = self.data_collator, dataset
+        if isinstance(dataset, GroupStream):
+            rows = dataset.reader(self.args.process_index, self.args.world_size)
+        self.data_collator = ColumnsLeftOut(collator, self._columns_left_out())
+        try:
+            with contextlib.nullcontext() if is_training else all_rows_in_order(self.args):
+                loader: Any = super()._get_dataloader(rows, *rest, dataloader_key)
+        finally:
+            self.data_collator = collator
+        loader.grouped_loader = functools.partial(self._grouped_loader, dataset, *rest), loader.collate_fn
+        return loader
+
+    def _columns_left_out(self) -> list[str]:
+        """Return the columns that no batch has, as the model does not take them."""
+        taken = inputs_of(self.model)
+        return [name for name in (*self.args.attribute_columns, *self.hidden_columns) if name not in taken]
+
+    def _grouped_loader(
+        self,
+        dataset: Any,
+        description: str,
+        batch_size: int,
+        sampler_fn: Callable | None = None,
+        is_training: bool = False,
+        dataloader_key: str | None = None,
+    ) -> DataLoader:
         """Make a loader as `Trainer` does, over rows that carry their group ids."""
         groups = self.settle_training_groups() if is_training else self.groups_of(dataset, description)
-        order = contextlib.nullcontext() if is_training else all_rows_in_order(self.args)
-        rest = description, batch_size, sampler_fn, is_training, dataloader_key
+        rest = description, batch_size, sampler_fn, is_training
         if groups is None:
-            with order:
-                return super()._get_dataloader(dataset, *rest)
+            return self.plain_loader(dataset, *rest, dataloader_key)
         check_classes(self.model, groups)
-        collator: Any
-        collator, removes = self.data_collator, self.args.remove_unused_columns
+        given, collator, removes = dataset, self.data_collator, self.args.remove_unused_columns
+        inner: Any
         # Trainer removes columns from a datasets.Dataset, or else from the rows before they are collated. The view
         # below hides the data set, and its rows are no dictionaries, so both are done here.
         if isinstance(dataset, datasets.Dataset):
@@ -210,31 +318,58 @@ class GroupTrainer(ResumableTrainer):
             view = GroupedStream(dataset.reader(self.args.process_index, self.args.world_size), groups, self.args.seed)
         else:
             view = GroupedDataset(dataset, groups, self.args.seed if is_training else None)
-        taken = inputs_of(self.model)
-        hidden = [name for name in (*self.args.attribute_columns, *self.hidden_columns) if name not in taken]
-        self.data_collator = GroupCollator(inner, groups.num_attributes, hidden)
+        self.data_collator = GroupCollator(inner, groups.num_attributes, self._columns_left_out())
         self.args.remove_unused_columns = False
         try:
-            with order:
-                return super()._get_dataloader(view, *rest)
+            with contextlib.nullcontext() if is_training else all_rows_in_order(self.args):
+                loader: Any = super()._get_dataloader(view, *rest, dataloader_key)
         finally:
             self.data_collator, self.args.remove_unused_columns = collator, removes
+        loader.plain_loader = functools.partial(self.plain_loader, given, *rest)
+        return loader
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Return the loader of an evaluation set.
 
         With persistent workers `Trainer` takes the first set's loader for all sets that have no name; here each set
-        has its own.
+        has its own, and one more for the trainer's own loop.
 
         Args:
             eval_dataset (*optional*): the set, or its name among several; the trainer's own if not given.
         """
-        if not self.args.dataloader_persistent_workers or isinstance(eval_dataset, str):
+        if not self.args.dataloader_persistent_workers:
             return super().get_eval_dataloader(eval_dataset)
         wanted = self.eval_dataset if eval_dataset is None else eval_dataset
-        for data, loader in self._persistent_loaders:
-            if data is wanted:
+        wanted = cast(Any, self.eval_dataset)[eval_dataset] if isinstance(eval_dataset, str) else wanted
+        for data, feeds, loader in self._persistent_loaders:
+            if data is wanted and feeds == self.feeds_own_loop:
                 return loader
-        vars(self).get("_eval_dataloaders", {}).pop("eval", None)
-        self._persistent_loaders.append((wanted, super().get_eval_dataloader(eval_dataset)))
-        return self._persistent_loaders[-1][1]
+        vars(self).pop("_eval_dataloaders", None)
+        loader = super().get_eval_dataloader(eval_dataset)
+        self._persistent_loaders.append((wanted, self.feeds_own_loop, loader))
+        return loader
+
+
+class LoadersOfCallbacks(TrainerCallback):
+    """Gives callbacks loaders without group ids, in place of those of the trainer's own loops.
+
+    It comes before the user's callbacks.
+
+    Args:
+        trainer ([`GroupTrainer`]): the trainer.
+    """
+
+    def __init__(self, trainer: GroupTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, *given: Any, **more: Any) -> None:
+        """Replace the training loader."""
+        handler = self.trainer.callback_handler
+        handler.train_dataloader = self.trainer.without_groups(handler.train_dataloader)
+
+    def on_prediction_step(self, *given: Any, **more: Any) -> None:
+        """Replace the loader of the evaluation, at its first step."""
+        handler = self.trainer.callback_handler
+        handler.eval_dataloader = self.trainer.without_groups(handler.eval_dataloader)
+
+    on_evaluate = on_predict = on_prediction_step

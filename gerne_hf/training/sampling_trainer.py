@@ -221,8 +221,10 @@ class SamplingTrainer(EvaluatingTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupSampler:
         """Return the index stream of the plan, the same on every process; Accelerate deals out its batches."""
-        plan = self.settle_plan()
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
+        if self.is_in_train and not self.feeds_own_loop and self.plan is not None:
+            return self._sampler_of(self.plan, seed)  # of a callback's loader, which is another than the loop's
+        plan = self.settle_plan()
         self._sampler = self._sampler_of(plan, seed)
         if self.is_world_process_zero():
             warn_of_added_batches(self._sampler.asked_batches, self._sampler.num_batches, self.args.world_size)
@@ -277,8 +279,5 @@ class SamplingTrainer(EvaluatingTrainer):
         classes = self._shares_of_classes()
         weights = 1.0 / self.known_groups.num_classes if classes is None else classes[:, None]
         plan = BatchPlan.single(name, rows, weights * distribution)
-        dataset: Any = self.train_dataset
         sampler = self._sampler_of(plan, self.args.seed)
-        if isinstance(dataset, GroupStream):
-            dataset = dataset.reader(self.args.process_index, self.args.world_size)
-        return Trainer._get_dataloader(self, dataset, name, rows, lambda dataset: sampler, True)
+        return self.plain_loader(self.train_dataset, name, rows, lambda dataset: sampler, True)

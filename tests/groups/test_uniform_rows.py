@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import Rows, mlp, table, trainer
+from helpers import Rows, mlp, own_loader, table, trainer
 from transformers import DefaultDataCollator, default_data_collator
 from transformers.trainer_utils import RemoveColumnsCollator
 from transformers.utils import logging
@@ -53,10 +53,10 @@ def test_batches_of_the_default_collator_are_those_of_the_parent(name, collator)
 
 def test_the_trainer_takes_it_for_rows_of_any_data_set(tmp_path):
     subject = trainer(tmp_path, mlp(), Rows(table()))
-    loader = subject.get_train_dataloader()
+    loader = own_loader(subject)
     assert isinstance(loader.collate_fn.collator, UniformRowsCollator)
     assert set(next(iter(loader))) == {"inputs", "labels", "row", "gerne_group_ids"}  # no "place"
-    kept = trainer(tmp_path, mlp(), Rows(table()), remove_unused_columns=False).get_train_dataloader()
+    kept = own_loader(trainer(tmp_path, mlp(), Rows(table()), remove_unused_columns=False))
     assert not isinstance(kept.collate_fn.collator, RemoveColumnsCollator)
 
 

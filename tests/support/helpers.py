@@ -241,8 +241,14 @@ def step_gradient(trainer: GerneTrainer, batch: dict[str, torch.Tensor]) -> dict
 
 
 def first_batch(trainer: GerneTrainer) -> dict[str, torch.Tensor]:
-    """The first training batch, as the trainer's own loader gives it."""
-    return next(iter(trainer.get_train_dataloader()))
+    """The first training batch, as the trainer's own loop gets it."""
+    return next(iter(own_loader(trainer)))
+
+
+def own_loader(trainer: GerneTrainer) -> torch.utils.data.DataLoader:
+    """The loader of the trainer's own loop, whose batches carry group ids."""
+    with trainer.feeding_own_loop():
+        return trainer.get_train_dataloader()
 
 
 def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:

@@ -121,8 +121,9 @@ def test_persistent_workers_read_the_set_that_is_asked_for(tmp_path, workers):
     if workers:
         assert subject.get_eval_dataloader() is subject.get_eval_dataloader(sets[0])
         assert subject.get_eval_dataloader() is not subject.get_eval_dataloader(sets[1])
-        for _, loader in subject._persistent_loaders:  # left to the garbage collector they would hold up a later test
-            loader._iterator._shutdown_workers()
+        for *_, loader in subject._persistent_loaders:  # left to the garbage collector they would hold up a later test
+            if loader._iterator is not None:
+                loader._iterator._shutdown_workers()
 
 
 # ---- training twice -----------------------------------------------------------------------------------------------

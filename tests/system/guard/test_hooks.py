@@ -45,6 +45,9 @@ OVERRIDDEN = {
     "evaluation_loop": [
         *("self", "dataloader", "description", "prediction_loss_only", "ignore_keys", "metric_key_prefix")
     ],
+    "evaluate": ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"],
+    "predict": ["self", "test_dataset", "ignore_keys", "metric_key_prefix"],
+    "set_initial_training_values": ["self", "args", "dataloader"],
     "log": ["self", "logs", "start_time"],
     "train": ["self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
     "_get_train_sampler": ["self", "train_dataset"],
@@ -85,10 +88,7 @@ MORE_PARAMETERS = {
 }
 
 CALLED = {
-    "evaluate": ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"],
-    "predict": ["self", "test_dataset", "ignore_keys", "metric_key_prefix"],
     "_get_collator_with_removed_columns": ["self", "data_collator", "description"],
-    "_get_dataloader": OVERRIDDEN["_get_dataloader"],
     "_get_output_dir": ["self", "trial"],
     "_remove_unused_columns": ["self", "dataset", "description"],
     "add_callback": ["self", "callback"],
@@ -233,6 +233,8 @@ def test_attributes_set_by_the_constructor(tmp_path):
         ("training_step", ["self.compute_loss(", "self.loss_is_scaled_for_ga", "current_gradient_accumulation_steps"]),
         ("get_train_dataloader", ["self._get_train_sampler", "self._train_batch_size", "self._get_dataloader"]),
         ("_inner_training_loop", ["self.get_train_dataloader()", "on_epoch_begin"]),
+        ("_inner_training_loop", ["self.set_initial_training_values(args, train_dataloader)", "on_train_begin("]),
+        ("_prepare_for_training", ["self.callback_handler.train_dataloader = train_dataloader"]),
         ("_run_epoch", ["self.training_step(model, inputs, num_items_in_batch)", "self.accelerator.no_sync"]),
         ("get_test_dataloader", ['description="test"']),
         ("prediction_step", ["self.compute_loss(", "return_outputs=True", "logits = outputs[1:]"]),
@@ -241,6 +243,9 @@ def test_attributes_set_by_the_constructor(tmp_path):
         ("_hp_search_setup", ["self.hp_space(trial)", "setattr(self.args, key, value)", "type(old_attr)(value)"]),
         ("_report_to_hp_search", ["self.objective = self.compute_objective(metrics)", "raise optuna.TrialPruned()"]),
         ("_get_dataloader", ["self.data_collator", "self._remove_unused_columns", "_get_collator_with_removed"]),
+        ("evaluate", ["self.get_eval_dataloader(eval_dataset)", "self.evaluation_loop"]),
+        ("predict", ["self.get_test_dataloader(test_dataset)", "self.evaluation_loop"]),
+        ("evaluation_loop", ["self.callback_handler.eval_dataloader = dataloader", "on_prediction_step("]),
         ("evaluation_loop", ["self.preprocess_logits_for_metrics(logits, labels)", "self.prediction_step("]),
     ],
 )
@@ -278,7 +283,9 @@ def test_other_parts_of_the_libraries():
 def test_columns_are_removed_inside_the_group_collator_and_not_again_outside(tmp_path, rows):
     """A second pass over the rows would meet no rows it knows."""
     subject = trainer(tmp_path, bert(), rows(sentences()))
-    for loader in (subject.get_train_dataloader(), subject.get_test_dataloader(rows(sentences()))):
+    with subject.feeding_own_loop():
+        loaders = subject.get_train_dataloader(), subject.get_test_dataloader(rows(sentences()))
+    for loader in loaders:
         assert type(loader.collate_fn) is GroupCollator
         assert set(next(iter(loader))) == {"input_ids", "attention_mask", "labels", GROUP_KEY}
     wrapped = subject._get_collator_with_removed_columns(list, "training")

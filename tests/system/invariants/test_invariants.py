@@ -14,6 +14,7 @@ from helpers import (
     config,
     first_batch,
     mlp,
+    own_loader,
     sentences,
     step_gradient,
     table,
@@ -163,7 +164,7 @@ def test_no_extrapolation_and_full_reduction_is_resampling(tmp_path):
     # ... and the other half is drawn as resampling draws.
     drawn = {}
     for name, subject, rows in (("both", both, slice(6, 12)), ("resampling", resampling, slice(None))):
-        loader, counts = subject.get_train_dataloader(), np.zeros(4)
+        loader, counts = own_loader(subject), np.zeros(4)
         for epoch in range(60):
             loader.set_epoch(epoch)
             for batch in loader:
@@ -186,7 +187,7 @@ def test_the_mean_gradient_over_draws_is_that_of_the_groups(tmp_path):
     """Eq. 10: L_ext is in expectation the groups' mean losses weighted by p_ext."""
     model = mlp(dtype=DOUBLE)
     subject = trainer(tmp_path, model, beta=1.5, per_device_train_batch_size=16)
-    loader, draws = subject.get_train_dataloader(), []
+    loader, draws = own_loader(subject), []
     for epoch in range(12):
         loader.set_epoch(epoch)
         for batch in loader:
