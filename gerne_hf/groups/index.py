@@ -18,7 +18,7 @@ from .limits import check_group_count
 from .names import combined_name, group_title
 from .proportions import filled_counts, group_proportions
 from .sharing import Shards
-from .sources import ParquetColumns, column_names
+from .sources import ParquetColumns, column_names, with_columns
 
 _SORT_CHUNK = 1 << 20
 """Rows that are counted and sorted at a time."""
@@ -73,7 +73,7 @@ class GroupIndex:
 
         Args:
             dataset: a `datasets.Dataset`, or any map-style data set with `column_names` (or `columns`, or keys) whose
-                `dataset[name]` returns a column.
+                `dataset[name]` returns a column; or one whose rows are dictionaries or tuples, which are read once.
             label_column (`str`, *optional*): the column of the class label: integers (class ids), booleans, strings or
                 a `ClassLabel`. The first of `label`, `labels`, `label_ids` that exists if not given.
             attribute_column (`str` or `Sequence[str]`, *optional*): the column of the attribute, of any of these
@@ -102,10 +102,11 @@ class GroupIndex:
         ```
         """
         label_column = label_column or default_label_column(dataset)
+        columns = [attribute_column] if isinstance(attribute_column, str) else list(attribute_column or ())
+        dataset = with_columns(dataset, (label_column, *columns))
         known_labels = reference.label_names if reference is not None else ()
         shards = Shards() if in_shards else None
         labels, label_names = encode_column(dataset, label_column, "label", known_labels, True, shards)
-        columns = [attribute_column] if isinstance(attribute_column, str) else list(attribute_column or ())
         known = reference.attribute_values if reference is not None else ()
         known = known or ((),) * len(columns)  # a reference may know the classes only
         if len(known) != len(columns):

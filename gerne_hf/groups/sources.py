@@ -1,6 +1,7 @@
 """Where group columns come from: the columns of any data set, of parquet files, or added to a data set.
 
-Imports nothing of this package. How a column is read: [`encode_column`](gerne_hf.groups.columns.encode_column).
+Imports [`fields`](gerne_hf.groups.fields). How a column is read:
+[`encode_column`](gerne_hf.groups.columns.encode_column).
 """
 
 import os
@@ -11,7 +12,9 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from torch.utils.data import IterableDataset
+from torch.utils.data import ConcatDataset, IterableDataset, Subset
+
+from .fields import FieldColumns, fields_of, has_columns, read_fields
 
 _CHUNK_ROWS = 1 << 20
 """Rows of a parquet file that are read at a time."""
@@ -21,13 +24,14 @@ def column_names(dataset: Any) -> list[str]:
     """Return the names of a data set's columns.
 
     Args:
-        dataset: a map-style data set with an attribute `column_names` or `columns`, or a dictionary of columns.
+        dataset: a map-style data set with an attribute `column_names` or `columns`, or a dictionary of columns; or
+            one whose rows are dictionaries or tuples, of which the fields are named.
 
     Returns:
         `list[str]`
 
     Raises:
-        TypeError: if the data set has no columns, or can only be iterated.
+        TypeError: if the data set has neither columns nor rows with fields, or can only be iterated.
 
     Example:
 
@@ -50,10 +54,61 @@ def column_names(dataset: Any) -> list[str]:
             return [str(name) for name in names]
     if isinstance(dataset, dict):
         return [str(name) for name in dataset]
+    fields = fields_of(dataset)
+    if fields is not None:
+        return fields
     raise TypeError(
-        f"{type(dataset).__name__} has no columns to read labels and attributes from. Use a datasets.Dataset, or give "
-        "the data set an attribute `column_names` and let dataset[name] return that column's values"
+        f"{type(dataset).__name__} has no columns to read labels and attributes from, and no rows that are "
+        "dictionaries or tuples. Use a datasets.Dataset; or let dataset[i] return a dictionary; or give the data set "
+        "an attribute `column_names` and let dataset[name] return that column's values"
     )
+
+
+def with_columns(dataset: Any, names: Sequence[str]) -> Any:
+    """Return a data set that has columns: the data set itself, or the fields of its rows.
+
+    Of subsets and concatenations of a `datasets.Dataset` no row is read. The rows of any other data set without
+    columns are read in one pass, which shows its progress.
+
+    Args:
+        dataset: a map-style data set.
+        names (`Sequence[str]`): the columns that are needed.
+
+    Example:
+
+    ```python
+    >>> with_columns([{"text": "a", "label": 0}, {"text": "b", "label": 1}], ["label"])["label"]
+    [0, 1]
+
+    ```
+    """
+    if has_columns(dataset) or isinstance(dataset, (np.ndarray, IterableDataset, datasets.IterableDataset)):
+        return dataset
+    table = _table_below(dataset)
+    if table is not None and set(names) <= set(table.column_names):
+        return table
+    column_names(dataset)  # refuses what has neither columns nor fields
+    return FieldColumns(dataset, names)
+
+
+def _table_below(dataset: Any) -> datasets.Dataset | None:
+    """Return the rows of a torch `Subset` or `ConcatDataset` as a table, if they are those of a `datasets.Dataset`."""
+    if isinstance(dataset, datasets.Dataset):
+        return dataset
+    if type(dataset) is Subset:
+        below = _table_below(dataset.dataset)
+        return None if below is None else below.select(dataset.indices)
+    if type(dataset) is ConcatDataset:
+        parts = [_table_below(part) for part in dataset.datasets]
+        tables = [part.with_format(None) for part in parts if part is not None]
+        if len(tables) == len(parts) and all(table.features == tables[0].features for table in tables):
+            return datasets.concatenate_datasets(tables)
+    return None
+
+
+def _column(dataset: Any, name: str) -> Any:
+    """Return a column of a data set, or a field of its rows."""
+    return dataset[name] if has_columns(dataset) else read_fields(dataset, [name])[name]
 
 
 class ParquetColumns:
@@ -157,7 +212,7 @@ class RowsOf:
     def __getitem__(self, key: int | str) -> Any:
         if not isinstance(key, str):
             return self.dataset[int(self.rows[key])]
-        column = self.dataset[key]
+        column = _column(self.dataset, key)
         if isinstance(column, np.ndarray):
             return column[self.rows]
         return [column[int(row)] for row in self.rows]
@@ -217,7 +272,7 @@ class ColumnAdded:
     def __getitem__(self, key: Any) -> Any:
         if key == self.name:
             return self.names[self.codes]
-        return self.dataset[key] if isinstance(key, str) else self._with_value(self.dataset[key], key)
+        return _column(self.dataset, key) if isinstance(key, str) else self._with_value(self.dataset[key], key)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         fetch = getattr(self.dataset, "__getitems__", None)

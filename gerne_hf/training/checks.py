@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from ..config import GerneConfig
 from ..groups.batches import keeps_labels
+from ..groups.columns import encode_column
 from ..groups.index import GroupIndex, default_label_column
 from ..groups.names import shared_name_with_two_ids
 from ..groups.sharing import SHARED_ROWS
@@ -169,8 +170,35 @@ def warn_of_added_batches(asked: int, batches: int, processes: int) -> None:
         )
 
 
+def index_with_attributes(dataset: Any, args: GerneConfig, attributes: Any) -> GroupIndex:
+    """Index training rows by their labels, and by attribute values that are given beside them.
+
+    Args:
+        dataset: the training set.
+        args ([`GerneConfig`]): the settings, which name the attribute.
+        attributes (array of shape `(N,)`): the attribute value of each row, in the order of the rows.
+
+    Raises:
+        ValueError: unless there is one name, `attribute_column`, and one value a row; and for unknown attributes.
+    """
+    if isinstance(dataset, GroupStream) or args.pseudo_attributes:
+        what = "pseudo_attributes=True infers groups" if args.pseudo_attributes else "a stream knows its groups"
+        raise ValueError(f"attributes= are the values of a map-style training set, and {what}. Leave attributes out")
+    if len(args.attribute_columns) != 1:
+        raise ValueError(
+            "attributes= are the values of one attribute, and attribute_column is its name in the evaluation sets; "
+            f"found {args.attribute_column!r}. Set it to one name"
+        )
+    if len(attributes) != len(dataset):
+        raise ValueError(f"attributes= has {len(attributes)} values for {len(dataset)} training rows; give one a row")
+    labels = GroupIndex.from_dataset(dataset, args.label_column)
+    (name,) = args.attribute_columns
+    values = encode_column({name: attributes}, name, "attribute")
+    return GroupIndex.from_codes(labels.codes, labels.label_names, [values])
+
+
 def index_training_set(
-    dataset: Any, args: GerneConfig, plans_without_attributes: Sequence[str], trainer: str
+    dataset: Any, args: GerneConfig, plans_without_attributes: Sequence[str], trainer: str, attributes: Any = None
 ) -> GroupIndex:
     """Index the training rows by the attribute that is evaluated, or by class alone where it is unknown in training.
 
@@ -179,6 +207,7 @@ def index_training_set(
         args ([`GerneConfig`]): the settings.
         plans_without_attributes (`Sequence[str]`): plans that can be trained without an attribute column.
         trainer (`str`): name of the trainer's class, for messages.
+        attributes (array of shape `(N,)`, *optional*): the attribute value of each row, where the rows lack it.
 
     Raises:
         TypeError: for data without columns or with unusable ones.
@@ -192,11 +221,14 @@ def index_training_set(
             f"{trainer} with plan {args.plan!r} needs attribute_column, the column (or columns) that "
             f"holds the attribute. {way_out}, or any plan with pseudo_attributes=True"
         )
+    reference: GroupIndex
+    if attributes is not None:
+        reference = index_with_attributes(dataset, args, attributes)
     known = needed or all(name in column_names(dataset) for name in args.attribute_columns)
     if isinstance(dataset, GroupStream):
         check_stream(dataset, args)
-        reference: GroupIndex = dataset.groups
-    else:
+        reference = dataset.groups
+    elif attributes is None:
         columns = args.attribute_columns if known else None
         in_shards = args.world_size > 1 and len(dataset) >= SHARED_ROWS
         reference = GroupIndex.from_dataset(dataset, args.label_column, columns, in_shards=in_shards)

@@ -38,6 +38,8 @@ class GroupTrainer(ResumableTrainer):
         args ([`GerneConfig`]): the settings; names the attribute column.
         train_dataset, eval_dataset (*optional*): map-style data sets with the label and attribute columns. Training
             rows may also be a stream ([`GroupStream`](gerne_hf.streaming.stream.GroupStream)).
+        attributes (array of shape `(N,)`, *optional*): the attribute value of each training row, where the rows have
+            none; `attribute_column` is its name.
         arguments: the other arguments of [`~transformers.Trainer`].
 
     Raises:
@@ -61,7 +63,13 @@ class GroupTrainer(ResumableTrainer):
     _rows_of_loop = 0
 
     def __init__(
-        self, *, args: GerneConfig | None = None, train_dataset: Any = None, eval_dataset: Any = None, **arguments: Any
+        self,
+        *,
+        args: GerneConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        attributes: Any = None,
+        **arguments: Any,
     ):
         if not isinstance(args, GerneConfig):
             raise TypeError(
@@ -69,10 +77,11 @@ class GroupTrainer(ResumableTrainer):
                 f"{type(args).__name__}"
             )
         self.args = args
+        self._attributes, self._rows_with_attributes = attributes, train_dataset
         self.groups = self.reference_groups = None
         self._index_sets(train_dataset, eval_dataset)
-        arguments["callbacks"] = [LoadersOfCallbacks(self), *(arguments.get("callbacks") or ())]
         super().__init__(args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **arguments)
+        self.callback_handler.callbacks.insert(0, LoadersOfCallbacks(self))
         if args.label_names not in (None, ["labels"]):
             raise ValueError(
                 f"label_names={args.label_names!r}: a batch's labels are found under 'labels' here, in training "
@@ -140,8 +149,14 @@ class GroupTrainer(ResumableTrainer):
         """The indices of all sets, the training set's among them."""
         self._indexed = train_dataset
         if train_dataset is not None:
+            if self._attributes is not None and train_dataset is not self._rows_with_attributes:
+                raise ValueError(
+                    "attributes= are those of the training set that the trainer was made with, and there is another "
+                    "in its place. Make another trainer, or give the rows a field or a column of the attribute"
+                )
+            who = type(self).__name__
             self.reference_groups = index_training_set(
-                train_dataset, args, self.plans_without_attributes, type(self).__name__
+                train_dataset, args, self.plans_without_attributes, who, self._attributes
             )
             self.groups = self.expected_groups(self.reference_groups)
         self.sets.reference = self.reference_groups

@@ -287,7 +287,14 @@ def test_data_that_can_only_be_iterated_is_refused(data, label_column):
         GroupIndex.from_dataset(data, label_column, "place")
 
 
-@pytest.mark.parametrize("data", [[{"label": 0}], torch.utils.data.TensorDataset(torch.zeros(3))])
-def test_data_without_columns_is_refused(data):
-    with pytest.raises(TypeError, match=f"{type(data).__name__} has no columns.*`column_names`"):
+@pytest.mark.parametrize("data", [[0, 1], torch.zeros(3), torch.utils.data.Subset([0, 1], [1])])
+def test_data_without_columns_or_fields_is_refused(data):
+    with pytest.raises(TypeError, match=f"{type(data).__name__} has no columns.*dictionary.*`column_names`"):
         GroupIndex.from_dataset(data, "label", "place")
+
+
+@pytest.mark.parametrize("data", [[{"label": 0}], torch.utils.data.TensorDataset(torch.zeros(3))])
+def test_rows_without_a_field_are_refused_before_all_are_read(data, capsys):
+    with pytest.raises(ValueError, match="no label or attribute column '(label|place)'; the fields of its rows are '"):
+        GroupIndex.from_dataset(data, "label", "place")
+    assert "Reading" not in capsys.readouterr().err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset
-from helpers import SKEWED, first_batch, group_columns, step_gradient, table, trainer
+from helpers import first_batch, step_gradient, table, trainer
 from refusals import accepted, refused
 from transformers.data import default_data_collator
 
@@ -138,18 +138,15 @@ def test_iterable_data_set(tmp_path, make):
     refused(TypeError, "can only be iterated", output_dir=tmp_path, eval_dataset=make())
 
 
-def test_data_set_without_columns(tmp_path):
-    labels, _ = group_columns(SKEWED)
-    rows = [{"inputs": [0.0] * 6, "label": int(y)} for y in labels]
-
+def test_data_set_without_columns_or_fields(tmp_path):
     class Bare(torch.utils.data.Dataset):
         def __len__(self):
-            return len(rows)
+            return 88
 
         def __getitem__(self, index):
-            return rows[index]
+            return torch.zeros(6)
 
-    refused(TypeError, "Bare has no columns", "column_names", output_dir=tmp_path, train=Bare())
+    refused(TypeError, "Bare has no columns", "column_names", "dictionar", output_dir=tmp_path, train=Bare())
 
 
 def drop_rows(rows):
