@@ -19,12 +19,16 @@ ROWS, ACCUMULATED, STEPS = 8, 4, 3
 COUNTS = [[44, 8], [12, 32]]
 TRAIN, HELD_OUT = table(COUNTS), table([[20, 10], [9, 11]], seed=5)
 MODES = ("fused", "separate")
+PLAIN = "plain ERM"
+"""Every row once, in place of a plan's name."""
 SIZES = (1, 3, 8, 15, 17)
 """Rows of evaluation sets; with 4 rows a batch 2 processes take 8 at once, and 4 processes 16."""
 
 
 def build(output_dir, plan="independent", mode="fused", processes=1, dtype=torch.float64, **settings):
     """A trainer whose optimizer step takes the same rows on any number of processes."""
+    if plan == PLAIN:
+        plan, settings = "erm", dict(settings, class_balanced=False)
     settings = dict(max_steps=STEPS, per_device_train_batch_size=ROWS, per_device_eval_batch_size=4) | settings
     settings |= dict(plan=plan, forward_mode=mode, gradient_accumulation_steps=ACCUMULATED // processes, beta=0.8)
     return trainer(output_dir, mlp(dtype=dtype), TRAIN, max_grad_norm=0.0, **settings)
@@ -58,7 +62,7 @@ def run(folder: str, processes: int) -> None:
     torch.set_num_threads(1)
     gerne_hf.reports.plots.plot_training = lambda *args: None  # takes longer than the runs, and nobody looks at it
     seen, gradients = {}, {}
-    for plan in PLANS:
+    for plan in (*PLANS, PLAIN):
         for mode in MODES:
             steps = steps_of(build(f"{folder}/{processes}", plan, mode, processes))
             seen[f"{plan} {mode}"], gradients[f"{plan} {mode}"] = steps["rows"], steps["gradients"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import assert_same, config, mlp, table, trainer
 from places import SUPPORT, python_path
-from same_batches import ACCUMULATED, MODES, SIZES, STEPS, build, evaluations, steps_of
+from same_batches import ACCUMULATED, MODES, PLAIN, SIZES, STEPS, build, evaluations, steps_of
 
 from gerne_hf import BatchPlan, GerneTrainer, GroupIndex, GroupSampler
 from gerne_hf.method.plans import PLANS
@@ -32,7 +32,7 @@ def ranks(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("plan", [*PLANS, PLAIN])
 def test_rows_and_gradients_are_those_of_one_process(ranks, plan, mode, tmp_path, without_pictures):
     """One process takes by accumulation what the others take side by side."""
     alone = steps_of(build(tmp_path, plan, mode))
