@@ -164,7 +164,8 @@ def test_no_folder_is_deleted_on_its_way(shared_client, failed):
     files = shared_client.hub.files("tester/rotated")
     assert {"last-checkpoint/optimizer.pt", "last-checkpoint/model.safetensors"} <= set(files)
     assert json.loads(files["last-checkpoint/trainer_state.json"].content)["global_step"] == 3
-    assert len(titles(shared_client.hub, "rotated")) == 6
+    done = [title for title in titles(shared_client.hub, "rotated") if "Selected model" not in title]
+    assert len(done) == 6
 
 
 @pytest.mark.slow
