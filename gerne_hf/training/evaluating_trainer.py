@@ -256,7 +256,10 @@ class EvaluatingTrainer(GroupTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as `Trainer` does, without counts and intervals, and without single groups where these are many."""
         kept = loggable(logs)
+        given = set(kept)
         super().log(kept, start_time)
+        for name in given - set(kept):  # that a callback has taken out
+            del logs[name]
         logs.update(kept)
 
 
