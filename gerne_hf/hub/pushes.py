@@ -1,9 +1,10 @@
 """Uploads to the Hub during and after training, of which none fails unnoticed.
 
-Imports [`contents`](gerne_hf.hub.contents) and [`failures`](gerne_hf.hub.failures). The trainer that uploads is in
-[`publishing_trainer`](gerne_hf.training.publishing_trainer).
+Imports [`contents`](gerne_hf.hub.contents), [`failures`](gerne_hf.hub.failures) and `utils/`. The trainer that uploads
+is in [`publishing_trainer`](gerne_hf.training.publishing_trainer).
 """
 
+import json
 import os
 import shlex
 import threading
@@ -13,10 +14,14 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ..utils.files import write_json
 from .contents import left_out
 from .failures import advice, reason
 
 logger = logging.get_logger(__name__)
+
+PUSHED_FILE = "_pushed.json"
+"""The file in `output_dir` that keeps, by repository and place in it, the step that was pushed last."""
 
 
 class PublishingError(RuntimeError):
@@ -35,12 +40,14 @@ class Push:
         path_in_repo (`str`): the folder it becomes in the repository; empty for the repository's root.
         step (`int`): how many optimizer steps the pushed model has been trained for.
         error (`BaseException`, *optional*): why the upload failed; None while it runs and where it ended well.
+        repo (`str`, *optional*): the repository and its branch, by which [`PushLog`] keeps what was pushed.
     """
 
     folder: str
     path_in_repo: str
     step: int
     error: BaseException | None = None
+    repo: str | None = None
 
     def __post_init__(self) -> None:
         self.folder = os.path.abspath(self.folder)
@@ -83,9 +90,13 @@ class PushLog:
     """Follows uploads that run in the background: warns when one fails, and knows what the Hub lacks.
 
     Its methods may be called from any thread.
+
+    Args:
+        file (`str`, *optional*): where it is kept which steps were pushed, for a process that goes on after a kill.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: str | None = None) -> None:
+        self._file = file
         self._lock = threading.Lock()
         self._running: list[tuple[Push, Future[Any]]] = []
         self._failed: dict[str, Push] = {}
@@ -119,6 +130,46 @@ class PushLog:
         with self._lock:
             self._failed[push.path_in_repo] = push
 
+    def pushed_step(self, repo: str, path_in_repo: str) -> int:
+        """Return the step of what was pushed last to a place, by this process or one before it; -1 if nothing was.
+
+        Args:
+            repo (`str`), path_in_repo (`str`): the place, as in [`Push`].
+        """
+        return self._kept().get(repo, {}).get(path_in_repo, -1)
+
+    def keep(self, push: Push) -> None:
+        """Keep on the disk that an upload ended well.
+
+        Args:
+            push ([`Push`]): the upload.
+        """
+        if self._file is None or push.repo is None:
+            return
+        kept = self._kept()
+        kept.setdefault(push.repo, {})[push.path_in_repo] = push.step
+        write_json(kept, self._file)
+
+    def forget_after(self, step: int) -> None:
+        """Forget on the disk what was pushed of later steps, as a run is about to take them anew.
+
+        Args:
+            step (`int`): the step that training begins at; with -1 all is forgotten.
+        """
+        kept = self._kept()
+        earlier = {repo: {place: of for place, of in places.items() if of <= step} for repo, places in kept.items()}
+        if self._file is not None and earlier != kept:
+            write_json(earlier, self._file)
+
+    def _kept(self) -> dict[str, dict[str, int]]:
+        """Return what the file says, by repository and place; a file that is damaged says nothing was pushed."""
+        try:
+            with open(str(self._file), encoding="utf-8") as file:
+                kept = json.load(file)
+            return {repo: {place: int(step) for place, step in places.items()} for repo, places in kept.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
     def wait(self) -> None:
         """Wait until all uploads that are being followed have ended, well or not."""
         with self._lock:
@@ -138,6 +189,7 @@ class PushLog:
                 push.error = InterruptedError("cancelled") if job.cancelled() else job.exception()
                 if push.error is None:
                     self._failed.pop(push.path_in_repo, None)
+                    self.keep(push)
                     continue
                 self._failed[push.path_in_repo] = push
                 logger.warning(

@@ -7,16 +7,17 @@ Imports `hub/`, `models/`, `reports/` and `utils/`. The next rung is
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from accelerate.utils import broadcast_object_list
 from transformers import Trainer
-from transformers.trainer_utils import HubStrategy
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import logging
 
 from ..hub.contents import LAST_CHECKPOINT
 from ..hub.failures import advice, is_of_the_hub
-from ..hub.pushes import PublishingError, Push, PushLog
+from ..hub.pushes import PUSHED_FILE, PublishingError, Push, PushLog
 from ..hub.uploads import Uploads, uploading_through
 from ..models.adapters import hide_base_folder
 from ..models.heads import name_labels
@@ -62,6 +63,7 @@ class PublishingTrainer(Trainer):
 
     _left_out: str | None = None
     _root_step: int | None = None
+    _resumed_from: str | None = None
 
     def __init_subclass__(cls, **arguments: Any):
         """Refuse a subclass that overrides a private method which has become a public hook.
@@ -102,7 +104,50 @@ class PublishingTrainer(Trainer):
 
     @property
     def _push_log(self) -> PushLog:
-        return vars(self).setdefault("_pushes", PushLog())
+        return vars(self).setdefault("_pushes", PushLog(os.path.join(self.run_folder, PUSHED_FILE)))
+
+    @property
+    def _repo_and_branch(self) -> str:
+        return f"{self._uploads.repo_id}@{self.args.hub_revision or 'main'}"
+
+    def begin_pushes(self, checkpoint: str | None) -> None:
+        """Take note of where training begins; [`ResumableTrainer`] calls this before each training on all processes.
+
+        A push of the checkpoint that a run resumes from may have been cut off; [`PublishingTrainer.check_pushes`]
+        makes up for it, unless a later push has.
+
+        Args:
+            checkpoint (`str`, *optional*): the folder of the checkpoint; None for training anew.
+        """
+        self._resumed_from = checkpoint
+        if self.args.push_to_hub and self.is_world_process_zero():
+            self._push_log.forget_after(-1 if checkpoint is None else _step_of(checkpoint))
+
+    def _make_up_for_cut_off(self) -> None:
+        """Push the checkpoint that this run resumed from, if neither it nor a later one has reached the Hub."""
+        folder, strategy = self._resumed_from, HubStrategy(self.args.hub_strategy)
+        if folder is None or strategy == HubStrategy.END or not self.args.push_to_hub or not os.path.isdir(folder):
+            return
+        step, name, log = _step_of(folder), os.path.basename(os.path.abspath(folder)), self._push_log
+        by_strategy = {HubStrategy.CHECKPOINT: LAST_CHECKPOINT, HubStrategy.ALL_CHECKPOINTS: name}
+        places = ["", by_strategy[strategy]] if strategy in by_strategy else [""]
+        owed = [place for place in places if log.pushed_step(self._repo_and_branch, place) < step]
+        if not owed:
+            return
+        logger.info(f"The push of {folder} was cut off or has failed. It is pushed again.")
+        if "" in owed:
+            self._push_from_checkpoint(folder)
+        else:  # a later model is there, and only the checkpoint is not
+            job = self._uploads.upload_folder(
+                folder_path=folder,
+                path_in_repo=name,
+                commit_message=f"Training in progress, step {step}, checkpoint",
+                revision=self.args.hub_revision,
+                run_as_future=True,
+            )
+            log.watch(Push(folder, name, step, repo=self._repo_and_branch), job)
+        super()._finish_current_push()
+        log.wait()
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Make the repository as `Trainer` does, and make sure that it can be written to.
@@ -188,6 +233,8 @@ class PublishingTrainer(Trainer):
             self._push_log.watch(push, commit)
         elif commit is not None:
             self._push_log.made_up_for("")
+            if revision in (None, self.args.hub_revision):
+                self._push_log.keep(replace(push, repo=self._repo_and_branch))
         return commit
 
     def _command(self, push: Push, revision: str | None = None) -> str:
@@ -199,7 +246,7 @@ class PublishingTrainer(Trainer):
         args = self.args
         if self.state.is_hyper_param_search:
             return  # a trial's model is no outcome
-        self._root_step = self.state.global_step
+        self._root_step = step = _step_of(checkpoint_folder)
         if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
             return
         folders = args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS)
@@ -224,7 +271,7 @@ class PublishingTrainer(Trainer):
         latest = args.hub_strategy == HubStrategy.CHECKPOINT
         name = LAST_CHECKPOINT if latest else os.path.basename(checkpoint_folder)
         for (folder, place), job in zip([(self.run_folder, ""), (checkpoint_folder, name)], jobs, strict=False):
-            self._push_log.watch(Push(folder, place, self.state.global_step), job)
+            self._push_log.watch(Push(folder, place, step, repo=self._repo_and_branch), job)
         if rotated and args.save_total_limit == 1:  # Trainer may delete the folder before it waits for the push
             super()._finish_current_push()
 
@@ -247,6 +294,8 @@ class PublishingTrainer(Trainer):
     def check_pushes(self) -> None:
         """Wait for the pushes, and push again what is missing; [`GerneTrainer.train`] ends with this.
 
+        A push that was cut off when the run was killed is made up for, if the run resumed from its checkpoint.
+
         Raises:
             PublishingError: on every process, if the Hub still lacks something that was to be pushed; the message says
                 what is kept where, and how to push it again.
@@ -255,6 +304,9 @@ class PublishingTrainer(Trainer):
         if self.hub_model_id is not None and self.is_world_process_zero():
             self._finish_current_push()
             self._push_log.wait()
+            self._make_up_for_cut_off()
+        if self.args.push_to_hub and self.args.world_size > 1:  # all processes go on to the next push, or none
+            (self._root_step,) = broadcast_object_list([self._root_step])
         self._push_selected()
         if self.hub_model_id is not None and self.is_world_process_zero():
             missing = [push for push in self._push_log.missing() if not self._pushed_again(push)]
@@ -294,6 +346,7 @@ class PublishingTrainer(Trainer):
             self._uploads.patience = 0.0  # it has waited long enough
             return False
         self._push_log.made_up_for(push.path_in_repo)
+        self._push_log.keep(push)
         return True
 
     def _describe(self, missing: list[Push]) -> str:
@@ -307,3 +360,9 @@ class PublishingTrainer(Trainer):
                 lines.append(f"  Its folder {push.folder} is gone: save_total_limit={self.args.save_total_limit}")
         reasons = dict.fromkeys(advice(push.error) for push in missing)
         return "\n".join([*lines, f"{'. '.join(reasons)}. `trainer.push_to_hub()` pushes the model, too."])
+
+
+def _step_of(checkpoint: str) -> int:
+    """Return the step of a checkpoint as its folder's name has it; 0 for a folder with another name."""
+    step = os.path.basename(os.path.abspath(checkpoint)).removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")
+    return int(step) if step.isdecimal() else 0

@@ -4,7 +4,6 @@ Stands on [`PublishingTrainer`](gerne_hf.training.publishing_trainer.PublishingT
 next rung is [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer).
 """
 
-import contextlib
 import functools
 import json
 import os
@@ -28,7 +27,8 @@ from transformers.utils import logging
 from ..checkpoints.identity import RUN_FIELDS, check_same_run
 from ..checkpoints.seals import UNFINISHED_FILE, newest_whole, read_seal, seal, unseal, warn_of_damaged
 from ..checkpoints.weights import read_back, warm_start
-from ..utils.locks import FolderInUseError, locked, this_process
+from ..utils.distributed import locked_by_main
+from ..utils.locks import this_process
 from .publishing_trainer import PublishingTrainer
 
 logger = logging.get_logger(__name__)
@@ -83,28 +83,18 @@ class ResumableTrainer(PublishingTrainer):
         """
         self._ended_early = self._told_to_end = False
         self._run = {"run_id": uuid.uuid4().hex[:12], "process": this_process()}
-        with contextlib.ExitStack() as until_the_end:
-            if trial is None:  # trials are in folders of their own, below that of their search
-                self._lock_folder(until_the_end)
-            if resume_from_checkpoint:
-                resume_from_checkpoint = self._checked_checkpoint(resume_from_checkpoint)
-            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        if trial is not None:  # trials are in folders of their own, below that of their search, which is locked
+            return self._train_or_resume(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        way_out = "Two runs would overwrite each other's checkpoints. Wait for its end, or choose another output_dir"
+        main = self.is_world_process_zero()
+        with locked_by_main(self.run_folder, "training", way_out, main, self.args.world_size):
+            return self._train_or_resume(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
-    def _lock_folder(self, until_the_end: contextlib.ExitStack) -> None:
-        """Keep other runs from `output_dir`; the main process holds the lock, and all are told if it cannot."""
-        message = None
-        if self.is_world_process_zero():
-            way_out = (
-                "Two runs would overwrite each other's checkpoints. Wait for its end, or choose another output_dir"
-            )
-            try:
-                until_the_end.enter_context(locked(self.run_folder, "training", way_out))
-            except FolderInUseError as error:
-                message = str(error)
-        if self.args.world_size > 1:
-            (message,) = broadcast_object_list([message])
-        if message is not None:
-            raise FolderInUseError(message)
+    def _train_or_resume(self, resume: str | bool | None, trial: Any, ignore_keys: list[str] | None) -> TrainOutput:
+        checkpoint = self._checked_checkpoint(resume) if resume else None
+        if trial is None:
+            self.begin_pushes(checkpoint)
+        return super().train(checkpoint, trial, ignore_keys)
 
     def _checked_checkpoint(self, wanted: str | os.PathLike | bool) -> str:
         """Return the folder of the checkpoint to go on from, after all checks."""

@@ -5,9 +5,11 @@ and what is left behind are functions of values in [`search`](gerne_hf.tuning.se
 """
 
 import contextlib
+import functools
 import math
+import os
 from collections.abc import Callable, Iterator, Sized
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from accelerate.utils import broadcast_object_list
@@ -17,7 +19,9 @@ from transformers.utils import logging
 from ..evaluation.accumulator import GroupAccumulator
 from ..evaluation.gate import GatedAccumulator
 from ..groups.index import GroupIndex
+from ..reports.record import SEARCH_FOLDER
 from ..training.plan_trainer import PlanTrainer
+from ..utils.distributed import locked_by_main
 from .search import check_optuna, check_search, open_search, report_search, training_steps, trial_folder, trial_value
 from .space import (
     InferredSpace,
@@ -30,6 +34,31 @@ from .space import (
 from .studies import SETTINGS, enqueue_starts, finished_trials, trials_of
 
 logger = logging.get_logger(__name__)
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def one_at_a_time(search: _Method) -> _Method:
+    """Have a trainer's search lock its folder, where its study lies; one in a `storage` of the user's locks nothing.
+
+    Args:
+        search (`Callable`): the method `hyperparameter_search`.
+
+    Returns:
+        `Callable`: the method, which raises a [`FolderInUseError`](gerne_hf.utils.locks.FolderInUseError) on every
+        process where another search is at work in the folder.
+    """
+
+    @functools.wraps(search)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if "storage" in kwargs:
+            return search(self, *args, **kwargs)
+        folder = os.path.join(self.run_folder, SEARCH_FOLDER)
+        way_out = "Two searches would end each other's trials. Wait for its end, or choose another output_dir"
+        with locked_by_main(folder, "searching", way_out, self.is_world_process_zero(), self.args.world_size):
+            return search(self, *args, **kwargs)
+
+    return cast(_Method, wrapper)
 
 
 class SearchingTrainer(PlanTrainer):
@@ -44,6 +73,7 @@ class SearchingTrainer(PlanTrainer):
 
     _ends_of_trials: tuple[type[BaseException], ...] = ()
 
+    @one_at_a_time
     def hyperparameter_search(
         self,
         hp_space: Callable | None = None,
@@ -57,9 +87,9 @@ class SearchingTrainer(PlanTrainer):
         """Search for settings as `Trainer` does, in a space of its own and with a study that outlives the process.
 
         The study lies in `output_dir/search/study.db`. A search that was killed goes on when it is started again:
-        trials that ended are kept, and the one that was killed runs again. Of two processes at a time only one may
-        search in an `output_dir`. At the end the main process prints a table of the trials and writes `search.json`
-        and, with matplotlib, `search.png`.
+        trials that ended are kept, and the one that was killed runs again. Of two searches at a time in an
+        `output_dir` the second is refused. At the end the main process prints a table of the trials and writes
+        `search.json` and, with matplotlib, `search.png`.
 
         Without an `hp_space` the first trial is the trainer's own settings, so that the result is never worse on the
         evaluation set than they are. With `pseudo_attributes` the second is class-balanced ERM, the same plan with
@@ -92,6 +122,7 @@ class SearchingTrainer(PlanTrainer):
             ValueError: for a plan without beta and no `hp_space`, a direction that the metric does not have, no
                 evaluation set, or a study made with other data or settings.
             RuntimeError: without a `model_init`, or if no trial completed.
+            FolderInUseError: if another search is at work in `output_dir`.
         """
         args = self.args
         stock = backend not in (None, "optuna") or not isinstance(direction, str)

@@ -7,6 +7,7 @@ Optuna is an extra and slow to import, so it is imported where it is used. Next:
 import contextlib
 import math
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -48,7 +49,7 @@ def open_study(
         `tuple`: the study, and the arguments with which `optuna.create_study` finds it.
 
     Raises:
-        ValueError: if the study was made with something else.
+        ValueError: if the study was made with something else, or its file is damaged.
     """
     import optuna
 
@@ -56,6 +57,7 @@ def open_study(
     if own:
         os.makedirs(folder, exist_ok=True)
         path = os.path.abspath(os.path.join(folder, STUDY_FILE))
+        _check_database(path)
         storage: optuna.storages.BaseStorage = optuna.storages.RDBStorage(
             f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}
         )
@@ -71,6 +73,25 @@ def open_study(
         running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
         set_aside(study, running, retry="sampler" in arguments)
     return study, {**arguments, "load_if_exists": True}
+
+
+def _check_database(path: str) -> None:
+    """Raise a ValueError if the file of a study is damaged; a file that is not there or empty becomes a new study."""
+    if not os.path.isfile(path):
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as database:
+            found = "; ".join(str(row[0]) for row in database.execute("PRAGMA quick_check(3)"))
+            tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        found, tables = str(error), set()
+    if found == "ok" and (not tables or {"studies", "trials"} <= tables):
+        return
+    found = "it is no study of Optuna" if found == "ok" else " ".join(found.split())
+    raise ValueError(
+        f"the study {path} cannot be read ({found}): it is damaged. Put a copy of it in its place to go on with its "
+        "trials, or delete it to search anew"
+    )
 
 
 def _check_same_search(study: "optuna.Study", made_with: dict[str, Any], place: str) -> None:

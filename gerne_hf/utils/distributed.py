@@ -1,17 +1,22 @@
 """Runs of several processes: all of them report the failure of the first one, and all leave in good order.
 
-Imports nothing of this package. Which part of the data each process reads: [`sharing`](gerne_hf.groups.sharing).
+Imports [`locks`](gerne_hf.utils.locks). Which part of the data each process reads:
+[`sharing`](gerne_hf.groups.sharing).
 """
 
 import atexit
+import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
+from accelerate.utils import broadcast_object_list
 from torch.distributed.distributed_c10d import _get_default_store
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+from .locks import FolderInUseError, locked
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -72,6 +77,32 @@ def _other_failure(mine: str) -> str | None:
     except (RuntimeError, ValueError):  # the store has ended with the process that kept it
         return None
     return None if first == mine else first
+
+
+@contextlib.contextmanager
+def locked_by_main(folder: str, purpose: str, way_out: str, is_main: bool, processes: int) -> Iterator[None]:
+    """Keep other runs from a folder, inside a `with` block that all processes of this run enter.
+
+    Args:
+        folder, purpose, way_out (`str`): as for [`locked`](gerne_hf.utils.locks.locked).
+        is_main (`bool`): whether this is the main process, which holds the lock.
+        processes (`int`): processes of the run.
+
+    Raises:
+        FolderInUseError: on every process, if another run is in the folder.
+    """
+    message = None
+    with contextlib.ExitStack() as until_the_end:
+        if is_main:
+            try:
+                until_the_end.enter_context(locked(folder, purpose, way_out))
+            except FolderInUseError as error:
+                message = str(error)
+        if processes > 1:
+            (message,) = broadcast_object_list([message])
+        if message is not None:
+            raise FolderInUseError(message)
+        yield
 
 
 def leave_processes_at_exit() -> None:
