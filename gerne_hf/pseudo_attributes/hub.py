@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import datasets
 import numpy as np
@@ -47,12 +48,14 @@ def push_scores(
     token: str | None = None,
     private: bool | None = None,
     commit_message: str = "Pseudo-attributes",
+    dataset: str | None = None,
+    license: str | None = None,
 ) -> CommitInfo:
     """Push scores, pseudo-attributes and a card as a data set, in one commit.
 
     Args:
         pseudo ([`PseudoAttributes`]): what is pushed.
-        repo_id, thresholds, token, private, commit_message: as for
+        repo_id, thresholds, token, private, commit_message, dataset, license: as for
             [`PseudoAttributes.push_to_hub`](gerne_hf.pseudo_attributes.PseudoAttributes.push_to_hub).
 
     Raises:
@@ -62,7 +65,7 @@ def push_scores(
     repo_id = make_repository(repo_id, "dataset", RECORD_FILE, "pseudo-attributes", token, private)
     kept = f"are kept in {pseudo.directory}" if pseudo.directory else "are in memory; save(FOLDER) keeps them"
     with TemporaryDirectory() as folder:
-        write_repository(pseudo, folder, table, repo_id, thresholds)
+        write_repository(pseudo, folder, table, repo_id, thresholds, dataset, license)
         with advised(f"The push to {repo_id} failed; the scores {kept}. Push again by the same call."):
             return HfApi(token=token).upload_folder(
                 repo_id=repo_id, repo_type="dataset", folder_path=folder, commit_message=commit_message
@@ -126,14 +129,20 @@ def scores_table(pseudo: Scores, thresholds: Sequence[float]) -> datasets.Datase
 
 
 def write_repository(
-    pseudo: Scores, folder: str, table: datasets.Dataset, repo_id: str, thresholds: Sequence[float]
+    pseudo: Scores,
+    folder: str,
+    table: datasets.Dataset,
+    repo_id: str,
+    thresholds: Sequence[float],
+    dataset: str | None = None,
+    license: str | None = None,
 ) -> None:
     """Write the files of the repository; [`PseudoAttributes.load`] reads them, too."""
     table.to_parquet(os.path.join(folder, SCORES_FILE))
     record = {**pseudo.record, "fingerprint": pseudo.fingerprint, "label_names": list(pseudo.label_names)}
     write_json(_without_folders(record), os.path.join(folder, RECORD_FILE))
     with open(os.path.join(folder, "README.md"), "w", encoding="utf-8") as file:
-        file.write(card(pseudo, repo_id, thresholds))
+        file.write(card(pseudo, repo_id, thresholds, dataset, license))
 
 
 def _without_folders(value: Any) -> Any:
@@ -143,11 +152,15 @@ def _without_folders(value: Any) -> Any:
     return None if isinstance(value, str) and os.path.isabs(value) else value
 
 
-def card(pseudo: Scores, repo_id: str, thresholds: Sequence[float]) -> str:
-    """The data set's card."""
+def card(
+    pseudo: Scores, repo_id: str, thresholds: Sequence[float], dataset: str | None = None, license: str | None = None
+) -> str:
+    """The card of the scores, which names the data set that they belong to and its licence."""
+    known: dict[str, Any] = {"license": license, "source_datasets": None if dataset is None else [dataset]}
     data = DatasetCardData(
         pretty_name=f"Pseudo-attributes: {repo_id.split('/')[-1]}",
         tags=list(TAGS),
+        **{key: value for key, value in known.items() if value is not None},
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": SCORES_FILE}]}],
     )
     names = [column_name(threshold) for threshold in thresholds]
@@ -171,6 +184,7 @@ How sure a deliberately biased model is of each row of a training set, and the a
 ones: the rows of each class that it is least sure of are *hard*, the others *easy*. Classes and pseudo-attributes
 make groups that robust training balances (GERNE, Algorithm 2, [arXiv 2503.13236](https://arxiv.org/abs/2503.13236)).
 
+{_belonging(dataset, license)}
 - {len(pseudo.scores):,} rows, in the order of the training set. Its inputs are not part of this data set.
 - Fingerprint of the training set: `{pseudo.fingerprint}`. A training set with other rows, labels or order is refused.
 {_model_lines(pseudo.record)}
@@ -199,6 +213,14 @@ Train on it with `GerneConfig(attribute_column="pseudo_attribute")`.
 The attributes are those of one biased model: they need not be the ones that a person would name. What is hard may also
 be mislabelled.
 """
+
+
+def _belonging(dataset: str | None, license: str | None) -> str:
+    """Which data set the scores belong to, and its licence."""
+    if dataset is None:
+        return "- Whose training set these are scores of was not told: the fingerprint below recognizes it."
+    place = f"[{plain(dataset)}](https://huggingface.co/datasets/{quote(dataset)})"
+    return f"- They belong to the data set {place}. Its licence: {plain(license or 'not told, see there')}."
 
 
 def _model_lines(record: dict[str, Any]) -> str:

@@ -388,11 +388,12 @@ class PseudoAttributes:
         token: str | None = None,
         private: bool | None = None,
         commit_message: str = "Pseudo-attributes",
+        dataset: str | None = None,
+        license: str | None = None,
     ) -> CommitInfo:
         """Push scores, pseudo-attributes and a card as a data set; on several processes, call it on the main one.
 
-        Everything goes in one commit, so that the Hub holds all of it or nothing. The rows are those of the training
-        set, in its order; its inputs are not pushed.
+        Everything goes in one commit. The rows are those of the training set, in its order; its inputs are not pushed.
 
         Args:
             repo_id (`str`): `OWNER/NAME` of the data set, made if there is none.
@@ -401,6 +402,8 @@ class PseudoAttributes:
             token (`str`, *optional*): with write access; that of the log-in if not given.
             private (`bool`, *optional*): whether a data set that is made is private.
             commit_message (`str`, defaults to `"Pseudo-attributes"`): what the commit is called.
+            dataset (`str`, *optional*): Hub id of the data set that the scores belong to, for the card.
+            license (`str`, *optional*): the licence of that data set, as the Hub spells licences.
 
         Returns:
             `huggingface_hub.CommitInfo`
@@ -411,7 +414,7 @@ class PseudoAttributes:
             HfHubHTTPError: without a token or the rights, or for a failed upload; notes say what to do.
         """
         chosen = [float(thresholds)] if isinstance(thresholds, (int, float)) else list(thresholds)
-        return push_scores(self, repo_id, chosen, token, private, commit_message)
+        return push_scores(self, repo_id, chosen, token, private, commit_message, dataset, license)
 
     @classmethod
     def from_hub(

@@ -98,6 +98,10 @@ def evaluation_parts(record: RunRecord) -> list[dict[str, Any]]:
             groups = sorted(judged, key=lambda group: group["accuracy"])
         worst = min(judged, key=lambda group: group["accuracy"])
         names = [name for name in SUMMARY_METRICS if result.get(name) is not None]
+        summaries = [(spaced(name), percent(result[name])) for name in names]
+        biased = (record.pseudo_attributes or {}).get("biased_model_class_balanced_accuracy")
+        if prefix == "eval" and biased is not None:
+            summaries.append(("class balanced accuracy of the biased model, for comparison,", percent(biased)))
         parts.append(
             {
                 "title": set_title(prefix),
@@ -107,7 +111,7 @@ def evaluation_parts(record: RunRecord) -> list[dict[str, Any]]:
                 "groups": [_group(group, group is worst) for group in groups[:MAX_GROUPS]],
                 "many": len(groups) > 24,
                 "hidden": max(0, len(groups) - MAX_GROUPS),
-                "summaries": [(spaced(name), percent(result[name])) for name in names],
+                "summaries": summaries,
             }
         )
     return parts

@@ -48,18 +48,43 @@ def plot_training(log_history: list[dict[str, Any]], path: str) -> None:
         log_history (`list[dict]`): `trainer.state.log_history`.
         path (`str`): the picture's file; its ending gives the format.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    _plot_losses(left, log_history)
-    _plot_accuracies(right, log_history)
+    draws = [_plot_losses] if _loss_names(log_history) else []
+    draws += [_plot_accuracies] if _evaluations_by_set(log_history) else []
+    figure, axes = plt.subplots(
+        1, max(1, len(draws)), figsize=(11 if len(draws) > 1 else 7, 4), layout="constrained", squeeze=False
+    )
+    for draw, axis in zip(draws, axes[0], strict=False):
+        draw(axis, log_history)
+    if not draws:
+        text = "Nothing was logged: the training was shorter than logging_steps."
+        axes[0, 0].text(0.5, 0.5, text, ha="center", va="center", transform=axes[0, 0].transAxes)
+        axes[0, 0].set_axis_off()
     save_figure(figure, path)
+
+
+def _loss_names(log_history: list[dict[str, Any]]) -> dict[str, str]:
+    """Return which losses were logged and what they are called: those of two batches, or that of the training."""
+    names = {key: text for key, text in _LOSSES.items() if any(key in entry for entry in log_history)}
+    return names or ({"loss": "training"} if any("loss" in entry for entry in log_history) else {})
+
+
+def _evaluations_by_set(log_history: list[dict[str, Any]]) -> dict[str, dict[int, dict]]:
+    """Return the evaluations by the prefix of their set and by step."""
+    by_set: dict[str, dict[int, dict]] = {}
+    for entry in log_history:
+        for key in entry:
+            if _is(key, "worst_group_accuracy"):  # of one step the first: after training the best model is read again
+                by_set.setdefault(key.removesuffix("worst_group_accuracy"), {}).setdefault(entry["step"], entry)
+    return by_set
 
 
 def _plot_losses(axis: Axes, log_history: list[dict[str, Any]]) -> None:
     """Draw the losses of the two batches over the steps, or the training loss of a plan that has no two batches."""
-    names = {key: text for key, text in _LOSSES.items() if any(key in entry for entry in log_history)}
-    for colour, (key, text) in zip(COLOURS, (names or {"loss": "training"}).items(), strict=False):
+    for colour, (key, text) in zip(COLOURS, _loss_names(log_history).items(), strict=False):
         entries = [entry for entry in log_history if key in entry]
-        axis.plot([e["step"] for e in entries], [e[key] for e in entries], color=colour, label=text, linewidth=1.5)
+        style: dict[str, Any] = {"color": colour, "label": text, "linewidth": 1.5}
+        marker = "o" if len(entries) < 3 else None  # a single point is no line
+        axis.plot([e["step"] for e in entries], [e[key] for e in entries], marker=marker, **style)
     axis.set(xlabel="step", ylabel="loss", title="Training losses")
     axis.axhline(0, color="0.7", linewidth=0.8)
     axis.legend(frameon=False)
@@ -67,15 +92,7 @@ def _plot_losses(axis: Axes, log_history: list[dict[str, Any]]) -> None:
 
 def _plot_accuracies(axis: Axes, log_history: list[dict[str, Any]]) -> None:
     """Draw the accuracies on the evaluation set over the steps: each group, and the summaries."""
-    by_set: dict[str, dict[int, dict]] = {}
-    for entry in log_history:
-        for key in entry:
-            if _is(key, "worst_group_accuracy"):  # of one step the first: after training the best model is read again
-                by_set.setdefault(key.removesuffix("worst_group_accuracy"), {}).setdefault(entry["step"], entry)
-    if not by_set:
-        axis.text(0.5, 0.5, "no evaluation during training", ha="center", va="center", transform=axis.transAxes)
-        axis.set_axis_off()
-        return
+    by_set = _evaluations_by_set(log_history)
     prefix = max(by_set, key=lambda name: len(by_set[name]))  # the set that was read during training
     steps, evaluations = zip(*by_set[prefix].items(), strict=True)
     marker = "o" if len(steps) < 30 else None

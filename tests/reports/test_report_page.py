@@ -185,3 +185,31 @@ def test_the_script_loads_no_library_that_takes_seconds():
     run = [sys.executable, "-c", code]
     loaded = subprocess.run(run, env={**os.environ, "PYTHONPATH": python_path()}, capture_output=True, check=True)
     assert not {"torch", "transformers", "datasets", "matplotlib"} & set(loaded.stdout.decode().split())
+
+
+def test_the_accuracy_of_the_biased_model_stands_beside_that_of_the_model(tmp_path):
+    saved = report()
+    saved["pseudo_attributes"] = {"threshold": None, "biased_model_class_balanced_accuracy": 0.7123}
+    write(tmp_path / "group_metrics.json", saved)
+    told = [e["text"] for e in page_of(tmp_path).all("p") if "class balanced accuracy" in e["text"]]
+    balanced = f"class balanced accuracy {100 * saved['evaluations']['eval']['class_balanced_accuracy']:.1f}"
+    assert [balanced in text for text in told] == [True, True]
+    beside = "class balanced accuracy of the biased model, for comparison, 71.2"
+    assert sorted(beside in text for text in told) == [False, True]  # of the validation set, on which it was judged
+
+
+def test_wide_tables_say_that_they_scroll(folder):
+    page = page_of(folder)
+    boxes = [e for e in page.all("div") if "scroll" in e.get("@class", "").split()]
+    hints = [e for e in page.all("p") if "hint" in e.get("@class", "").split()]
+    assert len(hints) == len(boxes) and {e["text"] for e in hints} == {"A wide table scrolls sideways."}
+    style = page.all("style")[0]["text"]
+    narrow = style.split("@media (max-width: 40rem)")[1].split("@media print")[0]
+    assert ".hint { display: block; }" in narrow and "position: sticky" in style
+
+
+def test_many_methods_are_said_to_scroll_on_every_screen(tmp_path):
+    write(tmp_path / "group_metrics.json", report())
+    run = {**result(), "seed": 0, "train_seconds": 1.0}
+    write(tmp_path / "comparison.json", {f"method {i}": [run] for i in range(8)})
+    assert [e for e in page_of(tmp_path).all("p") if e.get("@class") == "hint wide"]

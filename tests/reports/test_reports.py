@@ -10,6 +10,7 @@ from PIL import Image
 
 from gerne_hf import GerneTrainer, group_metrics
 from gerne_hf.evaluation.metrics import wilson_interval, worst_groups
+from gerne_hf.reports import plots
 from gerne_hf.reports.plots import COLOURS, plot_comparison, plot_training
 from gerne_hf.reports.record import GROUP_METRICS_FILE
 from gerne_hf.reports.tables import format_group_table
@@ -189,7 +190,23 @@ def test_a_picture_of_the_training(tmp_path):
     full, left = colours_in(tmp_path / "full.png"), colours_in(tmp_path / "losses.png")
     for colour in COLOURS[:3]:  # drawn at the left, and again at the right
         assert left[colour] > 50 and full[colour] > left[colour] + 50
-    assert full["#BFBFBF"] > left.get("#BFBFBF", 0)  # each group
+    summaries = [{key: v for key, v in entry.items() if "/" not in key} for entry in history]
+    plot_training(summaries, str(tmp_path / "summaries.png"))
+    assert full["#BFBFBF"] > colours_in(tmp_path / "summaries.png").get("#BFBFBF", 0)  # each group
+
+
+def test_empty_panels_are_not_drawn(tmp_path):
+    """A run that is shorter than logging_steps has no losses, and one without an evaluation set no accuracies."""
+    figures = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+        for history in ([accuracies(2)], [losses(1)], [losses(1), accuracies(2)], [{"step": 2, "train_runtime": 1.0}]):
+            plot_training(history, str(tmp_path / "x.png"))
+    titles = [[axis.get_title() for axis in figure.axes] for figure in figures]
+    evaluated = "Accuracy on the evaluation set"
+    assert titles == [[evaluated], ["Training losses"], ["Training losses", evaluated], [""]]
+    assert "shorter than logging_steps" in figures[3].axes[0].texts[0].get_text()
+    assert all(line.get_marker() == "o" for line in figures[1].axes[0].lines[:1])  # a single point is seen
 
 
 def test_a_picture_of_plain_training(tmp_path):
