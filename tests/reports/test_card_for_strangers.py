@@ -3,10 +3,14 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from card_code import run_code_of
 from cards import card_of
+from datasets import ClassLabel
 from helpers import bert, sentences, table, trainer
 from peft import LoraConfig, get_peft_model
 from published import texts, tokenizer
+from transformers import BertForSequenceClassification
 
 from gerne_hf import GerneConfig
 from gerne_hf.evaluation.selection import collapse_after
@@ -194,6 +198,30 @@ def test_an_adapter_of_a_local_folder_says_so_and_its_path_is_not_published(tmp_
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file() and b"secret place" in path.read_bytes()]
     assert not [path.name for path in kept if path.name != "training_args.bin"]
     assert not hide_base_folder(str(tmp_path / "run")) and not hide_base_folder(str(tmp_path))
+
+
+def test_the_code_of_an_adapter_of_a_local_folder_runs_where_the_folder_is(tmp_path, monkeypatch):
+    """Its base has a head of two classes, the adapter three."""
+    bert().save_pretrained(tmp_path / "base")
+    rows = texts()
+    names = ClassLabel(names=["air", "land", "water"])
+    rows = rows.remove_columns("label").add_column("label", [i % 3 for i in range(len(rows))])
+    rows = rows.cast_column("label", names)
+    model = BertForSequenceClassification.from_pretrained(
+        tmp_path / "base", num_labels=3, ignore_mismatched_sizes=True
+    )
+    model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"]))
+    subject = trained(tmp_path / "run", model, rows, eval_dataset=None, processing_class=tokenizer())
+    subject.save_model()
+    text = card_of(subject).text.replace("FOLDER_OF_THE_BASE_MODEL", str(tmp_path / "base"))
+    monkeypatch.chdir(tmp_path)
+    found = run_code_of(text)
+    label, probability = found["told"]
+    assert found["labels"] == names.names and found["answer"]["label"] == label
+    assert found["answer"]["score"] == pytest.approx(probability, abs=0.0051)
+    ids = {name: torch.tensor(rows[:4][name]) for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        assert torch.allclose(found["model"].eval()(**ids).logits, subject.model.eval()(**ids).logits, atol=1e-6)
 
 
 # ---- metadata -------------------------------------------------------------------------------------------------------
