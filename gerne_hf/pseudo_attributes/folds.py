@@ -9,16 +9,20 @@ import copy
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from transformers.utils import logging
 
 from ..groups.index import GroupIndex
 from ..groups.sources import rows_of
 from .biased_model import BiasedFit, BiasedScores, scored
 from .rules import ScoredEvaluation, ScoredRows
+from .saved_scores import DamagedScoresError, read_arrays, write_arrays
+
+logger = logging.get_logger(__name__)
 
 FOLD_FILE = "scores.npz"
 """File in the folder of a fold that holds its scores; it is written last, when the fold is complete."""
@@ -127,10 +131,10 @@ def _run_fold(fit: BiasedFit, number: int, numbers: np.ndarray, folds: int) -> A
     """Train the model of one fold and return its scores, or read them if the fold is complete."""
     folder = fit.directory if folds == 1 else os.path.join(fit.directory, f"fold-{number}")
     path = os.path.join(folder, FOLD_FILE)
-    (done,) = broadcast_object_list([os.path.isfile(path)])
+    kept = _kept(path)
+    (done,) = broadcast_object_list([kept is not None])
     if done:
-        with np.load(path) as file:
-            return dict(file)
+        return read_arrays(path) if kept is None else kept
     trained = np.flatnonzero(numbers != number) if folds > 1 else np.arange(len(numbers))
     config = copy.copy(fit.config)
     config.output_dir = folder
@@ -148,11 +152,20 @@ def _run_fold(fit: BiasedFit, number: int, numbers: np.ndarray, folds: int) -> A
     if fit.eval_dataset is not None:
         arrays.update(_named(scored(trainer, reader, fit.eval_dataset, "validation"), "evaluation_"))
     if config.should_save:
-        with open(path + ".partial", "wb") as file:
-            np.savez(file, **cast(dict[str, Any], arrays))
-        os.replace(path + ".partial", path)
+        write_arrays(arrays, path)
     PartialState().wait_for_everyone()
     return arrays
+
+
+def _kept(path: str) -> Arrays | None:
+    """Return the scores of a fold that is complete; None, and a warning, if their file is damaged."""
+    if not os.path.isfile(path):
+        return None
+    try:
+        return read_arrays(path)
+    except DamagedScoresError as error:
+        logger.warning(f"{error}. This fold is trained and scored again.")
+        return None
 
 
 def _named(found: BiasedScores, prefix: str) -> Arrays:

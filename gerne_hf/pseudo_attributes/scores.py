@@ -5,7 +5,6 @@ Fits by [`folds`](gerne_hf.pseudo_attributes.folds), keeps scores in a folder, a
 [`rules`](gerne_hf.pseudo_attributes.rules) and [`pseudo_groups`](gerne_hf.method.pseudo_groups).
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,6 @@ from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from accelerate import PartialState
 from huggingface_hub import CommitInfo
 from transformers.utils import logging
@@ -24,20 +21,17 @@ from ..groups.fingerprints import fingerprint
 from ..groups.index import GroupIndex
 from ..groups.sources import add_column
 from ..method.pseudo_groups import HARD, PSEUDO_NAMES, check_threshold, pseudo_attributes, pseudo_index
-from ..utils.files import write_json
 from .biased_model import prepare_fit
 from .exports import export_findings, scored_table
 from .folds import FoldedScores, run_folds
-from .hub import RECORD_FILE, SCORES_FILE, download_scores, push_scores
+from .hub import RECORD_FILE, download_scores, push_scores
 from .rules import InferredGroups, ScoredEvaluation, ScoredRows, Threshold, infer_groups
+from .saved_scores import COLUMNS, DamagedScoresError, read_scores, write_scores
 
 logger = logging.get_logger(__name__)
 
 RECOVERY_THRESHOLDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Thresholds for which reports say how much of the minority is found."""
-
-ROWS_FILE = "rows.npz"
-"""File of the probabilities and features of all rows, beside the scores; it is not pushed to the Hub."""
 
 MINORITY_SHARE = 0.5
 """A group is a minority if it is smaller than this times an even share of its class."""
@@ -113,8 +107,14 @@ class PseudoAttributes:
         """
         fit = prepare_fit(args=args, train_dataset=train_dataset, model=model, model_init=model_init, **arguments)
         if os.path.isfile(os.path.join(fit.directory, RECORD_FILE)):
-            logger.info(f"Scores of the biased model found in {fit.directory}")
-            return cls.load(fit.directory, train_dataset)
+            try:
+                found_again = cls.load(fit.directory, train_dataset)
+            except DamagedScoresError as error:
+                if fit.config.should_save:
+                    logger.warning(f"{error}. They are made anew, from the folds that are whole.")
+            else:
+                logger.info(f"Scores of the biased model found in {fit.directory}")
+                return found_again
         found = run_folds(fit, args.folds_of_biased_model)
         pseudo = cls._of(found, fit.record, fit.directory)
         if fit.config.should_save:
@@ -323,24 +323,17 @@ class PseudoAttributes:
     def save(self, directory: str) -> None:
         """Write `scores.parquet` (score, prediction, label), `rows.npz` (all probabilities and features) and
         `pseudo_attributes.json`; the record last, so that a folder with one is complete."""
-        os.makedirs(directory, exist_ok=True)
         columns = {"score": self.scores.astype(np.float32), "prediction": self.predictions, "label": self.labels}
-        path = os.path.join(directory, SCORES_FILE)
-        pq.write_table(pa.table(columns), path + ".partial")
-        os.replace(path + ".partial", path)
+        arrays: dict[str, Any] | None = None
         if self.rows is not None:
-            arrays: dict[str, Any] = {"probabilities": self.rows.probabilities, "folds": self.rows.folds}
+            arrays = {"probabilities": self.rows.probabilities, "folds": self.rows.folds}
             arrays["features"] = self.rows.features
             if self.evaluation is not None:
                 arrays["evaluation_probabilities"] = self.evaluation.probabilities
                 arrays["evaluation_labels"] = self.evaluation.labels
                 arrays["evaluation_features"] = self.evaluation.features
-            path = os.path.join(directory, ROWS_FILE)
-            with open(path + ".partial", "wb") as file:
-                np.savez(file, **{name: part for name, part in arrays.items() if part is not None})
-            os.replace(path + ".partial", path)
         record = {**self.record, "fingerprint": self.fingerprint, "label_names": list(self.label_names)}
-        write_json(record, os.path.join(directory, RECORD_FILE))
+        write_scores(directory, columns, arrays, record)
         self.directory = directory
 
     @classmethod
@@ -353,21 +346,13 @@ class PseudoAttributes:
 
         Raises:
             FileNotFoundError: if the folder holds no complete fit.
-            ValueError: if the scores belong to another data set.
+            ValueError: if a file is damaged, naming it, or the scores belong to another data set.
         """
-        path = os.path.join(directory, RECORD_FILE)
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"{directory} holds no complete fit: there is no {RECORD_FILE}")
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-        table = pq.ParquetFile(os.path.join(directory, SCORES_FILE)).read()
-        scores, predictions, labels = (table[name].to_numpy() for name in ("score", "prediction", "label"))
+        columns, found, record = read_scores(directory)
+        scores, predictions, labels = (columns[name] for name in COLUMNS)
         names, mark = tuple(record.pop("label_names")), record.pop("fingerprint")
         pseudo = cls(scores, predictions, labels, names, mark, directory, record)
-        path = os.path.join(directory, ROWS_FILE)
-        if os.path.isfile(path):
-            with np.load(path) as file:
-                found = dict(file)
+        if found is not None:
             pseudo.rows = ScoredRows(found["probabilities"], labels, found["folds"], found.get("features"))
             if "evaluation_labels" in found:
                 pseudo.evaluation = ScoredEvaluation(
