@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import assert_same, mlp, table, trainer, weights
+from helpers import assert_same, launch_two, mlp, table, trainer, weights
 from places import python_path
 from resumed_runs import SETTINGS, again
 from transformers import TrainerCallback
@@ -136,3 +136,25 @@ def test_a_resumed_run_takes_its_best_model_from_before(tmp_path):
     subject.train(resume_from_checkpoint=True)
     assert_same(weights(subject.model), weights(whole.model))
     assert subject.state.best_global_step == whole.state.best_global_step < 6
+
+
+TWO = """
+import sys
+from helpers import trainer
+from gerne_hf.utils import locks
+locks.PATIENCE = 0.2
+try:
+    trainer(sys.argv[1], per_device_train_batch_size=4, max_steps=2).train()
+    print("trained")
+except locks.FolderInUseError:
+    print("refused")
+"""
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_run_share_its_folder_and_are_refused_together(tmp_path, other):
+    """The main process alone holds the lock, and none waits for another that was refused."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    assert launch_two(script, tmp_path).split().count("refused") == 2
+    assert launch_two(script, tmp_path / "free").split().count("trained") == 2
