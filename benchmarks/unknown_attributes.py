@@ -26,16 +26,26 @@ import numpy as np
 import torch
 import yaml
 from machine import describe_machine
+from sentence_pairs import pair_features
 from transformers import HfArgumentParser
 
 from gerne_hf import GerneConfig, GerneTrainer
-from gerne_hf.data import ColoredDigits, WaterbirdFeatures, load_colored_mnist, load_waterbirds, waterbirds
+from gerne_hf.data import (
+    ColoredDigits,
+    WaterbirdFeatures,
+    load_colored_mnist,
+    load_multinli,
+    load_waterbirds,
+    multinli,
+    waterbirds,
+)
 from gerne_hf.evaluation import group_metrics
 from gerne_hf.models import (
     MLPConfig,
     MLPForImageClassification,
     freeze_batch_norm,
     freeze_layers,
+    label_maps,
     normalization,
     pretrained_image_model,
 )
@@ -74,7 +84,8 @@ class Task:
 
 def settings_of(name: str) -> dict[str, Any]:
     """Return what a recipe's settings file says."""
-    return yaml.safe_load((ROOT / "recipes" / "configs" / name).read_text(encoding="utf-8"))
+    recipes, own = ROOT / "recipes" / "configs" / name, Path(__file__).parent / "configs" / name
+    return yaml.safe_load((recipes if recipes.exists() else own).read_text(encoding="utf-8"))
 
 
 @cache
@@ -137,6 +148,15 @@ def fine_tuned_waterbirds(arguments: argparse.Namespace) -> tuple[dict[str, Any]
     return data, make_model
 
 
+def frozen_multinli(arguments: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Any]]:
+    """Load the features of the pairs of sentences, and make a small head for them."""
+    cache = Path(arguments.output_dir) / "multinli_sentences.pt"
+    data: dict[str, Any] = dict(pair_features(load_multinli(arguments.multinli), arguments.minilm, cache))
+    width = data["train"].features.shape[1]
+    config = MLPConfig(image_size=1, num_channels=width, hidden_sizes=[256], **label_maps(multinli.LABELS))
+    return data, lambda: MLPForImageClassification(config)
+
+
 GBA = "group_balanced_accuracy"
 TASKS = {
     "C-MNIST 0.5 %": Task("colored_mnist.yaml", colored_mnist(0.5), "colour", GBA),
@@ -148,6 +168,7 @@ TASKS = {
     "Waterbirds one-sided, frozen": Task("waterbirds_lite0_frozen.yaml", frozen_waterbirds(0), "place"),
     "Waterbirds balanced, frozen": Task("waterbirds_lite0_frozen.yaml", frozen_waterbirds(0, 1), "place"),
     "Waterbirds, fine-tuned": Task("waterbirds_lite0.yaml", fine_tuned_waterbirds, "place"),
+    "MultiNLI, frozen": Task("multinli_minilm_frozen.yaml", frozen_multinli, "negation"),
 }
 
 
@@ -270,6 +291,8 @@ def main() -> None:
     parser.add_argument("--mnist", default="ylecun/mnist", help="Hub id or folder of MNIST")
     parser.add_argument("--waterbirds", default="grodino/waterbirds", help="Hub id or folder of Waterbirds")
     parser.add_argument("--backbone", default="outputs/lite0", help="folder that benchmarks/backbones.py wrote")
+    parser.add_argument("--multinli", default="nyu-mll/multi_nli", help="Hub id or folder of MultiNLI")
+    parser.add_argument("--minilm", default="sentence-transformers/all-MiniLM-L6-v2", help="a sentence encoder")
     parser.add_argument("--only", nargs="+", default=list(TASKS), help="data sets, by the beginnings of their names")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", default="0,1,2")
