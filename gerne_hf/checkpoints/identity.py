@@ -11,13 +11,26 @@ _BATCH_FIELDS = ("plan", "c", "beta", "beta_schedule", "beta_ramp", "biased_shar
 
 _METHOD_FIELDS = (*_BATCH_FIELDS, "threshold", "pseudo_rule", "method_settings")
 
-RUN_FIELDS = ("trainer", "data", *_METHOD_FIELDS, "seed", "batch_size", "gradient_accumulation_steps", "world_size")
+_DATA_FIELDS = ("data", "rows", "transform")
+
+RUN_FIELDS = (
+    *("trainer", *_DATA_FIELDS, *_METHOD_FIELDS),
+    *("seed", "batch_size", "gradient_accumulation_steps", "world_size"),
+)
 """The names of what is compared: it must be the same in a checkpoint and in the run that resumes from it, but for the
 names in `resume_with_changes`."""
 
+_MAY_BE_UNKNOWN = ("rows", "transform")
+"""Fields that earlier releases did not record, or of which there may be no fingerprint: None, or no such entry."""
 
-def check_same_run(saved: Mapping[str, Any], present: Mapping[str, Any], allowed: Sequence[str], folder: str) -> None:
-    """Refuse to resume from a checkpoint of another run.
+
+def check_same_run(
+    saved: Mapping[str, Any], present: Mapping[str, Any], allowed: Sequence[str], folder: str
+) -> list[str]:
+    """Refuse to resume from a checkpoint of another run, and return what is not known of either run.
+
+    A checkpoint is not refused for what nobody knows: its data's transform may be of a kind that no fingerprint can be
+    made of, and earlier releases did not record the content of the rows.
 
     Args:
         saved (`Mapping[str, Any]`): what the checkpoint recorded of its run, by name.
@@ -25,6 +38,9 @@ def check_same_run(saved: Mapping[str, Any], present: Mapping[str, Any], allowed
             [`RUN_FIELDS`] are compared; others, such as "beta_bounds", are ignored.
         allowed (`Sequence[str]`): the names of values that may differ.
         folder (`str`): the checkpoint's folder, for the message.
+
+    Returns:
+        `list[str]`: the names that could not be compared.
 
     Raises:
         ValueError: if values differ; names each, with its value in the checkpoint and in the run.
@@ -34,12 +50,16 @@ def check_same_run(saved: Mapping[str, Any], present: Mapping[str, Any], allowed
     ```python
     >>> saved = {"c": 0.5, "seed": [0, 0]}
     >>> check_same_run(saved, {**saved, "beta_bounds": [-1.0, 2.0]}, [], "out/checkpoint-20")
-    >>> check_same_run(saved, {**saved, "c": 0.25}, ["c"], "out/checkpoint-20")
+    []
+    >>> check_same_run(saved, {**saved, "c": 0.25, "rows": "3f"}, ["c"], "out/checkpoint-20")
+    ['rows']
 
     ```
     """
     compared = [name for name in RUN_FIELDS if name in present]
-    changed = [name for name in compared if saved.get(name) != present[name] and name not in allowed]
+    unknown = [name for name in _MAY_BE_UNKNOWN if name in present and None in (saved.get(name), present[name])]
+    compared = [name for name in compared if name not in (*allowed, *unknown)]
+    changed = [name for name in compared if saved.get(name) != present[name]]
     if changed:
         differences = "; ".join(f"{name} was {saved.get(name)!r} and is {present[name]!r}" for name in changed)
         raise ValueError(
@@ -47,3 +67,4 @@ def check_same_run(saved: Mapping[str, Any], present: Mapping[str, Any], allowed
             f"was saved with, start anew in another output_dir, or, if you mean to change them in mid-run, set "
             f"resume_with_changes={changed}"
         )
+    return [name for name in unknown if name not in allowed]

@@ -1,7 +1,7 @@
 """Hashes that tell one data set, or the groups of one data set, from another.
 
-Imports [`index`](gerne_hf.groups.index) of this room. They are used to recognize a run's data on resume, and the data
-that scores belong to.
+Imports [`index`](gerne_hf.groups.index) and [`contents`](gerne_hf.groups.contents) of this room. They are used to
+recognize a run's data on resume, and the data that scores belong to.
 """
 
 import hashlib
@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import datasets
-import numpy as np
 
+from ..utils.hashing import mix
+from .contents import content_of
 from .index import GroupIndex
 
 _HASHED_ROWS = 1 << 24
 """Rows whose codes are hashed at a time, so that no copy of all of them is made."""
-
-_CONTENT_ROWS = 64
-"""Rows whose content is part of a data set's hash."""
 
 
 def group_fingerprint(groups: GroupIndex) -> str:
@@ -48,10 +46,10 @@ def group_fingerprint(groups: GroupIndex) -> str:
 
 
 def fingerprint(dataset: Any, label_column: str | None = None, columns: Sequence[str] | None = None) -> str:
-    """Return a hash of the labels of a data set in their order and, where rows can be read, of some rows' content.
+    """Return a hash of a data set: of the classes of its rows in their order, and of all that the rows hold.
 
-    The content is that of 64 rows, spread evenly, of a `datasets.Dataset`; of other data sets labels alone count.
-    No transform runs.
+    Of a data set in files of more than 4 GiB, rows spread evenly are read; see
+    [`content_of`](gerne_hf.groups.contents.content_of). No transform runs, and nothing is decoded.
 
     Args:
         dataset: a `datasets.Dataset`, or any map-style data set with columns.
@@ -59,7 +57,7 @@ def fingerprint(dataset: Any, label_column: str | None = None, columns: Sequence
         columns (`Sequence[str]`, *optional*): the columns whose content counts; all if not given.
 
     Returns:
-        `str`: 64 hexadecimal digits.
+        `str`: 32 hexadecimal digits.
 
     Example:
 
@@ -69,16 +67,34 @@ def fingerprint(dataset: Any, label_column: str | None = None, columns: Sequence
 
     ```
     """
-    index = GroupIndex.from_dataset(dataset, label_column)
-    digest = hashlib.sha256(json.dumps([len(index), *index.label_names]).encode())
-    digest.update(np.ascontiguousarray(index.codes.astype(np.uint32)).tobytes())
-    if isinstance(dataset, datasets.Dataset) and len(dataset):
-        missing = [name for name in columns or () if name not in dataset.column_names]
-        if missing:
-            digest.update(f"without {missing}".encode())
-        kept = [name for name in dataset.column_names if columns is None or name in columns]
-        some = np.unique(np.linspace(0, len(dataset) - 1, _CONTENT_ROWS).astype(int))
-        plain = dataset.select_columns(sorted(kept)).with_format("arrow")
-        for row in plain[some.tolist()].to_pylist():
-            digest.update(repr(sorted(row.items())).encode())
-    return digest.hexdigest()
+    rows = content_of(dataset, columns).rows
+    if not isinstance(dataset, datasets.Dataset):  # its columns may be made as they are asked for
+        return mix(rows, group_fingerprint(GroupIndex.from_dataset(dataset, label_column))).hex()
+    names = {name: getattr(kind, "names", None) for name, kind in dataset.features.items()}
+    kept = {name: classes for name, classes in names.items() if classes and (columns is None or name in columns)}
+    return mix(rows, json.dumps(kept, sort_keys=True)).hex()
+
+
+def check_fingerprint(
+    known: str, dataset: Any, label_column: str | None = None, columns: Sequence[str] | None = None
+) -> None:
+    """Refuse a data set that is not the one whose rows were scored.
+
+    Args:
+        known (`str`): the [`fingerprint`] of the rows that were scored.
+        dataset, label_column, columns: as for [`fingerprint`].
+
+    Raises:
+        ValueError: for another data set, and for a fingerprint of an earlier release, which cannot be compared.
+    """
+    found = fingerprint(dataset, label_column, columns)
+    if len(known) != len(found):
+        raise ValueError(
+            "these scores were saved by an earlier release of gerne_hf, whose fingerprint looked at 64 rows, so "
+            f"nothing shows whether they belong to this data set ({known[:12]} against {found[:12]}). Fit again"
+        )
+    if known != found:
+        raise ValueError(
+            f"these scores belong to another data set: its fingerprint is {known[:12]}, that of the data set given is "
+            f"{found[:12]} (other rows, labels or order). Fit again, or pass the set scored"
+        )

@@ -17,7 +17,7 @@ from huggingface_hub import CommitInfo
 from transformers.utils import logging
 
 from ..config import GerneConfig
-from ..groups.fingerprints import fingerprint
+from ..groups.fingerprints import check_fingerprint
 from ..groups.index import GroupIndex
 from ..groups.sources import add_column
 from ..method.pseudo_groups import HARD, PSEUDO_NAMES, check_threshold, pseudo_attributes, pseudo_index
@@ -226,12 +226,7 @@ class PseudoAttributes:
         """Raise a `ValueError` unless `dataset` has the rows that were scored, in their order."""
         if len(dataset) != len(self.scores):
             raise ValueError(f"there are scores of {len(self.scores):,} rows, and the data set has {len(dataset):,}")
-        found = fingerprint(dataset, self.record.get("label_column"), self.record.get("columns"))
-        if found != self.fingerprint:
-            raise ValueError(
-                f"these scores belong to another data set: its fingerprint is {self.fingerprint[:12]}, that of the "
-                f"data set given is {found[:12]} (other rows, labels or order). Fit again, or pass the set scored"
-            )
+        check_fingerprint(self.fingerprint, dataset, self.record.get("label_column"), self.record.get("columns"))
 
     def recovery(
         self, true_attributes: np.ndarray | Sequence, thresholds: Sequence[float], rows: np.ndarray | None = None

@@ -126,6 +126,11 @@ class GroupStream(Dataset, ABC):
         """Names of the columns of the rows."""
         return list(self.features)
 
+    @property
+    def transform(self) -> Transform | None:
+        """The function that is applied to each batch of rows; None for none."""
+        return self._transform
+
     def with_transform(self, transform: Transform | None) -> "GroupStream":
         """Return the same stream with a function that is applied to each batch of rows.
 

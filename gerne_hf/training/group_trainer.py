@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 import datasets
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
-from transformers.trainer_utils import PredictionOutput, RemoveColumnsCollator, TrainOutput
+from transformers.trainer_utils import PredictionOutput, RemoveColumnsCollator, SaveStrategy, TrainOutput
 from transformers.utils import logging
 
 from ..config import GerneConfig
@@ -24,6 +24,7 @@ from ..groups.sets import GroupSets
 from ..method.plans import PLANS_WITHOUT_ATTRIBUTES
 from ..streaming.stream import GroupedStream, GroupStream
 from .checks import check_classes, check_label_texts, index_training_set, inputs_of, may_lack_classes
+from .known_rows import KnownRows
 from .resumable_trainer import ResumableTrainer
 
 logger = logging.get_logger(__name__)
@@ -79,6 +80,8 @@ class GroupTrainer(ResumableTrainer):
         self.args = args
         self._attributes, self._rows_with_attributes = attributes, train_dataset
         self.groups = self.reference_groups = None
+        self.known_rows = KnownRows()
+        """What is known of the content of the data sets."""
         self._index_sets(train_dataset, eval_dataset)
         super().__init__(args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **arguments)
         self.callback_handler.callbacks.insert(0, LoadersOfCallbacks(self))
@@ -170,6 +173,10 @@ class GroupTrainer(ResumableTrainer):
         for _, index in self.sets.known:
             if index is not None and self.args.overlapping_columns:
                 combination_memberships(index)  # refuses other columns than booleans now, and not after an epoch
+        if self.args.world_size > 1:
+            sets = [(f"evaluation {number}", *known) for number, known in enumerate(self.sets.known, 1)]
+            training = [("training", self._indexed, self.reference_groups)] if self._indexed is not None else []
+            self.known_rows.check_processes([*training, *sets])
 
     def judged_columns(self) -> tuple[str, ...]:
         """Return the columns whose groups evaluations are over."""
@@ -195,6 +202,8 @@ class GroupTrainer(ResumableTrainer):
             vars(self.model).pop("_is_accelerate_prepared", None)
         self.index_anew_if_replaced()
         self.settle_training_groups()
+        if self.train_dataset is not None and (resume_from_checkpoint or self.args.save_strategy != SaveStrategy.NO):
+            self.known_rows.content(self.train_dataset)  # before anything changes what the data set holds
         with self.feeding_own_loop():
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
@@ -314,6 +323,8 @@ class GroupTrainer(ResumableTrainer):
     ) -> DataLoader:
         """Make a loader as `Trainer` does, over rows that carry their group ids."""
         groups = self.settle_training_groups() if is_training else self.groups_of(dataset, description)
+        if self.args.world_size > 1 and not is_training and groups is not None:
+            self.known_rows.check_processes([(description.lower(), dataset, groups)])
         rest = description, batch_size, sampler_fn, is_training
         if groups is None:
             return self.plain_loader(dataset, *rest, dataloader_key)

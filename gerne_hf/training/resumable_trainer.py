@@ -120,7 +120,8 @@ class ResumableTrainer(PublishingTrainer):
         if args.auto_find_batch_size:  # Trainer takes it from the checkpoint
             del present["batch_size"]
         self._run["run_id"] = saved.get("run_id", self._run["run_id"])
-        check_same_run(saved["run"], present, getattr(args, "resume_with_changes", None) or [], folder)
+        unknown = check_same_run(saved["run"], present, getattr(args, "resume_with_changes", None) or [], folder)
+        self._say_what_is_unknown(folder, saved, unknown)
         self._look_at_early_stopping(folder, told_to_end=saved.get("told_to_end", False))
         return folder
 
@@ -155,6 +156,17 @@ class ResumableTrainer(PublishingTrainer):
         """Return the end of a sentence that says how to start with the weights of a checkpoint, "" if it has none."""
         line = warm_start(self.accelerator.unwrap_model(self.model), folder)
         return f"; to have its weights to start with, make the model by `{line}`" if line else ""
+
+    def _say_what_is_unknown(self, folder: str, saved: dict[str, Any], unknown: list[str]) -> None:
+        """Warn once of what nobody can compare between a checkpoint and this run."""
+        reasons = [f"of {what} no fingerprint can be made" for what in self._recorded_identity()[1].get("unknown", [])]
+        if any(name not in saved["run"] for name in unknown):
+            reasons.append(f"it was written by an earlier release of gerne_hf, which did not record {unknown}")
+        if reasons and self.is_world_process_zero():
+            logger.warning(
+                f"Whether {folder} belongs to the same run is not known in full: {'; '.join(reasons)}. The run goes "
+                "on from it. Make sure that nothing of this has changed"
+            )
 
     def _look_at_early_stopping(self, folder: str, told_to_end: bool) -> None:
         """Find out whether a callback had ended the run at this checkpoint; warn if the callback will count anew."""

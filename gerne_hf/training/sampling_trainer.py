@@ -13,6 +13,7 @@ from transformers import Trainer
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
+from ..groups.contents import LARGEST
 from ..groups.fingerprints import group_fingerprint
 from ..groups.index import GroupIndex
 from ..groups.proportions import filled_counts, uniform_target
@@ -159,6 +160,7 @@ class SamplingTrainer(EvaluatingTrainer):
         identity = {
             **super().run_identity(),
             "data": self._fingerprint_of_groups(),
+            **self._contents_of_rows(),
             "plan": args.plan,
             "c": float(args.c) if has_beta else None,
             "beta": float(args.beta) if has_beta else None,
@@ -173,6 +175,17 @@ class SamplingTrainer(EvaluatingTrainer):
         if has_beta and self.groups is not None:
             identity["beta_bounds"] = list(self.beta_bounds)
         return identity
+
+    def _contents_of_rows(self) -> dict[str, Any]:
+        """Return what is known of the training rows besides their groups; "unknown" says in words what is not."""
+        if self.train_dataset is None:
+            return {}
+        content = self.known_rows.content(self.train_dataset)
+        unknown = list(content.unknown)
+        if content.read is not None:
+            unknown.append(f"all but {content.read:,} of the training rows (more than {LARGEST >> 30} GiB)")
+        code = None if content.unknown else content.code
+        return {"rows": content.rows, "transform": code, **({"unknown": unknown} if unknown else {})}
 
     def _fingerprint_of_groups(self) -> str | None:
         """Return the fingerprint of the groups that are trained on; it is computed once."""

@@ -245,7 +245,7 @@ def test_changes_that_are_named_are_allowed(folder):
     subject = again(folder, beta=0.5, resume_with_changes=["beta"], max_steps=8)
     subject.train(resume_from_checkpoint=True)
     assert subject.state.global_step == 8
-    with pytest.raises(ValueError, match="resume_with_changes may name 'trainer', 'data', 'plan'.*found 'betta'"):
+    with pytest.raises(ValueError, match="resume_with_changes may name 'trainer', 'data', 'rows'.*found 'betta'"):
         config(folder, resume_with_changes=["betta"])
 
 

@@ -5,9 +5,11 @@ a small package that breaks its rule.
 """
 
 import inspect
+import re
 import subprocess
 import sys
 
+import datasets
 import house
 import pytest
 import transformers
@@ -26,12 +28,13 @@ HOOKS = {
     "_get_dataloader": transformers.Trainer,
     "_get_output_dir": transformers.Trainer,
     "_get_train_sampler": transformers.Trainer,
+    "_indices": datasets.Dataset,
     "_name_or_path": transformers.PretrainedConfig,
     "_remove_columns": transformers.trainer_utils.RemoveColumnsCollator,
     "_remove_unused_columns": transformers.Trainer,
     "_train_batch_size": transformers.Trainer,
 }
-"""Private names of Transformers that the package reads or overrides, each with the class that has it."""
+"""Private names of Transformers and datasets that the package reads or overrides, each with its class."""
 
 DOCUMENTED = {"_BatchNorm", "_asdict", "_fields", "_get_default_store", "_make", "_replace"}  # torch has no other way
 """What torch and namedtuple document, though it begins with an underscore."""
@@ -73,8 +76,8 @@ def test_private_names_stay_in_their_module(source):
 @pytest.mark.parametrize("name", HOOKS)
 def test_hooks_of_transformers_exist_and_are_needed(source, name):
     owner = HOOKS[name]
-    assert owner.__module__.startswith("transformers")
-    assert hasattr(owner, name) or f"self.{name} = " in inspect.getsource(owner)
+    assert owner.__module__.startswith(("transformers", "datasets"))
+    assert hasattr(owner, name) or re.search(rf"self\.{name}(: [^=]+)? = ", inspect.getsource(owner))
     assert name in house.names_used(source)
 
 
