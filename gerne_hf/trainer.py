@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 from transformers import TrainerCallback
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import IntervalStrategy, TrainOutput
 from transformers.utils import logging
 
 from .config import GerneConfig
@@ -25,6 +25,7 @@ from .models.heads import name_labels
 from .pseudo_attributes.exports import save_findings
 from .pseudo_attributes.guard import shares_of_class, warning_after_training
 from .pseudo_attributes.inferring_trainer import InferringTrainer
+from .reports.ended import end_of_training
 from .reports.examples import save_worst_examples
 from .reports.facts import answer, model_facts
 from .reports.model_card import write_card
@@ -39,7 +40,6 @@ from .reports.record import (
     RunRecord,
 )
 from .reports.reproduction import chosen_settings
-from .reports.tables import format_group_table, format_recovery
 from .streaming.reservoir import ReservoirStream
 from .utils.distributed import tells_the_others
 
@@ -51,7 +51,8 @@ class GerneTrainer(InferringTrainer):
 
     Each step computes the gradient of `L_ext = L_lb + beta (L_lb - L_b)` (Eq. 5, 7) over a batch laid out by
     [`BatchPlan`]. `evaluate()` and `predict()` report group metrics; at the end of training the main process prints
-    the group table and writes `group_metrics.json` and, where matplotlib is installed, `training.png` to `output_dir`.
+    the group table of the evaluations that `eval_strategy` asked for, and writes `group_metrics.json` and, where
+    matplotlib is installed, `training.png` to `output_dir`.
 
     Args:
         model, data_collator, train_dataset, eval_dataset, processing_class, model_init, compute_metrics, callbacks,
@@ -133,30 +134,22 @@ class GerneTrainer(InferringTrainer):
         """
         output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         if trial is None:
-            self._report_training(ignore_keys_for_eval)
+            self._show_training()
             self.check_pushes()  # last, when everything local is saved
         return output
 
-    def _report_training(self, ignore_keys: list[str] | None) -> None:
-        """Print the group table of each evaluation set, and write `group_metrics.json` and the pictures."""
-        if self.eval_dataset is not None:
-            self.evaluate_if_stale(ignore_keys)
+    def before_train_end(self) -> None:
+        """Write `group_metrics.json`, what was inferred, and the pictures, before callbacks hear that training ended.
+
+        Figures are those of the evaluations that `eval_strategy` asked for; nothing is evaluated here.
+        """
+        super().before_train_end()
+        if self.state.is_hyper_param_search:
+            return
         self._warn_if_worse()
         if not self.is_world_process_zero():
             return
-        args, state = self.args, self.state
-        if args.load_best_model_at_end and state.best_metric is not None:
-            metric = str(args.metric_for_best_model).removeprefix("eval_")
-            print(
-                f"\nModel of step {state.best_global_step}, selected on {metric} ({state.best_metric:.4g})", flush=True
-            )
-        for prefix, result in self.group_results.items():
-            title = f"Groups of the evaluation set ({prefix}, step {result['step']})"
-            print(f"\n{title}\n{format_group_table(result)}\n", flush=True)
-        recovery = self.recovery()
-        if recovery:
-            title = "Minority rows among the hard ones of the training set"
-            print(f"\n{title}\n{format_recovery(recovery)}\n", flush=True)
+        args = self.args
         if self.groups is not None:
             logger.info(f"Group metrics saved to {self.save_group_metrics()}")
         if self.pseudo is not None and self.inferred is not None and args.should_save:
@@ -181,9 +174,22 @@ class GerneTrainer(InferringTrainer):
             )
             return
         if args.should_save:
-            plot_training(state.log_history, os.path.join(self.run_folder, TRAINING_PICTURE_FILE))
+            recovery = self.recovery()
+            plot_training(self.state.log_history, os.path.join(self.run_folder, TRAINING_PICTURE_FILE))
             if recovery:
                 plot_pseudo_attributes(recovery, os.path.join(self.run_folder, RECOVERY_PICTURE_FILE))
+
+    def _show_training(self) -> None:
+        """Print the group table of each evaluation set, and say so where the model at hand was not evaluated."""
+        if not self.is_world_process_zero():
+            return
+        args, state, selected, stale = self.args, self.state, None, None
+        if args.load_best_model_at_end and state.best_metric is not None:
+            selected = str(args.metric_for_best_model), state.best_metric, state.best_global_step
+        if self.eval_dataset is not None and not self.evaluation_is_of_these_weights():
+            stale = IntervalStrategy(args.eval_strategy).value
+        if text := end_of_training(self.group_results, self.weights_step, selected, stale, self.recovery()):
+            print(text, flush=True)
 
     def _warn_if_worse(self) -> None:
         """Warn if the model is worse on the validation set than the biased models, which are class-balanced ERM."""
@@ -225,9 +231,9 @@ class GerneTrainer(InferringTrainer):
         """
         if not self.args.worst_examples or not self.args.should_save:
             return None
-        if prefix not in self.group_results:
+        if prefix not in self.group_results or prefix not in self.worst_rows:
             raise ValueError(
-                f"there is no evaluation {prefix!r}, only {sorted(self.group_results) or 'none at all'}; call "
+                f"there is no evaluation {prefix!r}, only {sorted(self.worst_rows) or 'none at all'}; call "
                 f"trainer.evaluate(dataset, metric_key_prefix={prefix!r}) first"
             )
         return save_worst_examples(
@@ -266,11 +272,11 @@ class GerneTrainer(InferringTrainer):
                 "attribute_columns": list(args.attribute_columns) if groups is self.reference_groups else [],
                 "counts": groups.counts.tolist(),
             }
-            best = bool(args.load_best_model_at_end)
+            best = self.best_model_is_loaded
             selection = {
                 "metric": self.selection_metric(),
                 "best_model_loaded": best,
-                "step": self.state.best_global_step if best else self.state.global_step,
+                "step": self.weights_step,
             }
             if best and self.state.best_global_step:
                 metric, step = self.selection_metric(), self.state.best_global_step

@@ -143,7 +143,10 @@ def compare(
             trainer.train(resume_from_checkpoint=checkpoint)
         except PublishingError as error:  # all is saved, and goes on; it is told at the end
             unpublished = error
-        return trainer, time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        if trainer.eval_dataset is not None:
+            trainer.evaluate_if_stale()  # train() evaluates as eval_strategy says, and the table needs the figures
+        return trainer, seconds
 
     for (name, seed), run in runs.items():
         method = METHODS[name]

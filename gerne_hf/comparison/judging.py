@@ -15,6 +15,7 @@ from ..evaluation.accumulator import GroupAccumulator
 from ..evaluation.gate import GATE_TOLERANCE
 from ..evaluation.metrics import group_metrics
 from ..groups.index import GroupIndex
+from ..groups.sources import only_iterated
 from ..reports.record import EXAMPLES_FOLDER, RECOVERY_PICTURE_FILE
 from ..reports.tables import NO_BETTER_METHOD
 from ..trainer import GerneTrainer
@@ -78,7 +79,7 @@ def save_validation_rows(trainer: GerneTrainer, folder: str) -> None:
         os.remove(path)  # of an earlier model
     sets = trainer.eval_dataset
     data = next(iter(sets.values()), None) if isinstance(sets, dict) else sets
-    if data is None:
+    if data is None or only_iterated(data):
         return
     accumulator = _evaluated(trainer, data)
     labels, groups, predicted = accumulator.columns()

@@ -14,9 +14,6 @@ from .metrics import group_metrics, worst_groups
 
 logger = logging.get_logger(__name__)
 
-MAX_LOGGED_GROUPS = 32
-"""Above this number of groups the logs carry the summaries only; `evaluate()` still returns every group."""
-
 
 class GroupAccumulator:
     """Collects labels, groups and predictions of the rows of one evaluation.
@@ -55,7 +52,7 @@ class GroupAccumulator:
     def result(self) -> dict[str, Any]:
         """Return the [`group_metrics`] of all rows so far."""
         labels, groups, predicted = self.columns()
-        self.warn_of_rows_without_prediction(predicted)
+        warn_of_rows_without_prediction(predicted)
         index = self.index
         return group_metrics(
             predicted,
@@ -65,20 +62,6 @@ class GroupAccumulator:
             index.label_names,
             index.attribute_names,
         )
-
-    @staticmethod
-    def warn_of_rows_without_prediction(predicted: np.ndarray) -> None:
-        """Say how many rows have no prediction, as their scores were NaN, and count as wrong.
-
-        Args:
-            predicted (int array of shape `(N,)`): predicted class ids; -1 stands for none.
-        """
-        missing = int((predicted < 0).sum())
-        if missing:
-            logger.warning(
-                f"The model gave NaN among the scores of {missing:,} of {len(predicted):,} rows. They have no "
-                "prediction and count as wrong."
-            )
 
     def memberships(self) -> np.ndarray:
         """Return which attributes of the result each attribute of the index stands for, bool, `(A, A)`: itself."""
@@ -120,6 +103,20 @@ class GroupAccumulator:
         return found
 
 
+def warn_of_rows_without_prediction(predicted: np.ndarray) -> None:
+    """Say how many rows have no prediction, as their scores were NaN, and count as wrong.
+
+    Args:
+        predicted (int array of shape `(N,)`): predicted class ids; -1 stands for none.
+    """
+    missing = int((predicted < 0).sum())
+    if missing:
+        logger.warning(
+            f"The model gave NaN among the scores of {missing:,} of {len(predicted):,} rows. They have no "
+            "prediction and count as wrong."
+        )
+
+
 def worst_rows(losses: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
     """Return the k rows of a group with the highest losses, that is the lowest probabilities of their true labels.
 
@@ -145,26 +142,3 @@ def worst_rows(losses: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
         near = own >= np.partition(own, -k)[-k]
         rows, own = rows[near], own[near]
     return rows[np.lexsort((rows, -own))][:k]
-
-
-def loggable(metrics: dict[str, float]) -> dict[str, float]:
-    """Return the metrics of an evaluation that belong in a log.
-
-    Args:
-        metrics (`dict[str, float]`): what an evaluation returned, with any prefix.
-
-    Returns:
-        `dict[str, float]`: without counts and intervals, and without single groups where there are more than 32.
-
-    Example:
-
-    ```python
-    >>> loggable({"eval_group_accuracy/a|b": 0.5, "eval_group_count/a|b": 7})
-    {'eval_group_accuracy/a|b': 0.5}
-
-    ```
-    """
-    dropped = ["group_count/", "group_ci_low/", "group_ci_high/"]
-    if sum("group_accuracy/" in key for key in metrics) > MAX_LOGGED_GROUPS:
-        dropped.append("group_accuracy/")
-    return {key: value for key, value in metrics.items() if not any(part in key for part in dropped)}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..groups.index import GroupIndex
-from .accumulator import GroupAccumulator
+from .accumulator import GroupAccumulator, warn_of_rows_without_prediction
 from .metrics import group_metrics
 
 _TRUE = ("True", "1")
@@ -41,7 +41,7 @@ class OverlappingAccumulator(GroupAccumulator):
     def result(self) -> dict[str, Any]:
         """Return the [`group_metrics`] over overlapping groups of all rows so far."""
         labels, groups, predicted = self.columns()
-        self.warn_of_rows_without_prediction(predicted)
+        warn_of_rows_without_prediction(predicted)
         memberships = self._memberships[groups % self.index.num_attributes]
         return group_metrics(
             predicted, labels, memberships, self.train_counts, self.index.label_names, self.attribute_names

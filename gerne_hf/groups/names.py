@@ -4,6 +4,7 @@ Imports nothing of this package and no torch. The names of classes and attribute
 [`GroupIndex`](gerne_hf.groups.index.GroupIndex).
 """
 
+import re
 from collections.abc import Sequence
 
 
@@ -51,6 +52,30 @@ def group_key(label: str, attribute: str) -> str:
     return f"{_with_escaped('|', label)}|{_with_escaped('|', attribute)}"
 
 
+def split_group_key(key: str) -> tuple[str, ...]:
+    """Return label and attribute of a group's key, as [`group_key`] was given them.
+
+    Args:
+        key (`str`): what [`group_key`] returned.
+
+    Returns:
+        `tuple[str, str]`: a text that is no such key comes back alone, as it is.
+
+    Example:
+
+    ```python
+    >>> split_group_key("landbird|water"), split_group_key(group_key("a|b", "c"))
+    (('landbird', 'water'), ('a|b', 'c'))
+
+    ```
+    """
+    for i, mark in enumerate(key):
+        before = key[:i]
+        if mark == "|" and (len(before) - len(before.rstrip("\\"))) % 2 == 0:
+            return _without_escapes("|", before), _without_escapes("|", key[i + 1 :])
+    return (key,)
+
+
 def combined_name(values: Sequence[str]) -> str:
     """Return the name of a combination of values, one of each attribute column; no two combinations have the same.
 
@@ -78,6 +103,11 @@ def _with_escaped(mark: str, name: str) -> str:
     if mark not in name and not name.endswith("\\"):
         return name
     return name.replace("\\", "\\\\").replace(mark, f"\\{mark}")
+
+
+def _without_escapes(mark: str, name: str) -> str:
+    """Return the name of which [`_with_escaped`] returned `name`."""
+    return re.sub(r"\\(.)", r"\1", name, flags=re.DOTALL) if mark in name or name.endswith("\\") else name
 
 
 def shared_name_with_two_ids(ours: Sequence[str], theirs: Sequence[str]) -> str | None:

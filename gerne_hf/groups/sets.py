@@ -12,7 +12,8 @@ from transformers.utils import logging
 
 from .index import LABEL_COLUMNS, GroupIndex
 from .names import shared_name_with_two_ids
-from .sources import column_names
+from .sources import column_names, only_iterated
+from .streamed import StreamedRows
 
 logger = logging.get_logger(__name__)
 
@@ -57,18 +58,35 @@ class GroupSets:
             eval_dataset: a data set, a dictionary of data sets by name, or None.
         """
         named = eval_dataset if isinstance(eval_dataset, dict) else {"evaluation": eval_dataset}
-        self.known = [(data, self.index(data, name)) for name, data in named.items() if data is not None]
+        self.known = [
+            (data, None if only_iterated(data) else self.index(data, name))
+            for name, data in named.items()
+            if data is not None
+        ]
 
     def index_of(self, dataset: Any, description: str) -> GroupIndex | None:
         """Return the index of an evaluation set, the one made at construction where it is that set."""
         for data, index in self.known:
             if data is dataset:
                 return index
+        if only_iterated(dataset):
+            return None
         return self.index(dataset, description.lower())
 
-    def is_known(self, index: GroupIndex | None) -> bool:
-        """Return True if an index is that of an evaluation set that was given at construction."""
-        return any(index is known for _, known in self.known)
+    def streamed(self, dataset: Any, description: str) -> StreamedRows:
+        """Return the rows of a set that can only be iterated, whose groups are found while they are read.
+
+        Args:
+            dataset: such a set.
+            description (`str`): what it is called in messages.
+        """
+        return StreamedRows(
+            dataset, self.label_column, self.attribute_columns, self.overlapping_columns, description.lower()
+        )
+
+    def is_known(self, index: GroupIndex | None, dataset: Any = None) -> bool:
+        """Return True if an index, or a set that has none, is of an evaluation set that was given at construction."""
+        return any(data is dataset if known is None else index is known for data, known in self.known)
 
     def index(self, dataset: Any, description: str) -> GroupIndex | None:
         """Index an evaluation set, with the names of the training set's groups.

@@ -20,6 +20,15 @@ _CHUNK_ROWS = 1 << 20
 """Rows of a parquet file that are read at a time."""
 
 
+def only_iterated(dataset: Any) -> bool:
+    """Return whether a data set can only be iterated, so that no row can be asked for by its number.
+
+    Args:
+        dataset: any data set.
+    """
+    return isinstance(dataset, (IterableDataset, datasets.IterableDataset))
+
+
 def column_names(dataset: Any) -> list[str]:
     """Return the names of a data set's columns.
 
@@ -41,7 +50,7 @@ def column_names(dataset: Any) -> list[str]:
 
     ```
     """
-    if isinstance(dataset, (IterableDataset, datasets.IterableDataset)):
+    if only_iterated(dataset):
         raise TypeError(
             f"{type(dataset).__name__} can only be iterated, and group sampling needs rows by index. Load the data "
             "set without streaming=True; or, to train on a stream, write it by group once with "

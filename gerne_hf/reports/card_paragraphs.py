@@ -85,6 +85,9 @@ def table_title(record: RunRecord, prefix: str) -> str:
         more = ", which the step was selected on"
     elif prefix == "train":
         more = ", rows as training saw them (for comparison: the model was fitted to these rows)"
+    step = record.evaluations.get(prefix, {}).get("step")
+    if chosen and step is not None and step != chosen["step"]:
+        more += f", by the weights of step {step}, while those saved here are of step {chosen['step']}"
     return f"Accuracy of each group, {set_name(prefix)}{more}:"
 
 
@@ -378,6 +381,8 @@ def selection_text(record: RunRecord) -> str:
             f"Training longer did harm: from {100 * collapse['best']:.1f} % there, that figure had fallen to "
             f"{100 * collapse['value']:.1f} % at step {collapse['at']}. {settings}"
         )
+    if not record.evaluations:
+        settings += " Nothing was evaluated, so there are no figures."
     if not chosen["best_model_loaded"]:
         return f"The weights are those of the last step ({chosen['step']}); no step was selected. {settings}"
     return f"The weights are those of step {chosen['step']}, selected on {compared_on}. {settings}"

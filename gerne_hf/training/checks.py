@@ -91,8 +91,21 @@ def check_classes(model: Any, groups: GroupIndex) -> None:
             f"the model's head has num_labels={num_labels}, and the data set has {groups.num_classes} classes "
             f"({', '.join(groups.label_names)}). Filter out rows that the model cannot predict, or load another"
         )
-    names = dict(getattr(config, "id2label", None) or {})
-    theirs, ours = [str(names.get(i)) for i in range(len(names))], list(groups.label_names)
+    check_class_names(model, groups.label_names)
+
+
+def check_class_names(model: Any, class_names: Sequence[str]) -> None:
+    """Refuse a head that has a class by the same name under another id.
+
+    Args:
+        model: the model; its config has the names, in `id2label`.
+        class_names (`Sequence[str]`): the names of the data's classes, by id; empty where nobody knows them.
+
+    Raises:
+        ValueError: says how to bring the two together.
+    """
+    names = dict(getattr(getattr(model, "config", None), "id2label", None) or {})
+    theirs, ours = [str(names.get(i)) for i in range(len(names))], list(class_names)
     lowered = [[name.lower() for name in named[: len(ours)]] for named in (theirs, ours)]
     permuted = lowered[0] != lowered[1] and sorted(lowered[0]) == sorted(lowered[1])
     if permuted or shared_name_with_two_ids(ours, theirs) is not None:

@@ -19,16 +19,20 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.utils import logging
 
 from ..config import GerneConfig
-from ..evaluation.accumulator import GroupAccumulator, loggable
+from ..evaluation.accumulator import GroupAccumulator
+from ..evaluation.logs import loggable
 from ..evaluation.metrics import flatten_group_metrics
 from ..evaluation.overlapping import OverlappingAccumulator
 from ..evaluation.selection import AUTOMATIC, automatic_metric, check_selection
+from ..evaluation.streamed import StreamAccumulator
 from ..groups.batches import GROUP_KEY, GroupedDataset
 from ..groups.index import GroupIndex
+from ..groups.streamed import stream_of
 from ..method.outputs import chosen_classes, logits_of, without_loss
 from ..utils.attributes import replaced
 from ..utils.distributed import tells_the_others
 from .group_trainer import GroupTrainer
+from .notebooks import show_summaries_alone
 
 logger = logging.get_logger(__name__)
 
@@ -44,7 +48,7 @@ class EvaluatingTrainer(GroupTrainer):
 
     Args:
         args ([`GerneConfig`]): the settings; names the attribute column.
-        eval_dataset (*optional*): map-style data sets with the label and attribute columns.
+        eval_dataset (*optional*): map-style data sets with the label and attribute columns, or streams of such rows.
         arguments: the other arguments of [`~transformers.Trainer`].
 
     Raises:
@@ -59,7 +63,8 @@ class EvaluatingTrainer(GroupTrainer):
     worst_rows: dict[str, dict[int, list[dict[str, Any]]]]
     """By prefix and position of the group, the rows that the latest evaluation was most wrong about."""
     compute_metrics: Any
-    _accumulator: GroupAccumulator | None = None
+    _accumulator: GroupAccumulator | StreamAccumulator | None = None
+    _best_step: int | None = None
     _scored: Any = None
     _user_compute_metrics: Callable | None = None
     _user_preprocess_logits: Callable | None = None
@@ -78,6 +83,7 @@ class EvaluatingTrainer(GroupTrainer):
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         """Forget the results of another model, then train. Arguments and result are those of `Trainer.train`."""
+        self._best_step = None
         for prefix in self.evaluation_prefixes():  # of another model, even if it had as many steps
             self.group_results.pop(prefix, None)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
@@ -90,28 +96,55 @@ class EvaluatingTrainer(GroupTrainer):
             return OverlappingAccumulator(index, self.args.overlapping_columns, self.overlapping_train_counts)
         return GroupAccumulator(index, self.sets.train_counts(index))
 
-    def evaluate_if_stale(self, ignore_keys: list[str] | None = None) -> None:
-        """Evaluate after training, unless the last result belongs to the model at hand.
+    @property
+    def weights_step(self) -> int:
+        """The step of the weights at hand: the last one, or the best one if that was loaded."""
+        return self.state.global_step if self._best_step is None else self._best_step
 
-        That model is the last one, or the best one if it was loaded.
+    @property
+    def best_model_is_loaded(self) -> bool:
+        """Whether the weights at hand are those of the best checkpoint, loaded when training ended."""
+        return self._best_step is not None
+
+    def evaluation_is_of_these_weights(self) -> bool:
+        """Return whether each evaluation set has a result, and all of these are of the model at hand."""
+        prefixes, results = self.evaluation_prefixes(), self.group_results
+        return all(prefix in results and results[prefix]["step"] == self.weights_step for prefix in prefixes)
+
+    def evaluate_if_stale(self, ignore_keys: list[str] | None = None) -> None:
+        """Evaluate, unless the last result of each evaluation set belongs to the model at hand.
+
+        [`train`](EvaluatingTrainer.train) does not call this: it evaluates as `eval_strategy` says, and no more.
 
         Args:
             ignore_keys (`list[str]`, *optional*): outputs of the model that the evaluation leaves out.
         """
-        step: int | None = self.state.global_step
-        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
-            step = self.state.best_global_step
-        prefixes, results = self.evaluation_prefixes(), self.group_results
-        if all(prefix in results and results[prefix]["step"] == step for prefix in prefixes):
+        if self.evaluation_is_of_these_weights():
             return
         self.is_in_train = True  # else bf16_full_eval and fp16_full_eval would cast the model for good
         try:
             self.evaluate(ignore_keys=ignore_keys)
         finally:
             self.is_in_train = False
-        for prefix in prefixes:
-            if prefix in results:
-                results[prefix]["step"] = step
+
+    def checkpoint_facts(self) -> dict[str, Any]:
+        """Return what a checkpoint records: `evaluations`, the results of the evaluation sets for its weights."""
+        step, known = self.state.global_step, self.evaluation_prefixes()
+        of_step = {name: r for name, r in self.group_results.items() if name in known and r["step"] == step}
+        return {**super().checkpoint_facts(), "evaluations": of_step}
+
+    def best_model_loaded(self, record: dict[str, Any]) -> None:
+        """Take note of the step of the weights, and take the results of their evaluation from their checkpoint.
+
+        Args:
+            record (`dict[str, Any]`): what the checkpoint's seal holds.
+        """
+        super().best_model_loaded(record)
+        self._best_step = int(record["step"])
+        for prefix in self.evaluation_prefixes():
+            self.group_results.pop(prefix, None)
+            self.worst_rows.pop(prefix, None)
+        self.group_results.update(record.get("evaluations", {}))
 
     def prediction_step(
         self,
@@ -160,10 +193,14 @@ class EvaluatingTrainer(GroupTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Evaluate as `Trainer` does, with group metrics among the metrics and plain labels among the outputs."""
+        show_summaries_alone(self.callback_handler.callbacks)
         dataloader, self.feeds_own_loop = self.with_groups(dataloader), False
         dataset = getattr(dataloader, "dataset", None)
-        index = dataset.groups if isinstance(dataset, GroupedDataset) else None
+        index, stream = dataset.groups if isinstance(dataset, GroupedDataset) else None, stream_of(dataset)
         self._accumulator = None if index is None else self.make_accumulator(index)
+        if stream is not None:
+            self._accumulator = StreamAccumulator(stream, self.sets.reference, self.overlapping_train_counts)
+        packed = self._accumulator is not None
         self._result: dict[str, Any] | None = None
         with self._hooks_between(self.compute_metrics, self.preprocess_logits_for_metrics) as metrics:
             if metrics is None and prediction_loss_only:
@@ -172,14 +209,14 @@ class EvaluatingTrainer(GroupTrainer):
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
         if self._result is not None and self._accumulator is not None:
-            self.group_results[metric_key_prefix] = {**self._result, "step": self.state.global_step}
-            known = self.sets.is_known(index)
+            self.group_results[metric_key_prefix] = {**self._result, "step": self.weights_step}
+            known = self.sets.is_known(index, None if stream is None else stream.dataset)
             if metric_key_prefix in self.evaluation_prefixes() and not known:  # evaluate(test_set), without a prefix
                 self.group_results[metric_key_prefix]["of_eval_dataset"] = False
             worst = self._accumulator.worst_rows(self._result, self.args.worst_examples)
             self.worst_rows[metric_key_prefix] = worst
         labels = output.label_ids
-        if index is not None:
+        if packed:
             labels = [part[0] for part in labels] if isinstance(labels, list) else _plain(labels)
         return EvalLoopOutput(output.predictions, labels, output.metrics, output.num_samples)
 
@@ -254,13 +291,18 @@ class EvaluatingTrainer(GroupTrainer):
             check_selection(args.metric_for_best_model, self.judged_columns())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log as `Trainer` does, without counts and intervals, and without single groups where these are many."""
+        """Log as `Trainer` does, without counts and intervals, and of many groups the worst alone.
+
+        Groups have names in logs that no tracker changes; see
+        [`loggable`](gerne_hf.evaluation.logs.loggable).
+        """
         kept = loggable(logs)
         given = set(kept)
         super().log(kept, start_time)
         for name in given - set(kept):  # that a callback has taken out
-            del logs[name]
-        logs.update(kept)
+            logs.pop(name, None)
+        # what has another name in logs stays out
+        logs.update({name: value for name, value in kept.items() if name in logs or name not in given})
 
 
 def _plain(labels: Any) -> Any:

@@ -21,9 +21,18 @@ from ..evaluation.overlapping import combination_memberships
 from ..groups.batches import ColumnsLeftOut, GroupCollator, GroupedDataset, UniformRowsCollator, all_rows_in_order
 from ..groups.index import GroupIndex
 from ..groups.sets import GroupSets
+from ..groups.sources import only_iterated
+from ..groups.streamed import StreamCollator
 from ..method.plans import PLANS_WITHOUT_ATTRIBUTES
 from ..streaming.stream import GroupedStream, GroupStream
-from .checks import check_classes, check_label_texts, index_training_set, inputs_of, may_lack_classes
+from .checks import (
+    check_class_names,
+    check_classes,
+    check_label_texts,
+    index_training_set,
+    inputs_of,
+    may_lack_classes,
+)
 from .known_rows import KnownRows
 from .resumable_trainer import ResumableTrainer
 
@@ -38,7 +47,8 @@ class GroupTrainer(ResumableTrainer):
     Args:
         args ([`GerneConfig`]): the settings; names the attribute column.
         train_dataset, eval_dataset (*optional*): map-style data sets with the label and attribute columns. Training
-            rows may also be a stream ([`GroupStream`](gerne_hf.streaming.stream.GroupStream)).
+            rows may also be a [`GroupStream`](gerne_hf.streaming.stream.GroupStream), and evaluation rows any stream
+            of dictionaries, such as a `datasets.IterableDataset`.
         attributes (array of shape `(N,)`, *optional*): the attribute value of each training row, where the rows have
             none; `attribute_column` is its name.
         arguments: the other arguments of [`~transformers.Trainer`].
@@ -170,6 +180,12 @@ class GroupTrainer(ResumableTrainer):
         self._persistent_loaders: list[tuple[Any, bool, DataLoader]] = []
         vars(self).pop("_eval_dataloaders", None)
         self.sets.use_evaluation_sets(eval_dataset)
+        streams = [data for data, _ in self.sets.known if only_iterated(data)]
+        if streams and self.args.pseudo_attributes:
+            raise ValueError(
+                "pseudo_attributes=True needs evaluation rows by number, to score each one, and the eval_dataset is a "
+                f"{type(streams[0]).__name__}, which can only be iterated. Load it without streaming=True"
+            )
         for _, index in self.sets.known:
             if index is not None and self.args.overlapping_columns:
                 combination_memberships(index)  # refuses other columns than booleans now, and not after an epoch
@@ -322,6 +338,8 @@ class GroupTrainer(ResumableTrainer):
         dataloader_key: str | None = None,
     ) -> DataLoader:
         """Make a loader as `Trainer` does, over rows that carry their group ids."""
+        if not is_training and only_iterated(dataset):
+            return self._streamed_loader(dataset, description, batch_size, sampler_fn, False, dataloader_key)
         groups = self.settle_training_groups() if is_training else self.groups_of(dataset, description)
         if self.args.world_size > 1 and not is_training and groups is not None:
             self.known_rows.check_processes([(description.lower(), dataset, groups)])
@@ -352,6 +370,28 @@ class GroupTrainer(ResumableTrainer):
         finally:
             self.data_collator, self.args.remove_unused_columns = collator, removes
         loader.plain_loader = functools.partial(self.plain_loader, given, *rest)
+        return loader
+
+    def _streamed_loader(self, dataset: Any, description: str, *rest: Any) -> DataLoader:
+        """Make a loader over the rows of a stream that is evaluated, which carry the names of their attributes.
+
+        One worker reads at most, as several would give the rows in another order.
+        """
+        args, collator = self.args, self.data_collator
+        rows = self.sets.streamed(dataset, description)
+        check_class_names(self.model, rows.label_names() or ())
+        inner = self._get_collator_with_removed_columns(collator, description)
+        before = args.remove_unused_columns, args.dataloader_num_workers
+        classes = getattr(getattr(self.model, "config", None), "num_labels", None)
+        self.data_collator = StreamCollator(inner, rows, classes, self._columns_left_out())
+        args.remove_unused_columns, args.dataloader_num_workers = False, min(1, args.dataloader_num_workers)
+        try:
+            with all_rows_in_order(args):
+                loader: Any = super()._get_dataloader(rows, description, *rest)
+        finally:
+            self.data_collator = collator
+            args.remove_unused_columns, args.dataloader_num_workers = before
+        loader.plain_loader = functools.partial(self.plain_loader, dataset, description, *rest[:-1])
         return loader
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:

@@ -4,11 +4,13 @@ Stands on [`PublishingTrainer`](gerne_hf.training.publishing_trainer.PublishingT
 next rung is [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer).
 """
 
+import contextlib
 import functools
 import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -38,8 +40,9 @@ class ResumableTrainer(PublishingTrainer):
     """A trainer whose checkpoints are sealed, and which resumes from whole checkpoints of the same run only.
 
     A checkpoint is sealed when all processes have written their files, and only then are older ones deleted. Which
-    settings and data make a run is said by the hook [`ResumableTrainer.run_identity`]; the hook
-    [`ResumableTrainer.begin_epoch`] is called before each epoch.
+    settings and data make a run is said by the hook [`ResumableTrainer.run_identity`]. The hook
+    [`ResumableTrainer.begin_epoch`] is called before each epoch, [`ResumableTrainer.checkpoint_facts`] when a
+    checkpoint is saved, and [`ResumableTrainer.before_train_end`] when training is done and no callback knows it yet.
 
     Args:
         arguments: those of [`~transformers.Trainer`], by keyword.
@@ -94,7 +97,34 @@ class ResumableTrainer(PublishingTrainer):
         checkpoint = self._checked_checkpoint(resume) if resume else None
         if trial is None:
             self.begin_pushes(checkpoint)
-        return super().train(checkpoint, trial, ignore_keys)
+        with self._told_before_the_end():
+            return super().train(checkpoint, trial, ignore_keys)
+
+    @contextlib.contextmanager
+    def _told_before_the_end(self) -> Iterator[None]:
+        """Have [`before_train_end`] called when training ends, before any other callback hears of it."""
+        first = TellBeforeTheEnd(self.before_train_end)
+        self.callback_handler.callbacks.insert(0, first)
+        try:
+            yield
+        finally:
+            if first in self.callback_handler.callbacks:
+                self.callback_handler.callbacks.remove(first)
+
+    def before_train_end(self) -> None:
+        """Do what belongs to the run: called when it is done and the best model is loaded, before `on_train_end`.
+
+        Trackers end their runs at `on_train_end`, and what is logged later would be another run. It is called for the
+        trials of a search, too, and on all processes. On this rung nothing is done.
+        """
+
+    def checkpoint_facts(self) -> dict[str, Any]:
+        """Return what a checkpoint records besides the run's identity, as JSON; called when the checkpoint is saved.
+
+        A subclass adds to what `super().checkpoint_facts()` returns. It is found in the checkpoint's seal, by
+        [`read_seal`](gerne_hf.checkpoints.seals.read_seal).
+        """
+        return {}
 
     def _checked_checkpoint(self, wanted: str | os.PathLike | bool) -> str:
         """Return the folder of the checkpoint to go on from, after all checks."""
@@ -274,6 +304,18 @@ class ResumableTrainer(PublishingTrainer):
                 )
         with read_back(self.model, best):
             super()._load_best_model()
+        if os.path.isdir(best):  # else Trainer has warned, and the weights are those of the last step
+            self.best_model_loaded(read_seal(best))
+
+    def best_model_loaded(self, record: dict[str, Any]) -> None:
+        """Take note that the weights at hand are now those of the best checkpoint; called when training ends.
+
+        On this rung nothing is done.
+
+        Args:
+            record (`dict[str, Any]`): what the checkpoint's seal holds: `step`, and what
+                [`ResumableTrainer.checkpoint_facts`] returned when it was saved.
+        """
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save a checkpoint as `Trainer` does, and seal it before anything is pushed or deleted.
@@ -309,6 +351,7 @@ class ResumableTrainer(PublishingTrainer):
         compared, others = self._recorded_identity()
         facts = {"step": self.state.global_step, "told_to_end": self._told_to_end, **self._run}
         record = {**facts, "run": compared, **others}
+        record |= self.checkpoint_facts()
         # Where older checkpoints are about to be deleted, this one must outlast a loss of power.
         seal(folder, record, durable=self.args.save_total_limit is not None)
 
@@ -323,6 +366,23 @@ class ResumableTrainer(PublishingTrainer):
         """Say from which checkpoint in the folder `parent` the run can go on."""
         kept = newest_whole(parent, contents=True)[0]
         return f"{kept} is whole: train(resume_from_checkpoint=True) goes on from it" if kept else "None is whole"
+
+
+class TellBeforeTheEnd(TrainerCallback):
+    """Calls a function when training ends; [`ResumableTrainer`] has it as the first of all callbacks.
+
+    Args:
+        tell (`Callable`): called without arguments.
+    """
+
+    def __init__(self, tell: Callable[[], None]):
+        self._tell = tell
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Call the function, before any other callback hears of the end."""
+        self._tell()
 
 
 class SaveAfterEvaluation(TrainerCallback):

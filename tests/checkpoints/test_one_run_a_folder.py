@@ -115,7 +115,8 @@ def test_the_best_model_of_another_run_is_not_taken(tmp_path, other):
     def replace_and_load():
         best = Path(subject.state.best_model_checkpoint)
         record = json.loads((best / "checkpoint.json").read_text())
-        seal(str(best), {"run": record["run"], "process": record["process"], **({"run_id": other} if other else {})})
+        kept = {name: record[name] for name in ("step", "run", "process")}
+        seal(str(best), {**kept, **({"run_id": other} if other else {})})
         load()
 
     subject._load_best_model = replace_and_load

@@ -202,5 +202,5 @@ def test_logs_have_group_accuracies_but_no_counts(tmp_path):
     subject = trainer(tmp_path, eval_dataset=table(HELD_OUT), eval_strategy="steps", eval_steps=1)
     subject.train()
     entry = next(entry for entry in subject.state.log_history if "eval_loss" in entry)
-    assert "eval_group_accuracy/class0|1" in entry
+    assert "eval_group_accuracy/class0/1" in entry
     assert not any("group_count" in key or "group_ci" in key for key in entry)

@@ -62,9 +62,10 @@ def test_loss_alone_selects_on_no_accuracy(tmp_path):
 
 
 def test_the_evaluation_after_training_casts_no_model(tmp_path):
-    """With bf16_full_eval the parent casts a model for good when it is evaluated, and nobody asked for that here."""
+    """With bf16_full_eval the parent casts a model for good when it is evaluated; a comparison does not."""
     subject = trainer(tmp_path, eval_dataset=table(HELD_OUT), bf16_full_eval=True)
     subject.train()
+    subject.evaluate_if_stale()
     assert subject.group_results["eval"]["step"] == 2
     assert {parameter.dtype for parameter in subject.model.parameters()} == {torch.float32}
 
@@ -76,10 +77,11 @@ class WithCache(MLP):
         return {**super().forward(inputs, labels), "cache": object()}
 
 
-def test_the_evaluation_after_training_ignores_the_keys_that_training_was_told_to(tmp_path):
+def test_the_evaluation_after_training_ignores_the_keys_that_it_is_told_to(tmp_path):
     torch.manual_seed(0)
     subject = trainer(tmp_path, WithCache(MLPConfig()), eval_dataset=table(HELD_OUT))
     subject.train(ignore_keys_for_eval=["cache"])
+    subject.evaluate_if_stale(["cache"])
     assert subject.group_results["eval"]["step"] == 2
 
 

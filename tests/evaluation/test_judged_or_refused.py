@@ -13,7 +13,7 @@ from helpers import MLP, MLPConfig, config, mlp, table, trainer
 from gerne_hf import GerneTrainer, GroupIndex, group_metrics
 from gerne_hf.evaluation.metrics import flatten_group_metrics
 from gerne_hf.groups.limits import MAX_GROUPS
-from gerne_hf.groups.names import combined_name, group_key
+from gerne_hf.groups.names import combined_name, group_key, split_group_key
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -187,6 +187,7 @@ def test_keys_are_unique_whatever_the_names_are():
     pieces = ["a", "b", "|", "\\", "a|b", "a\\", "\\|", "|b", "a\\|b", "", "a|", "b|c", "\\\\"]
     pairs = [(x, y) for x in pieces for y in pieces]
     assert len({group_key(*pair) for pair in pairs}) == len(pairs)
+    assert [split_group_key(group_key(*pair)) for pair in pairs] == pairs
     more = [piece.replace("|", "&") for piece in pieces] + ["a & b", "& b", "a &", " & ", "a & b & a"]
     for number in (2, 3):
         combinations = list(np.stack(np.meshgrid(*[np.arange(len(more))] * number), -1).reshape(-1, number))

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.usefixtures("without_pictures")
 def trained(folder, *parts, **settings):
     subject = trainer(folder, *parts, **{"eval_dataset": table(seed=3), "max_steps": 2, **settings})
     subject.train()
+    if subject.eval_dataset is not None:
+        subject.evaluate_if_stale()
     return subject
 
 

@@ -20,6 +20,8 @@ BEST = dict(eval_strategy="steps", eval_steps=1, save_strategy="steps", save_ste
 def trained(folder, *parts, **settings):
     subject = trainer(folder, *parts, **{"eval_dataset": table(seed=3), "max_steps": 2, **settings})
     subject.train()
+    if subject.eval_dataset is not None:
+        subject.evaluate_if_stale()
     return subject
 
 

@@ -21,6 +21,8 @@ def trained(folder, **settings):
     defaults = dict(eval_dataset=table(seed=3), max_steps=4, c=0.75, beta=0.5)
     subject = trainer(folder, **{**defaults, **settings})
     subject.train()
+    if subject.eval_dataset is not None:
+        subject.evaluate_if_stale()
     if evaluated:
         subject.evaluate(table([[60, 55], [9, 70]], seed=9), metric_key_prefix="test")
     return subject

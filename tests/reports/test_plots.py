@@ -62,7 +62,7 @@ def pixels(path, colour):
 
 
 def logged(step, accuracy, prefix="eval"):
-    names = ("accuracy", "group_balanced_accuracy", "worst_group_accuracy", "group_accuracy/land|sea")
+    names = ("accuracy", "group_balanced_accuracy", "worst_group_accuracy", "group_accuracy/land/sea")
     return {"step": step, **{f"{prefix}_{name}": accuracy for name in names}}
 
 

@@ -179,7 +179,7 @@ def losses(step):
 
 def accuracies(step, prefix="eval"):
     values = {"accuracy": 0.9, "worst_group_accuracy": 0.2 + step / 100, "group_balanced_accuracy": 0.7}
-    values |= {"group_accuracy/class0|a": 0.9, "group_accuracy/class1|b": 0.2 + step / 100}
+    values |= {"group_accuracy/class0/a": 0.9, "group_accuracy/class1/b": 0.2 + step / 100}
     return {"step": step, **{f"{prefix}_{key}": value for key, value in values.items()}}
 
 

@@ -30,6 +30,7 @@ def test_a_larger_head_is_trained_and_told_once(tmp_path, caplog, plan, settings
     said = "The model's head has num_labels=5, and the training set has 2 classes"
     assert caplog.text.count(said) == 1
     subject.train()
+    subject.evaluate()
     assert 0 <= subject.group_results["eval"]["worst_group_accuracy"] <= 1
     assert len(subject.group_results["eval"]["groups"]) == 4
 
@@ -46,6 +47,7 @@ def test_a_class_that_a_subset_lacks(tmp_path, caplog, plan, settings, lacking):
     batches = watch_batches(subject)
     subject.train()
     assert all((batch["labels"] != lacking).all() for batch in batches) and len(batches) == 2
+    subject.evaluate()
     counts = [group["train_count"] for group in subject.group_results["eval"]["groups"]]
     expected = np.where(np.arange(3)[:, None] == lacking, 0, WHOLE)
     assert counts == expected.ravel().tolist()
@@ -57,6 +59,7 @@ def test_labels_that_are_numbers_alone(tmp_path):
     data, held_out = (each.cast_column("label", Value("int64")) for each in (subset(2), table(WHOLE, seed=3)))
     subject = trainer(tmp_path, mlp(num_labels=3), data, eval_dataset=held_out, plan="erm")
     subject.train()
+    subject.evaluate()
     groups = subject.group_results["eval"]["groups"]
     assert [group["train_count"] for group in groups] == [9, 6, 5, 20, 0, 0]
     assert sum(group["count"] for group in groups) == 58

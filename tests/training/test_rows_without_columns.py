@@ -123,6 +123,7 @@ def test_under_erm_nothing_is_needed(tmp_path, class_balanced):
     settings = dict(plan="erm", attribute_column=None, class_balanced=class_balanced, eval_dataset=data)
     subject = trainer(tmp_path, train=data, **settings)
     subject.train()
+    subject.evaluate()
     assert subject.state.global_step == 2 and "eval" in subject.group_results
 
 

@@ -74,7 +74,7 @@ def assert_trained_on(subject, data, run):
 def test_a_training_set_put_in_place_of_another(tmp_path, make):
     """Groups of the old one would be silently wrong for the new one."""
     data, held_out = make(), table(HELD_OUT, seed=5)
-    subject = trainer(tmp_path, eval_dataset=held_out, max_steps=12)
+    subject = trainer(tmp_path, eval_dataset=held_out, max_steps=12, eval_strategy="epoch")
     subject.train_dataset = data
     assert_trained_on(subject, data, subject.train)
     counts = np.bincount(2 * np.array(data["label"]) + np.array(data["place"]), minlength=4)
@@ -131,7 +131,7 @@ def test_persistent_workers_read_the_set_that_is_asked_for(tmp_path, workers):
 
 def test_the_report_of_a_second_training_is_of_the_model_it_made(tmp_path):
     data = table(HELD_OUT, seed=5)
-    subject = trainer(tmp_path, eval_dataset=data, max_steps=3)
+    subject = trainer(tmp_path, eval_dataset=data, max_steps=3, eval_strategy="epoch")
     subject.evaluate(metric_key_prefix="before")
     subject.train()
     subject.args.learning_rate = 5.0

@@ -138,7 +138,8 @@ def test_lora(tmp_path):
     model = get_peft_model(base, setting)
     before = weights(model)
     data = sentences()
-    subject = trainer(tmp_path, model, data, eval_dataset=data, max_steps=3, learning_rate=1.0)
+    evaluated = dict(eval_dataset=data, eval_strategy="epoch")
+    subject = trainer(tmp_path, model, data, max_steps=3, learning_rate=1.0, **evaluated)
     subject.train()
     after = weights(model)
     changed = {name for name in before if not torch.equal(before[name], after[name])}

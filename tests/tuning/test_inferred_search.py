@@ -129,6 +129,7 @@ def test_attributes_of_the_validation_set_make_a_rule(tmp_path):
     assert report["objective"] == "worst_group_accuracy"
     alone = unknown(tmp_path / "alone", attribute_column="place", **best.hyperparameters)
     alone.train()
+    alone.evaluate_if_stale()
     assert alone.group_results["eval"]["worst_group_accuracy"] == pytest.approx(best.objective)
 
 
