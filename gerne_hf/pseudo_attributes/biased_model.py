@@ -12,18 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..checkpoints.seals import checkpoint_to_resume
 from ..config import GerneConfig
-from ..groups.fingerprints import fingerprint
 from ..method.outputs import logits_of
 from ..models.heads import classification_head
 from ..training.checks import check_head
 from ..training.plan_trainer import PlanTrainer
+from .fit_record import RECORD_FILE, fit_record
 
 WEIGHT_DECAY_FACTOR, LEARNING_RATE_FACTOR = 2.0, 0.1
 """Factors of the main run's weight decay and learning rate, as in the paper's section on unknown attributes."""
@@ -165,6 +164,7 @@ def prepare_fit(
     model_init: Callable[[], Any] | None = None,
     eval_dataset: Any = None,
     optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+    weights_of_run: str | None = None,
     **arguments: Any,
 ) -> BiasedFit:
     """Make a fit of the biased model ready.
@@ -172,6 +172,8 @@ def prepare_fit(
     Args:
         args, train_dataset, model, model_init, eval_dataset, optimizer_cls_and_kwargs, arguments: as for
             [`PseudoAttributes.fit`](gerne_hf.pseudo_attributes.PseudoAttributes.fit).
+        weights_of_run (`str`, *optional*): of a run that resumes, the hash of the weights that its biased models
+            started with. Its finished fit is found again, whatever weights the model has now.
 
     Raises:
         ValueError: without a model, or if `biased_model` names one of another class.
@@ -194,12 +196,21 @@ def prepare_fit(
         factor = LEARNING_RATE_FACTOR if args.folds_of_biased_model == 1 else 1.0
         config.learning_rate = _first(args.biased_learning_rate, factor * rate)
         optimizer = cls, {**kwargs, "lr": config.learning_rate, "weight_decay": config.weight_decay}
-    record = fit_record(config, train_dataset, model, optimizer, eval_dataset)
-    key = hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    hooks = {name: arguments.get(name) for name in ("data_collator", "processing_class", "compute_loss_func")}
+    record = fit_record(config, train_dataset, model, optimizer, eval_dataset, **hooks)
     parent = args.pseudo_attributes_dir or os.path.join(args.folder, "pseudo_attributes")
-    config.output_dir = os.path.join(parent, key)
+    config.output_dir = os.path.join(parent, _key(record))
+    if weights_of_run is not None:
+        of_run = {**record, "hashes": {**record["hashes"], "weights": weights_of_run}}
+        folder = os.path.join(parent, _key(of_run))
+        if os.path.isfile(os.path.join(folder, RECORD_FILE)):
+            record, config.output_dir = of_run, folder
     hidden = args.attribute_columns
     return BiasedFit(model, config, train_dataset, eval_dataset, optimizer, record, hidden, arguments)
+
+
+def _key(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def biased_config(args: GerneConfig, directory: str, evaluates: bool) -> GerneConfig:
@@ -249,67 +260,6 @@ def biased_config(args: GerneConfig, directory: str, evaluates: bool) -> GerneCo
 
 def _first(value: float | None, default: float) -> float:
     return default if value is None else value
-
-
-def fit_record(
-    args: GerneConfig,
-    train_dataset: Any,
-    model: Any,
-    optimizer: tuple[Any, dict[str, Any]] | None,
-    eval_dataset: Any = None,
-) -> dict[str, Any]:
-    """Return what a fit depends on, as JSON; fits with equal records are the same fit.
-
-    Args:
-        args ([`GerneConfig`]): settings of the fit.
-        train_dataset, eval_dataset: the rows to score, and the rows to select on.
-        model: f~ before training, or the trained one.
-        optimizer (`tuple`, *optional*): class and arguments of the optimizer.
-    """
-    columns = sorted(train_dataset.column_names) if isinstance(train_dataset, datasets.Dataset) else None
-    settings = {
-        name: getattr(args, name)
-        for name in (
-            *("seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs"),
-            *("max_steps", "learning_rate", "weight_decay", "warmup_steps", "label_smoothing_factor", "world_size"),
-            *("max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon", "optim_args", "lr_scheduler_kwargs"),
-            *("biased_model", "bf16", "fp16", "load_best_model_at_end", "eval_steps", "eval_delay"),
-        )
-    }
-    settings["eval_strategy"] = str(args.eval_strategy)
-    settings["lr_scheduler_type"], settings["optim"] = str(args.lr_scheduler_type), str(args.optim)
-    if optimizer is not None:
-        settings["optimizer"] = [optimizer[0].__name__, {k: v for k, v in optimizer[1].items() if _plain(v)}]
-    configuration = getattr(model, "config", None)
-    described = configuration.to_dict() if configuration is not None else {}
-    # What the Trainer and save_pretrained write into it is no part of the model.
-    for name in ("use_cache", "architectures", "dtype", "transformers_version", "_name_or_path"):
-        described.pop(name, None)
-    return {
-        "label_column": args.label_column,
-        "columns": columns,
-        "fingerprint": fingerprint(train_dataset, args.label_column, columns),
-        "evaluation": None if eval_dataset is None else fingerprint(eval_dataset, args.label_column),
-        "folds": args.folds_of_biased_model,
-        "weights": _digest(model) if args.biased_model is not None else None,
-        "model": type(model).__name__,
-        "model_config": json.dumps(described, sort_keys=True, default=str),
-        "model_origin": getattr(configuration, "name_or_path", None),
-        "settings": settings,
-    }
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, (int, float, str, bool, tuple, list, type(None)))
-
-
-def _digest(model: Any) -> str:
-    """Return a hash of all weights: a folder may get another model under the same name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def load_biased_model(like: Any, folder: str) -> Any:

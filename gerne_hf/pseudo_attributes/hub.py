@@ -18,10 +18,9 @@ from ..hub.repositories import advised, make_repository, other_types
 from ..method.pseudo_groups import HARD, PSEUDO_NAMES
 from ..utils.files import write_json
 from ..utils.markdown import code, format_table, plain
+from .fit_record import RECORD_FILE
 
 SCORES_FILE = "scores.parquet"
-
-RECORD_FILE = "pseudo_attributes.json"
 
 TAGS = ("gerne", "group-robustness", "pseudo-attributes")
 

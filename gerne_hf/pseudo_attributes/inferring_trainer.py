@@ -4,6 +4,7 @@ Stands on [`SearchingTrainer`](gerne_hf.tuning.searching_trainer.SearchingTraine
 top rung, [`GerneTrainer`](gerne_hf.trainer.GerneTrainer), adds what a run tells people.
 """
 
+import contextlib
 import copy
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import set_seed
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
+from ..checkpoints.seals import newest_whole, read_seal
 from ..evaluation.accumulator import GroupAccumulator
 from ..evaluation.gate import GatedAccumulator
 from ..evaluation.selection import AUTOMATIC, automatic_metric
@@ -52,6 +54,7 @@ class InferringTrainer(SearchingTrainer):
         self._inferred_by: tuple[str, float | None] | None = None
         self._told: InferredGroups | None = None
         self._scored_evaluation: Any = None
+        self._weights_of_run: str | None = None
         self._optimizer_given = optimizers[0] is not None
         super().__init__(optimizers=optimizers, **arguments)
         self._check_selection()
@@ -234,6 +237,7 @@ class InferringTrainer(SearchingTrainer):
             processing_class=self.processing_class,
             compute_loss_func=self.loss_func,
             optimizer_cls_and_kwargs=self.optimizer_cls_and_kwargs,
+            weights_of_run=self._weights_of_run,
         )
         self._scored_evaluation = self._evaluation_rows()
         set_seed(args.seed)  # the run that follows is that of a trainer which found the scores ready
@@ -256,6 +260,8 @@ class InferringTrainer(SearchingTrainer):
         if args.pseudo_attributes:
             identity["threshold"] = None if args.threshold is None else float(args.threshold)
             identity["pseudo_rule"] = args.settled_rule
+        if self.pseudo is not None:
+            identity["biased_weights"] = self.pseudo.record.get("hashes", {}).get("weights")
         return identity
 
     def recovery(self) -> list[dict[str, Any]]:
@@ -299,12 +305,27 @@ class InferringTrainer(SearchingTrainer):
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         """Show which groups were inferred, then train. Arguments and result are those of `Trainer.train`."""
+        if resume_from_checkpoint:
+            self._weights_of_run = self._biased_weights_in(resume_from_checkpoint)
         if self.args.pseudo_attributes and trial is None and self.train_dataset is not None:
             self.index_anew_if_replaced()
             self.settle_training_groups()
             self.settle_plan()
             self._show_inferred()
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def _biased_weights_in(self, wanted: str | bool) -> str | None:
+        """Return the hash of the weights that a checkpoint's biased models started with; None where it has none.
+
+        A run that goes on has the groups of its own biased models, even if the head of its model, which the
+        checkpoint's replaces, was made with other random numbers.
+        """
+        found = None
+        if self.is_world_process_zero():
+            folder = newest_whole(self.run_folder)[0] if wanted is True else str(wanted)
+            with contextlib.suppress(ValueError):  # one that is not whole is refused further on
+                found = read_seal(folder or "").get("biased_weights")
+        return broadcast_object_list([found])[0]
 
     def training_mass(self) -> np.ndarray:
         """Return the expected weight of each group that is trained on, `(K, A)`, summing to one."""

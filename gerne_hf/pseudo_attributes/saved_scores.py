@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from ..utils.checksums import checksum, checksum_of_json
 from ..utils.files import finite, write_json
-from .hub import RECORD_FILE, SCORES_FILE
+from .fit_record import RECORD_FILE
+from .hub import SCORES_FILE
 
 ROWS_FILE = "rows.npz"
 """File of the probabilities and features of all rows, beside the scores; it is not pushed to the Hub."""

@@ -23,8 +23,9 @@ from ..groups.sources import add_column
 from ..method.pseudo_groups import HARD, PSEUDO_NAMES, check_threshold, pseudo_attributes, pseudo_index
 from .biased_model import prepare_fit
 from .exports import export_findings, scored_table
+from .fit_record import RECORD_FILE, UNKNOWN
 from .folds import FoldedScores, run_folds
-from .hub import RECORD_FILE, download_scores, push_scores
+from .hub import download_scores, push_scores
 from .rules import InferredGroups, ScoredEvaluation, ScoredRows, Threshold, infer_groups
 from .saved_scores import COLUMNS, DamagedScoresError, read_scores, write_scores
 
@@ -90,8 +91,8 @@ class PseudoAttributes:
         folds, with the settings of the main run and the plan `erm`. In one fold, the default of the rule "threshold",
         the model is the paper's: trained on all rows with twice the weight decay and a tenth of the learning rate, and
         selected by class-balanced accuracy of the evaluation set (without one: the last weights). A fit that was
-        interrupted goes on from its last complete fold and checkpoint; one that is complete, with the same settings
-        and data, is read and not repeated.
+        interrupted goes on from its last complete fold and checkpoint; one that is complete is read and not repeated,
+        if rows, transform, weights before training, collator, loss and settings are the same for certain.
 
         Args:
             args ([`GerneConfig`]): settings of the main run; see its `biased_*` fields and `pseudo_attributes_dir`.
@@ -113,8 +114,19 @@ class PseudoAttributes:
                 if fit.config.should_save:
                     logger.warning(f"{error}. They are made anew, from the folds that are whole.")
             else:
-                logger.info(f"Scores of the biased model found in {fit.directory}")
+                PartialState().print(
+                    f"Scores of biased models were found in {fit.directory}. They were made with the same rows, "
+                    "weights, functions and settings, so no biased model is trained.",
+                    flush=True,
+                )
                 return found_again
+        if UNKNOWN in fit.record:
+            PartialState().print(
+                f"Biased models are trained anew, and will not be found again: nothing shows whether they would be "
+                f"the same, as no fingerprint can be made of {'; '.join(fit.record[UNKNOWN])}. To keep the scores, "
+                f"load them with PseudoAttributes.load({fit.directory!r}), and train on the column that label() adds.",
+                flush=True,
+            )
         found = run_folds(fit, args.folds_of_biased_model)
         pseudo = cls._of(found, fit.record, fit.directory)
         if fit.config.should_save:

@@ -182,7 +182,12 @@ class _Walk:
     # ---- data -------------------------------------------------------------------------------------------------------
 
     def _tensor(self, value: torch.Tensor) -> bytes:
-        if value.is_meta or hasattr(value, "ds_shape") or value.layout != torch.strided:
+        if (
+            value.is_meta
+            or hasattr(value, "ds_shape")
+            or hasattr(value, "full_tensor")
+            or value.layout != torch.strided
+        ):
             return self._no("a tensor whose values this process does not have")
         raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         return mix("tensor", str(value.dtype), str(tuple(value.shape)), _digest(raw))

@@ -13,7 +13,7 @@ from gerne_hf import GroupIndex
 from gerne_hf.baselines import BaselineConfig, JTTTrainer
 from gerne_hf.baselines.jtt import error_distribution
 from gerne_hf.comparison.comparing import compare
-from gerne_hf.pseudo_attributes.hub import RECORD_FILE
+from gerne_hf.pseudo_attributes.fit_record import RECORD_FILE
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 FIRST = dict(biased_learning_rate=0.3, biased_epochs=3.0, biased_weight_decay=0.0)

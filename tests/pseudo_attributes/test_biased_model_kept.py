@@ -14,9 +14,14 @@ import torch
 from biased_fits import EPOCHS, UNKNOWN, Spy, fit, no_forward, saved_model
 from helpers import EVEN, MLP, assert_same, mlp, table, trainer, weights
 from places import python_path
-from transformers import set_seed
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast, default_data_collator, set_seed
 
 from gerne_hf import PseudoAttributes
+from gerne_hf.pseudo_attributes.fit_record import default_collator
+from gerne_hf.utils.hashing import hash_value
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -58,6 +63,15 @@ def test_another_folder_may_be_given(tmp_path):
 
 SMALL = dict(eval_dataset=table(EVEN, seed=4), optim="adamw_torch", eval_strategy="steps", eval_steps=1)
 SMALL |= dict(lr_scheduler_type="cosine")
+
+
+def loss_times(factor):
+    def loss(outputs, labels, num_items_in_batch=None):
+        return factor * F.cross_entropy(outputs.logits, labels)
+
+    return loss
+
+
 CHANGES = {
     "learning rate": dict(learning_rate=0.2),
     "biased learning rate": dict(biased_learning_rate=0.3),
@@ -80,6 +94,15 @@ CHANGES = {
     "no evaluation set": dict(eval_dataset=None),
     "another evaluation set": dict(eval_dataset=table(EVEN, seed=9)),
     "evaluations": dict(eval_steps=2),
+    "weights": dict(model=mlp(seed=5, dropout=0.3)),
+    "one row": dict(data=table().map(lambda row: {"inputs": [2.0 * (row["row"] == 41), *row["inputs"][1:]]})),
+    "rows in another order": dict(data=table().select([0, 2, 1, *range(3, 88)])),
+    "a transform": dict(data=table().with_transform(lambda rows: rows)),
+    "another transform": dict(data=table().with_transform(lambda rows: {**rows, "row": rows["row"]})),
+    "a transform of the evaluation set": dict(eval_dataset=table(EVEN, seed=4).with_transform(lambda rows: rows)),
+    "collator": dict(data_collator=lambda rows: default_data_collator(rows)),
+    "loss": dict(compute_loss_func=loss_times(2)),
+    "another loss": dict(compute_loss_func=loss_times(1)),
 }
 
 
@@ -98,6 +121,37 @@ def test_other_settings_and_data_are_another_fit(fitted, change):
     spy = Spy()
     other = fit(folder, **{**SMALL, "callbacks": [spy], **CHANGES[change]})
     assert other.directory != directory and spy.steps > 0
+
+
+def test_reuse_is_said(fitted, capsys):
+    folder, directory = fitted
+    fit(folder, **SMALL)
+    assert (
+        f"Scores of biased models were found in {directory}. They were made with the same rows"
+        in capsys.readouterr().out
+    )
+
+
+def test_what_cannot_be_told_apart_is_not_reused_and_that_is_said(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+
+    def shuffling(rows):
+        rng.permutation(2)
+        return default_data_collator(rows)
+
+    found = [fit(tmp_path, data_collator=shuffling, max_steps=1) for _ in range(2)]
+    assert found[0].directory != found[1].directory
+    said = capsys.readouterr().out
+    assert "no fingerprint can be made of collator: a random generator, whose state changes as it is used" in said
+    assert f"PseudoAttributes.load('{found[1].directory}')" in said
+
+
+def test_the_default_collator_is_that_of_the_trainer(tmp_path):
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, unk_token="a")), pad_token="a")
+    for processing_class in (None, tokenizer, object()):
+        own = trainer(tmp_path, processing_class=processing_class).data_collator
+        ours = default_collator(processing_class)
+        assert type(ours) is type(own) and hash_value(ours) == hash_value(own)
 
 
 # ---- interrupted --------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from biased_fits import UNKNOWN, fit, no_forward
 from helpers import table
 
 from gerne_hf import PseudoAttributes
+from gerne_hf.pseudo_attributes.fit_record import RECORD_FILE
 from gerne_hf.pseudo_attributes.folds import FOLD_FILE
-from gerne_hf.pseudo_attributes.hub import RECORD_FILE, SCORES_FILE
+from gerne_hf.pseudo_attributes.hub import SCORES_FILE
 from gerne_hf.pseudo_attributes.saved_scores import ROWS_FILE
 
 pytestmark = pytest.mark.usefixtures("without_pictures")

@@ -44,7 +44,14 @@ class Spy(TrainerCallback):
 
 def fit(folder, model=None, data=None, **settings):
     """`PseudoAttributes.fit`; its own arguments are taken out of the settings."""
-    names = ("eval_dataset", "model_init", "callbacks", "optimizer_cls_and_kwargs", "data_collator")
+    names = (
+        "eval_dataset",
+        "model_init",
+        "callbacks",
+        "optimizer_cls_and_kwargs",
+        "data_collator",
+        "compute_loss_func",
+    )
     arguments = {name: settings.pop(name) for name in names if name in settings}
     model = mlp(dropout=0.3) if model is None and "model_init" not in arguments else model
     data = table() if data is None else data
