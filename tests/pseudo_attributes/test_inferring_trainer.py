@@ -62,7 +62,7 @@ def test_no_setting_is_needed():
 
 
 def test_the_minority_is_found_shown_and_drawn_more_often(tmp_path, capsys):
-    subject = default(tmp_path)
+    subject = default(tmp_path, eval_strategy="epoch")
     batches = watch_batches(subject)
     subject.train()
     assert subject.inferred.rule == "validation_shift" and not subject.inferred.whole
@@ -169,7 +169,7 @@ def test_without_an_evaluation_set_mistakes_are_warned_of(tmp_path, caplog):
 
 def test_a_model_that_is_worse_than_class_balanced_erm_is_warned_of_after_training(tmp_path, caplog):
     """The main run goes astray: its rate is a thousand times that of the biased models."""
-    settings = dict(biased_learning_rate=0.03, optim="sgd", learning_rate=500.0)
+    settings = dict(biased_learning_rate=0.03, optim="sgd", learning_rate=500.0, eval_strategy="epoch")
     subject = default(tmp_path, table(TRAIN), table(VALIDATION, seed=7), **settings)
     with caplog.at_level("WARNING"):
         subject.train()

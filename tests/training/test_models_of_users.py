@@ -120,7 +120,7 @@ class Plain(nn.Module):
 
 
 def test_a_plain_module_is_trained_saved_and_gets_a_card(tmp_path):
-    subject = trainer(tmp_path, Plain(), eval_dataset=table(HELD_OUT))
+    subject = trainer(tmp_path, Plain(), eval_dataset=table(HELD_OUT), eval_strategy="epoch")
     subject.train()
     subject.save_model()
     subject.create_model_card()
