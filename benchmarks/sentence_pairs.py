@@ -66,7 +66,7 @@ def pair_features(data: datasets.DatasetDict, backbone: str, cache: Path) -> dic
         sentences = [text for split in data.values() for name in ("premise", "hypothesis") for text in split[name]]
         cache.parent.mkdir(parents=True, exist_ok=True)
         torch.save(sentence_vectors(backbone, sentences), cache)
-    parts = iter(torch.load(cache).split([len(split) for split in data.values() for _ in range(2)]))
+    parts = iter(torch.load(cache, weights_only=True).split([len(split) for split in data.values() for _ in range(2)]))
     found = {}
     for name, split in data.items():
         u, v = next(parts), next(parts)
