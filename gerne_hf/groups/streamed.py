@@ -112,6 +112,10 @@ class StreamedRows(IterableDataset):
         return combined_name(named) if len(named) > 1 else next(iter(named), NO_ATTRIBUTE)
 
 
+NAME_WIDTH = 32
+"""Numbers a name on several processes, so that a name has 256 bytes at most."""
+
+
 class StreamCollator:
     """Collates rows of a stream with the user's collator, and adds the names of their attributes to the batch.
 
@@ -122,6 +126,7 @@ class StreamCollator:
         rows ([`StreamedRows`]): the stream.
         num_classes (`int`, *optional*): number of classes that the model knows.
         hidden (`Sequence[str]`, *optional*): columns that are taken out of the batch.
+        width (`int`, *optional*): numbers a name, where the batches of several processes must be alike.
     """
 
     def __init__(
@@ -130,8 +135,10 @@ class StreamCollator:
         rows: StreamedRows,
         num_classes: int | None = None,
         hidden: Sequence[str] = (),
+        width: int | None = None,
     ):
-        self.collator, self.rows, self.num_classes, self.hidden = collator, rows, num_classes, tuple(hidden)
+        self.collator, self.rows, self.num_classes = collator, rows, num_classes
+        self.hidden, self.width = tuple(hidden), width
 
     def __call__(self, features: list[Any]) -> dict[str, Any]:
         rows = self.rows
@@ -139,7 +146,7 @@ class StreamCollator:
         names = None
         if labels[0] is not None:
             self._check_ids(labels)
-            names = encoded_names([rows.attribute_of(row) for row in features])
+            names = encoded_names([rows.attribute_of(row) for row in features], self.width)
         batch = self.collator(features)
         for name in self.hidden:
             batch.pop(name, None)
@@ -187,34 +194,43 @@ def stream_of(dataset: Any) -> StreamedRows | None:
     return dataset
 
 
-def encoded_names(names: Sequence[str]) -> torch.Tensor:
+def encoded_names(names: Sequence[str], width: int | None = None) -> torch.Tensor:
     """Return names as numbers, which batches can hold and processes exchange.
 
     Args:
         names (`Sequence[str]`): one a row.
+        width (`int`, *optional*): L; as many as the longest name needs if not given.
 
     Returns:
-        `torch.Tensor` of shape `(B, L)`, int64: the code of each letter, then -100.
+        `torch.Tensor` of shape `(B, L)`, int64: eight bytes of the name in UTF-8 each, zeros after its end.
+
+    Raises:
+        ValueError: for a name longer than `8 L` bytes.
 
     Example:
 
     ```python
-    >>> encoded_names(["ab", ""]).tolist()
-    [[97, 98], [-100, -100]]
+    >>> encoded_names(["sea", "", "a longer name"]).shape
+    torch.Size([3, 2])
 
     ```
     """
-    codes = torch.full((len(names), max(1, *(len(name) for name in names))), -100, dtype=torch.int64)
-    for i, name in enumerate(names):
-        codes[i, : len(name)] = torch.tensor([ord(letter) for letter in name], dtype=torch.int64)
-    return codes
+    texts = [name.encode() for name in names]
+    needed = max(1, *(-(-len(text) // 8) for text in texts))
+    width = needed if width is None else width
+    if needed > width:
+        raise ValueError(
+            f"on several processes the name of an attribute value in a stream has {8 * width} bytes at most; found "
+            f"one of {max(map(len, texts))}. Shorten such values"
+        )
+    return torch.from_numpy(np.array([np.frombuffer(text.ljust(8 * width, b"\0"), dtype="<i8") for text in texts]))
 
 
 def decoded_names(codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Return names of which [`encoded_names`] returned the numbers, each once.
 
     Args:
-        codes (int array of shape `(N, L)`): numbers below zero stand for no letter.
+        codes (int array of shape `(N, L)`): as returned there, perhaps filled up with -100, as `Trainer` does.
 
     Returns:
         `tuple[np.ndarray, list[str]]`: for each row the place of its name, int64 of shape `(N,)`, and the names.
@@ -228,8 +244,9 @@ def decoded_names(codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
     ```
     """
-    found, places = np.unique(codes, axis=0, return_inverse=True)
-    return places.ravel(), ["".join(chr(code) for code in row if code >= 0) for row in found.tolist()]
+    filled = np.where(codes == -100, 0, codes).astype("<i8")  # no UTF-8 has the bytes of -100
+    found, places = np.unique(filled, axis=0, return_inverse=True)
+    return places.ravel(), [row.tobytes().rstrip(b"\0").decode() for row in found]
 
 
 def _plain(value: Any) -> Any:

@@ -94,6 +94,21 @@ def check_classes(model: Any, groups: GroupIndex) -> None:
     check_class_names(model, groups.label_names)
 
 
+def check_streamed_evaluation(args: GerneConfig) -> None:
+    """Refuse to evaluate a stream on several processes that read it each for itself.
+
+    Raises:
+        ValueError: some rows would be counted twice, as nobody knows how many there are.
+    """
+    dispatch = getattr(args.accelerator_config, "dispatch_batches", None)
+    if args.world_size > 1 and dispatch is False:
+        raise ValueError(
+            "dispatch_batches=False has each process read the stream for itself, and rows that fill up the last "
+            "batches would be counted twice. Leave dispatch_batches at its default to evaluate a stream on several "
+            "processes"
+        )
+
+
 def check_class_names(model: Any, class_names: Sequence[str]) -> None:
     """Refuse a head that has a class by the same name under another id.
 

@@ -22,13 +22,14 @@ from ..groups.batches import ColumnsLeftOut, GroupCollator, GroupedDataset, Unif
 from ..groups.index import GroupIndex
 from ..groups.sets import GroupSets
 from ..groups.sources import only_iterated
-from ..groups.streamed import StreamCollator
+from ..groups.streamed import NAME_WIDTH, StreamCollator
 from ..method.plans import PLANS_WITHOUT_ATTRIBUTES
 from ..streaming.stream import GroupedStream, GroupStream
 from .checks import (
     check_class_names,
     check_classes,
     check_label_texts,
+    check_streamed_evaluation,
     index_training_set,
     inputs_of,
     may_lack_classes,
@@ -378,12 +379,13 @@ class GroupTrainer(ResumableTrainer):
         One worker reads at most, as several would give the rows in another order.
         """
         args, collator = self.args, self.data_collator
-        rows = self.sets.streamed(dataset, description)
+        check_streamed_evaluation(args)
+        rows, width = self.sets.streamed(dataset, description), NAME_WIDTH if args.world_size > 1 else None
         check_class_names(self.model, rows.label_names() or ())
         inner = self._get_collator_with_removed_columns(collator, description)
         before = args.remove_unused_columns, args.dataloader_num_workers
         classes = getattr(getattr(self.model, "config", None), "num_labels", None)
-        self.data_collator = StreamCollator(inner, rows, classes, self._columns_left_out())
+        self.data_collator = StreamCollator(inner, rows, classes, self._columns_left_out(), width)
         args.remove_unused_columns, args.dataloader_num_workers = False, min(1, args.dataloader_num_workers)
         try:
             with all_rows_in_order(args):

@@ -1,6 +1,7 @@
 """Evaluation and prediction of sets that can only be iterated: the same figures as of their rows by number."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from helpers import config, mlp, table, trainer
 
 from gerne_hf import GerneTrainer
 from gerne_hf.groups.streamed import decoded_names, encoded_names
+from gerne_hf.training.checks import check_streamed_evaluation
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -145,6 +147,19 @@ def test_a_stream_has_classes_by_the_model_and_attributes_where_groups_are_infer
 
 
 def test_names_travel_as_numbers():
-    names = ["男性", "", "water & day", "a|b", "water & day"]
-    places, found = decoded_names(encoded_names(names).numpy())
-    assert [found[place] for place in places] == names and len(found) == 4
+    names = ["男性", "", "water & day", "a|b", "water & day", "x" * 100]
+    for width in (None, 32):
+        places, found = decoded_names(encoded_names(names, width).numpy())
+        assert [found[place] for place in places] == names and len(found) == 5
+    filled = np.pad(encoded_names(names[:2]).numpy(), [(0, 0), (0, 3)], constant_values=-100)
+    assert sorted(decoded_names(filled)[1]) == ["", "男性"]
+    with pytest.raises(ValueError, match="256 bytes at most; found one of 300"):
+        encoded_names(["男" * 100], 32)
+
+
+def test_a_stream_that_each_process_reads_for_itself_is_refused():
+    args = SimpleNamespace(world_size=2, accelerator_config=SimpleNamespace(dispatch_batches=False))
+    with pytest.raises(ValueError, match="would be counted twice"):
+        check_streamed_evaluation(args)
+    args.accelerator_config.dispatch_batches = None
+    check_streamed_evaluation(args)

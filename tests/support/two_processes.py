@@ -13,6 +13,7 @@ from gerne_hf.utils.distributed import leave_processes_at_exit
 
 SETTINGS = dict(num_train_epochs=2, max_steps=-1, optim="adamw_torch", learning_rate=0.01, logging_steps=1, beta=0.8)
 SETTINGS |= dict(per_device_train_batch_size=13, per_device_eval_batch_size=4, save_strategy="steps", save_steps=3)
+SETTINGS |= dict(eval_strategy="epoch")
 HELD_OUT = [[9, 14], [11, 3]]  # 37 rows: 4 full steps of 8, then 5 rows for 2 processes
 
 
@@ -27,6 +28,13 @@ def build(output_dir, seed=0, **settings):
     data = table(HELD_OUT, seed=5)
     hooks = dict(eval_dataset=data, compute_metrics=collected)
     return trainer(output_dir, mlp(seed, dropout=0.3), **hooks, **{**SETTINGS, **settings})
+
+
+def streamed():
+    """The evaluation rows as a stream, with names of two lengths for the attribute."""
+    words = [["0", "eleven"][place] for place in table(HELD_OUT, seed=5)["place"]]
+    data = table(HELD_OUT, seed=5).remove_columns("place").add_column("place", words)
+    return data.to_iterable_dataset(num_shards=3)
 
 
 def overlapping_rows():
@@ -72,6 +80,10 @@ def main(folder: str) -> None:
     seen["saved"] = subject.save_worst_examples(table(HELD_OUT, seed=5), "eval")
     output = subject.predict(table(HELD_OUT, seed=5))
     seen["labels"] = np.asarray(output.label_ids).tolist()
+
+    metrics = subject.evaluate(streamed(), metric_key_prefix="streamed")
+    output = subject.predict(streamed())
+    seen["streamed"] = {"metrics": plain(metrics), "labels": np.asarray(output.label_ids).tolist()}
 
     result, metrics, predictions, _ = evaluate_overlapping(out / "overlapping")
     seen["overlapping"] = {"result": result, "metrics": metrics, "scores": predictions.tolist()}

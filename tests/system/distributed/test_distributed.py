@@ -72,6 +72,16 @@ def test_group_metrics_equal_those_of_one_process(run, tmp_path):
         assert rank["labels"] == table(HELD_OUT, seed=5)["label"][:]
 
 
+def test_a_stream_is_judged_on_each_row_once_and_keeps_its_order(run):
+    for rank in run.ranks:
+        metrics = rank["streamed"]["metrics"]
+        assert rank["streamed"]["labels"] == table(HELD_OUT, seed=5)["label"][:]
+        for name in ("accuracy", "worst_group_accuracy", "mine", "rows"):
+            assert metrics[f"streamed_{name}"] == pytest.approx(rank["after"][f"eval_{name}"]), name
+        for group, count in {"class0|0": 9, "class0|eleven": 14, "class1|0": 11, "class1|eleven": 3}.items():
+            assert metrics[f"streamed_group_count/{group}"] == count
+
+
 def test_the_worst_rows_are_those_of_one_process_and_saved_once(run, tmp_path):
     subject = build(tmp_path)
     subject.model.load_state_dict(torch.load(run.folder / "weights0.pt", weights_only=True))
