@@ -8,6 +8,7 @@ import contextlib
 import functools
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, TypeVar, cast
 
@@ -22,6 +23,7 @@ from ..groups.index import GroupIndex
 from ..reports.record import SEARCH_FOLDER
 from ..training.plan_trainer import PlanTrainer
 from ..utils.distributed import locked_by_main
+from ..utils.locks import LOCK_FILE
 from .search import check_optuna, check_search, open_search, report_search, training_steps, trial_folder, trial_value
 from .space import (
     InferredSpace,
@@ -55,8 +57,13 @@ def one_at_a_time(search: _Method) -> _Method:
             return search(self, *args, **kwargs)
         folder = os.path.join(self.run_folder, SEARCH_FOLDER)
         way_out = "Two searches would end each other's trials. Wait for its end, or choose another output_dir"
-        with locked_by_main(folder, "searching", way_out, self.is_world_process_zero(), self.args.world_size):
-            return search(self, *args, **kwargs)
+        main, is_new = self.is_world_process_zero(), not os.path.isdir(folder)
+        try:
+            with locked_by_main(folder, "searching", way_out, main, self.args.world_size):
+                return search(self, *args, **kwargs)
+        finally:
+            if main and is_new and os.path.isdir(folder) and set(os.listdir(folder)) <= {LOCK_FILE}:
+                shutil.rmtree(folder)  # the search was refused before it began
 
     return cast(_Method, wrapper)
 
