@@ -1,11 +1,14 @@
 """What makes a run: the settings and the data in which a checkpoint and the run that resumes from it must agree.
 
-Imports nothing of this package. How a checkpoint records them: [`seals`](gerne_hf.checkpoints.seals); the trainer that
+Imports `utils/`. How a checkpoint records them: [`seals`](gerne_hf.checkpoints.seals); the trainer that
 compares them: [`ResumableTrainer`](gerne_hf.training.resumable_trainer.ResumableTrainer).
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ..utils.harmless import HIDDEN, harmless_text, is_harmless, is_secret
 
 _BATCH_FIELDS = ("plan", "c", "beta", "beta_schedule", "beta_ramp", "biased_share", "class_balanced")
 
@@ -19,6 +22,15 @@ RUN_FIELDS = (
 )
 """The names of what is compared: it must be the same in a checkpoint and in the run that resumes from it, but for the
 names in `resume_with_changes`."""
+
+_NO_PART_IN_RESULTS: tuple[str, ...] = (  # how the names of fields begin that results do not depend on
+    *("output_dir", "pseudo_attributes_dir", "resume_from_checkpoint", "resume_with_changes"),
+    *("logging_", "log_", "hub_", "push_to_hub", "report_to", "disable_tqdm", "project", "trackio"),
+    *("run_name", "dataloader_", "save_total_limit", "tf32", "ddp_", "worst_examples", "local_rank"),
+    "attribute_source",
+)
+
+_PART_OF_RESULTS = ("dataloader_drop_last",)
 
 _MAY_BE_UNKNOWN = ("rows", "transform")
 """Fields that earlier releases did not record, or of which there may be no fingerprint: None, or no such entry."""
@@ -68,3 +80,39 @@ def check_same_run(
             f"resume_with_changes={changed}"
         )
     return [name for name in unknown if name not in allowed]
+
+
+def settings_of_results(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that results depend on, as JSON gives them back, without keys and passwords.
+
+    Folders, logging, the Hub and the loaders' workers are left out.
+
+    Args:
+        settings (`Mapping[str, Any]`): all settings by name, such as those of `config.to_dict()`.
+
+    Example:
+
+    ```python
+    >>> settings_of_results({"seed": 3, "output_dir": "out", "hub_token": "x", "betas": (0.9, 0.99)})
+    {'seed': 3, 'betas': [0.9, 0.99]}
+
+    ```
+    """
+    kept = {
+        name: value
+        for name, value in settings.items()
+        if name in _PART_OF_RESULTS or not name.startswith(_NO_PART_IN_RESULTS)
+    }
+    described = json.loads(json.dumps(kept, default=str))
+    return {name: _without_secrets(name, value) for name, value in described.items()}
+
+
+def _without_secrets(name: str, value: Any) -> Any:
+    """Return a setting as it is written to a file: no key or password, on which no result depends."""
+    if is_secret(name):
+        return HIDDEN
+    if isinstance(value, dict):
+        return {key: _without_secrets(key, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(name, item) for item in value]
+    return harmless_text(value) if isinstance(value, str) and not is_harmless(value) else value

@@ -12,6 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers.utils import logging
 
+from ..checkpoints.identity import settings_of_results
 from ..checkpoints.seals import checkpoint_to_resume
 from ..config import GerneConfig
 from ..groups.fingerprints import group_fingerprint
@@ -19,19 +20,11 @@ from ..groups.index import GroupIndex
 from ..groups.sources import column_names
 from ..reports.record import COMPARISON_FILE
 from ..utils.files import write_json
-from ..utils.harmless import HIDDEN, harmless_text, is_harmless, is_secret
 
 logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.json"
 """File in the folder of each run that holds the run's settings, by which a later comparison recognizes the run."""
-
-_NO_PART_IN_RESULTS: tuple[str, ...] = (  # how the names of fields begin that results do not depend on
-    *("output_dir", "pseudo_attributes_dir", "resume_from_checkpoint", "resume_with_changes"),
-    *("logging_", "log_", "hub_", "push_to_hub", "report_to", "disable_tqdm", "project", "trackio"),
-    *("run_name", "dataloader_", "save_total_limit", "tf32", "ddp_", "worst_examples", "local_rank"),
-    "attribute_source",
-)
 
 Key = tuple[str, int]
 """A run of a comparison, by the name of its method and its seed."""
@@ -122,9 +115,7 @@ class Progress:
 
     def _settings(self, run: GerneConfig, name: str) -> dict[str, Any]:
         """Return all that the results of a run depend on, as JSON gives it back."""
-        kept = {key: value for key, value in run.to_dict().items() if not key.startswith(_NO_PART_IN_RESULTS)}
-        described = json.loads(json.dumps({**kept, **self._common}, default=str))
-        written = {key: _without_secrets(key, value) for key, value in described.items()}
+        written = settings_of_results({**run.to_dict(), **self._common})
         return {"method": name, "world_size": run.world_size, **written}
 
     def _changes(self, run: GerneConfig, name: str) -> str | None:
@@ -134,17 +125,6 @@ class Progress:
             return None
         names = [key for key in {**saved, **present} if saved.get(key) != present.get(key)]
         return "; ".join(f"{key} was {saved.get(key)!r} and is {present.get(key)!r}" for key in names)
-
-
-def _without_secrets(name: str, value: Any) -> Any:
-    """Return a setting as it is written to a file: no key or password, on which no result depends."""
-    if is_secret(name):
-        return HIDDEN
-    if isinstance(value, dict):
-        return {key: _without_secrets(key, item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_secrets(name, item) for item in value]
-    return harmless_text(value) if isinstance(value, str) and not is_harmless(value) else value
 
 
 def _read_json(path: str) -> Any:

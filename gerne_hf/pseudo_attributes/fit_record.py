@@ -4,7 +4,6 @@ Imports `groups/`, `utils/` and `config.py`. [`biased_model`](gerne_hf.pseudo_at
 of a fit by its record.
 """
 
-import inspect
 import json
 import uuid
 from typing import Any
@@ -17,6 +16,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from ..config import GerneConfig
 from ..groups.contents import content_of
 from ..groups.fingerprints import fingerprint
+from ..tuning.depends_on import source_of
 from ..utils.hashing import hash_value, hash_weights
 
 RECORD_FILE = "pseudo_attributes.json"
@@ -75,7 +75,7 @@ def fit_record(
         "weights": hash_weights(model),
         "collator": hash_value(data_collator or default_collator(processing_class)),
         "loss": hash_value(compute_loss_func),
-        "optimizer": hash_value(None if optimizer is None else [_source(optimizer[0]), optimizer[1]]),
+        "optimizer": hash_value(None if optimizer is None else [source_of(optimizer[0]), optimizer[1]]),
     }
     record = {
         "label_column": args.label_column,
@@ -100,15 +100,6 @@ def default_collator(processing_class: Any) -> Any:
     """Return the collator that `Trainer` takes if none is given."""
     pads = isinstance(processing_class, (PreTrainedTokenizerBase, SequenceFeatureExtractor))
     return DataCollatorWithPadding(processing_class) if pads else default_data_collator
-
-
-def _source(cls: Any) -> str:
-    """Return name and source text of an optimizer's class: what it counts while it steps is no part of it."""
-    try:
-        text = inspect.getsource(cls)
-    except (OSError, TypeError):
-        text = ""
-    return f"{cls.__module__}.{cls.__qualname__}\n{text}"
 
 
 def _plain(value: Any) -> bool:

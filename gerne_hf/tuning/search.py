@@ -4,6 +4,7 @@ Everything here takes values; [`GerneTrainer.hyperparameter_search`](gerne_hf.tr
 The space lies in [`space`](gerne_hf.tuning.space), Optuna's studies in [`studies`](gerne_hf.tuning.studies).
 """
 
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from ..reports.record import SEARCH_FILE, SEARCH_FOLDER, SEARCH_PICTURE_FILE
 from ..reports.tables import NO_BETTER_METHOD, format_search_table
 from ..utils.files import write_json
 from .space import CLASS_BALANCED
-from .studies import MADE_WITH, default_pruner, default_sampler, open_study, trial_records
+from .studies import MADE_WITH, STUDY_NAME, default_pruner, default_sampler, open_study, trial_records
 
 if TYPE_CHECKING:
     import optuna
@@ -140,6 +141,7 @@ def open_search(
     objective: str,
     direction: str,
     space: dict[str, Any],
+    depends_on: dict[str, Any],
     arguments: dict[str, Any],
 ) -> tuple["optuna.Study", dict[str, Any]]:
     """Open the study of a search in `output_dir/search`, or load the one that is there.
@@ -150,16 +152,19 @@ def open_search(
         steps (`int`): optimizer steps of a trial.
         batch_rows (`int`): rows of a batch on a device.
         objective, direction (`str`): what trials are compared by.
-        space (`dict`): `space`, its name, and what else settings are drawn from; trials of other spaces are refused.
+        space (`dict`): `space`, its name, and what else settings are drawn from.
+        depends_on (`dict`): what else trials depend on, from
+            [`trials_depend_on`](gerne_hf.tuning.depends_on.trials_depend_on).
         arguments (`dict`): the user's arguments of `optuna.create_study`, and others.
 
     Returns:
         `tuple`: the study, and the arguments with a sampler and a pruner.
 
     Raises:
-        ValueError: if the study was made with other data or settings.
+        ValueError: if the study of a given name or storage was made with other data or settings.
     """
     made_with = {
+        **depends_on,
         "objective": objective,
         **space,
         "plan": args.plan,
@@ -172,15 +177,23 @@ def open_search(
         "weight_decay": args.weight_decay,
         "load_best_model_at_end": args.load_best_model_at_end,
     }
+    made_with = json.loads(json.dumps(made_with))  # as a study gives it back
     study, arguments = open_study(os.path.join(args.folder, SEARCH_FOLDER), direction, made_with, arguments)
     arguments.setdefault("sampler", default_sampler(args.seed))
     arguments.setdefault("pruner", default_pruner(steps))
     return study, arguments
 
 
-def trial_folder(name: Callable[[Any], str] | None, trial: Any) -> str:
-    """Return the folder of a trial below `output_dir`: `search/run-<number>`, or what the user's `hp_name` says."""
-    return os.path.join(SEARCH_FOLDER, name(trial) if name is not None else f"run-{trial.number}")
+def trial_folder(name: Callable[[Any], str] | None, trial: Any, study: str) -> str:
+    """Return the folder of a trial below `output_dir`: `search/run-<number>`, or what the user's `hp_name` says.
+
+    Args:
+        name (`Callable`, *optional*): the user's `hp_name`.
+        trial: the trial.
+        study (`str`): name of its study; those after the first have a folder in `search`, as trials count from 0.
+    """
+    own = name(trial) if name is not None else f"run-{trial.number}"
+    return os.path.join(SEARCH_FOLDER, study if study.startswith(f"{STUDY_NAME}-") else "", own)
 
 
 def report_search(study: "optuna.Study", objective: str, output_dir: str) -> BestRun | None:

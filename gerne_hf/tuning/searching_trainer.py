@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from accelerate.utils import broadcast_object_list
+from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import BestRun, TrainOutput
 from transformers.utils import logging
 
@@ -24,6 +25,8 @@ from ..reports.record import SEARCH_FOLDER
 from ..training.plan_trainer import PlanTrainer
 from ..utils.distributed import locked_by_main
 from ..utils.locks import LOCK_FILE
+from ..utils.random import seeded
+from .depends_on import trials_depend_on
 from .search import check_optuna, check_search, open_search, report_search, training_steps, trial_folder, trial_value
 from .space import (
     InferredSpace,
@@ -94,7 +97,9 @@ class SearchingTrainer(PlanTrainer):
         """Search for settings as `Trainer` does, in a space of its own and with a study that outlives the process.
 
         The study lies in `output_dir/search/study.db`. A search that was killed goes on when it is started again:
-        trials that ended are kept, and the one that was killed runs again. Of two searches at a time in an
+        trials that ended are kept, and the one that was killed runs again. With other settings, rows, functions or
+        another model (by its config and the weights that it begins with) it is a new study there, and a message says
+        what differs. Of two searches at a time in an
         `output_dir` the second is refused. At the end the main process prints a table of the trials and writes
         `search.json` and, with matplotlib, `search.png`.
 
@@ -127,7 +132,7 @@ class SearchingTrainer(PlanTrainer):
         Raises:
             ImportError: without Optuna.
             ValueError: for a plan without beta and no `hp_space`, a direction that the metric does not have, no
-                evaluation set, or a study made with other data or settings.
+                evaluation set, or a study of a given name or storage that was made with other data or settings.
             RuntimeError: without a `model_init`, or if no trial completed.
             FolderInUseError: if another search is at work in `output_dir`.
         """
@@ -162,19 +167,27 @@ class SearchingTrainer(PlanTrainer):
             with self._settings_of_trials():
                 return search(space, compute, n_trials, direction, backend, hp_name, **kwargs)
 
-        study, best, missing = None, None, 0
+        study, best, missing, name = None, None, 0, ""
+        depends_on = self._trials_depend_on(hp_space, compute_objective)
         if self.is_world_process_zero():
             steps = training_steps(args, len(cast(Sized, self.train_dataset)), self._train_batch_size)
             drawn_from = self._description_of_space(hp_space, inferred)
             study, kwargs = open_search(
-                *(args, counts, steps, self._train_batch_size, objective, direction, drawn_from, kwargs)
+                *(args, counts, steps, self._train_batch_size, objective, direction, drawn_from, depends_on, kwargs)
             )
             ended = len(finished_trials(study))
             missing = max(0, n_trials - ended)
             if missing and hp_space is None:
                 enqueue_starts(study, starting_points(args, inferred))
-            logger.info(f"{ended} trials of the study {study.study_name!r} have ended, {missing} are to run.")
-        (missing,) = broadcast_object_list([missing])
+            name = study.study_name
+            if not missing:
+                print(
+                    f"\nThe study {name!r} has {ended} trials of this very search, and n_trials={n_trials}: 0 trials "
+                    "are run. A larger n_trials adds to them; another search is a new study.",
+                    flush=True,
+                )
+            logger.info(f"{ended} trials of the study {name!r} have ended, {missing} are to run.")
+        missing, name = broadcast_object_list([missing, name])
         if missing:
             errors = kwargs.get("catch", (ValueError, FloatingPointError))
             kwargs["catch"] = caught = errors if isinstance(errors, tuple) else (errors,)
@@ -182,7 +195,7 @@ class SearchingTrainer(PlanTrainer):
             with self._settings_of_trials(caught), trials_of(study, caught, keep):
                 search(
                     *(space, compute, missing, direction, "optuna"),
-                    lambda trial: trial_folder(hp_name, trial),
+                    lambda trial: trial_folder(hp_name, trial, name),
                     **kwargs,
                 )
         if study is not None:
@@ -194,6 +207,28 @@ class SearchingTrainer(PlanTrainer):
                 "parameters"
             )
         return best
+
+    def _trials_depend_on(self, hp_space: Callable | None, objective: Callable | None) -> dict[str, Any]:
+        """Return what the trials of this search depend on; all processes call this, as all make a model."""
+        with seeded(self.args.seed):
+            model = self.call_model_init()
+        named = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+        sets = {"training_rows": self.known_rows.content(self.train_dataset)}
+        sets |= {f"evaluation_rows{f' of {n}' if n else ''}": self.known_rows.content(d) for n, d in named.items()}
+        early = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
+        stopping = [[c.early_stopping_patience, c.early_stopping_threshold] for c in early]
+        functions = {
+            "trainer": type(self),
+            "data_collator": self.data_collator,
+            "compute_loss_func": self.loss_func,
+            "compute_metrics": self.compute_metrics,
+            "preprocess_logits_for_metrics": self.preprocess_logits_for_metrics,
+            "hp_space": hp_space,
+            "compute_objective": objective,
+            "early_stopping": stopping,
+        }
+        optimizer = self.optimizer_cls_and_kwargs
+        return trials_depend_on(self.args, model, sets, functions, optimizer, hp_space is None)
 
     def _default_space(self, inferred: InferredSpace | None) -> Callable[[Any], dict[str, Any]]:
         """Return the function that draws the settings of a trial, or sets those of a trial that is not drawn."""

@@ -13,11 +13,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from transformers.utils import logging
 
+from .depends_on import UNKNOWN
 from .space import START
 
 if TYPE_CHECKING:
     import optuna
+
+logger = logging.get_logger(__name__)
 
 STUDY_FILE = "study.db"
 
@@ -37,7 +41,9 @@ _INTERRUPTED = "interrupted"
 def open_study(
     folder: str, direction: str, made_with: dict[str, Any], arguments: dict[str, Any]
 ) -> tuple["optuna.Study", dict[str, Any]]:
-    """Create the study or load the one that is there, after a check that it is the same search.
+    """Create the study or load the one that is there, if it is the same search.
+
+    In the folder's own file another search is another study; one that has a name or a storage given is refused then.
 
     Args:
         folder (`str`): where the file of a study without a `storage` lies.
@@ -49,7 +55,7 @@ def open_study(
         `tuple`: the study, and the arguments with which `optuna.create_study` finds it.
 
     Raises:
-        ValueError: if the study was made with something else, or its file is damaged.
+        ValueError: if the study that is named was made with something else, or the file is damaged.
     """
     import optuna
 
@@ -65,10 +71,13 @@ def open_study(
         storage = optuna.storages.InMemoryStorage()
     else:
         storage = optuna.storages.get_storage(arguments["storage"])
-    arguments = {"study_name": STUDY_NAME, "load_if_exists": True, **arguments, "storage": storage}
+    place = path if own else "the storage given"
+    by_content = own and "study_name" not in arguments
+    name = _name_by_content(storage, made_with, place) if by_content else STUDY_NAME
+    arguments = {"study_name": name, "load_if_exists": True, **arguments, "storage": storage}
     names = ("study_name", "storage", "load_if_exists")
     study = optuna.create_study(direction=cast(Any, direction), **{name: arguments[name] for name in names})
-    _check_same_search(study, made_with, path if own else "the storage given")
+    _check_same_search(study, made_with, place)
     if own:  # with a storage that others share, a trial that runs may run elsewhere
         running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
         set_aside(study, running, retry="sampler" in arguments)
@@ -94,17 +103,56 @@ def _check_database(path: str) -> None:
     )
 
 
+def _name_by_content(storage: Any, made_with: dict[str, Any], path: str) -> str:
+    """Return the name of the study of this very search, or a new one, and say why it is new."""
+    import optuna
+
+    others = [optuna.load_study(study_name=s.study_name, storage=storage) for s in storage.get_all_studies()]
+    for study in others:
+        if study.user_attrs.get(MADE_WITH) in (None, made_with) and UNKNOWN not in made_with and _is_own(study):
+            return study.study_name
+    if not others:
+        return STUDY_NAME
+    taken = {study.study_name for study in others}
+    name = next(
+        f"{STUDY_NAME}-{number}" for number in range(2, len(taken) + 3) if f"{STUDY_NAME}-{number}" not in taken
+    )
+    if UNKNOWN in made_with:
+        reason = (
+            f"nothing shows whether the trials there are of this search, as no fingerprint can be made of "
+            f"{', '.join(made_with[UNKNOWN])}. To go on with one of them, name it, such as study_name={STUDY_NAME!r}"
+        )
+    else:
+        reason = f"its trials cannot be compared with those there: {_differences(others[-1], made_with)}"
+    print(f"\nThis search is a new study, {name!r} in {path}: {reason}.", flush=True)
+    return name
+
+
+def _is_own(study: "optuna.Study") -> bool:
+    return study.study_name == STUDY_NAME or study.study_name.startswith(f"{STUDY_NAME}-")
+
+
+def _differences(study: "optuna.Study", made_with: dict[str, Any]) -> str:
+    """Describe how a search differs from that of a study, both of known parts; "" if it does not."""
+    known = study.user_attrs.get(MADE_WITH) or {}
+    names = [name for name in made_with if name != UNKNOWN and known.get(name) != made_with[name]]
+    return "; ".join(f"{name} was {known.get(name)!r} and is {made_with[name]!r}" for name in names)
+
+
 def _check_same_search(study: "optuna.Study", made_with: dict[str, Any], place: str) -> None:
-    known = study.user_attrs.get(MADE_WITH)
-    if known is None:
+    if study.user_attrs.get(MADE_WITH) is None:
         study.set_user_attr(MADE_WITH, made_with)
         return
-    other = {key: (known.get(key), value) for key, value in made_with.items() if known.get(key) != value}
-    if other:
-        differences = "; ".join(f"{key} was {old!r} and is {new!r}" for key, (old, new) in other.items())
+    differences = _differences(study, made_with)
+    if differences:
         raise ValueError(
             f"the study {study.study_name!r} in {place} belongs to another search, whose trials cannot be compared "
             f"with those of this one: {differences}. Choose another output_dir or study_name, or delete the study"
+        )
+    if UNKNOWN in made_with:
+        logger.warning(
+            f"The study {study.study_name!r} in {place} goes on, though no fingerprint can be made of "
+            f"{', '.join(made_with[UNKNOWN])}. Make sure that nothing of this has changed."
         )
 
 

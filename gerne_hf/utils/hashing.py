@@ -8,6 +8,7 @@ import contextlib
 import enum
 import functools
 import json
+import logging
 import pickle
 import random
 import re
@@ -16,7 +17,7 @@ import sysconfig
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ _LONG = 1000
 _MOST_VALUES = 200_000
 """A value that holds more than so many others, beyond long lists, is not looked at to its end."""
 _INSTALLED = tuple({path for name, path in sysconfig.get_paths().items() if name.endswith(("lib", "stdlib"))})
+_INSTALLED += (str(Path(__file__).parents[1]),)  # this package, too
 _NO_PART = {"__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__firstlineno__", "__annotate__"}
 _NO_PART |= {"__static_attributes__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__", "_abc_impl"}
 _BUILT_IN = (
@@ -170,6 +172,8 @@ class _Walk:
             return mix(type(value).__name__, repr(value))
         if isinstance(value, re.Pattern):
             return mix("pattern", repr(value.pattern), str(value.flags))
+        if isinstance(value, logging.Logger):
+            return mix("logger", value.name)
         if isinstance(value, types.ModuleType):
             return mix("module", value.__name__)
         if isinstance(value, _GENERATORS):

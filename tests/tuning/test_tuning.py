@@ -153,20 +153,16 @@ def test_an_objective_and_a_space_of_ones_own(tmp_path):
 # ---- what is refused ----------------------------------------------------------------------------------------------
 
 
-def test_a_study_of_another_search_is_refused(searched, tmp_path):
-    folder = searched[0]
+def test_a_study_that_is_named_and_belongs_to_another_search_is_refused(tmp_path):
+    storage = f"sqlite:///{tmp_path}/mine.db"
+    searching(tmp_path).hyperparameter_search(n_trials=1, study_name="shared", storage=storage)
+    assert the_search(tmp_path)["study"] == "shared"
     with pytest.raises(ValueError, match=r"plan was 'independent' and is 'shared'.*delete the study"):
-        searching(folder, plan="shared").hyperparameter_search(n_trials=4)
-    with pytest.raises(ValueError, match=r"train_rows was 88 and is 90; train_counts was \[\[40, 8\], \[10, 30\]\]"):
-        searching(folder, train=table([[40, 8], [12, 30]])).hyperparameter_search(n_trials=4)
-    with pytest.raises(ValueError, match="objective was 'worst_group_accuracy' and is 'accuracy'"):
-        searching(folder, metric_for_best_model="accuracy").hyperparameter_search(n_trials=4)
-    with pytest.raises(ValueError, match="training_steps was 4 and is 8"):
-        searching(folder, max_steps=8).hyperparameter_search(n_trials=4)
-    assert len(the_search(folder)["trials"]) == 3
-    subject = searching(folder, plan="shared")
-    subject.hyperparameter_search(n_trials=1, study_name="shared", storage=f"sqlite:///{tmp_path}/mine.db")
-    assert the_search(folder)["study"] == "shared"
+        searching(tmp_path, plan="shared").hyperparameter_search(n_trials=2, study_name="shared", storage=storage)
+    searching(tmp_path).hyperparameter_search(n_trials=1, study_name="mine")
+    with pytest.raises(ValueError, match="study 'mine' in .*study.db belongs to another.*seed was 42 and is 3"):
+        searching(tmp_path, seed=3).hyperparameter_search(n_trials=1, study_name="mine")
+    assert len(the_search(tmp_path)["trials"]) == 1
 
 
 def test_without_optuna(tmp_path, monkeypatch):
