@@ -63,6 +63,7 @@ def content_of(dataset: Any, columns: Sequence[str] | None = None) -> Content:
 
     Args:
         dataset: a `datasets.Dataset`; or any other data set: what its object holds counts, such as arrays and lists.
+            Paths that are plain texts count as texts, and their files are not looked at.
         columns (`Sequence[str]`, *optional*): the columns of a `datasets.Dataset` that count; all if not given.
 
     Returns:

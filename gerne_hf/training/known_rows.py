@@ -15,6 +15,9 @@ from ..groups.index import GroupIndex
 from ..streaming.stream import GroupStream
 from ..utils.hashing import hash_value
 
+_KEPT = 100
+"""So many data sets are remembered: some users give a new object to each evaluation."""
+
 
 class KnownRows:
     """The contents of data sets, each hashed when it is first asked for."""
@@ -39,7 +42,7 @@ class KnownRows:
             content = Content(group_fingerprint(dataset.groups), code, unknown=transform.unknown)
         else:
             content = content_of(dataset)
-        self._known.append((dataset, mark, content))
+        self._known = [*self._known[-_KEPT:], (dataset, mark, content)]
         return content
 
     def check_processes(self, sets: Sequence[tuple[str, Any, GroupIndex | None]]) -> None:
@@ -69,4 +72,4 @@ class KnownRows:
                     "of process 0: results would be of neither. This comes of a shuffle or a split without a seed. "
                     "Give it one, such as dataset.shuffle(seed=0), or make the set on one process and load it on all"
                 )
-        self._compared += [dataset for _, dataset, _ in fresh]
+        self._compared = [*self._compared, *(dataset for _, dataset, _ in fresh)][-_KEPT:]

@@ -9,6 +9,7 @@ import enum
 import functools
 import json
 import logging
+import os
 import pickle
 import random
 import re
@@ -27,6 +28,10 @@ import xxhash
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, type(Ellipsis), range, slice)
 _LONG = 1000
 """Lists of more entries are hashed as a pickle, which is faster than one entry after the other."""
+LARGEST = 4 << 30
+"""Bytes of the largest array that is read whole."""
+_PLACES = 1024
+"""In so many places larger ones are read."""
 _MOST_VALUES = 200_000
 """A value that holds more than so many others, beyond long lists, is not looked at to its end."""
 _INSTALLED = tuple({path for name, path in sysconfig.get_paths().items() if name.endswith(("lib", "stdlib"))})
@@ -199,7 +204,11 @@ class _Walk:
     def _array(self, value: np.ndarray) -> bytes:
         if value.dtype.hasobject:
             return mix("objects", str(value.shape), self.hash(value.reshape(-1).tolist()))
-        return mix("array", str(value.dtype), str(value.shape), _digest(np.ascontiguousarray(value).reshape(-1)))
+        if value.nbytes > LARGEST:  # such as a file that is mapped into memory, which would be read whole
+            self.unknown[f"all of an array of more than {LARGEST >> 30} GiB"] = None
+            rows = np.linspace(0, len(value) - 1, min(len(value), _PLACES)).astype(int)
+            return mix("part of an array", str(value.dtype), str(value.shape), *(_digest(value[r]) for r in rows))
+        return mix("array", str(value.dtype), str(value.shape), _digest(value))
 
     def _collection(self, value: Any) -> bytes:
         name = _name(type(value))
@@ -242,6 +251,9 @@ class _Walk:
 
     def _object(self, value: Any) -> bytes:
         name = _name(type(value))
+        if name.startswith("PIL.") and getattr(value, "filename", None):  # not decoded, maybe
+            file = str(value.filename)
+            return mix(name, file, str(os.path.getsize(file) if os.path.isfile(file) else -1))
         if name.startswith("PIL.") and hasattr(value, "tobytes"):
             return mix(name, value.mode, str(value.size), value.tobytes())
         self._keep_class(type(value))
@@ -332,6 +344,7 @@ class _Walk:
 
 
 def _digest(array: np.ndarray) -> bytes:
+    array = np.ascontiguousarray(array).reshape(-1)
     return xxhash.xxh3_128_digest(array.view(np.uint8).data if array.size else b"")
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import mlp
+from PIL import Image
 from places import python_path
 
+from gerne_hf.utils import hashing
 from gerne_hf.utils.hashing import hash_value, hash_weights
 
 FACTOR = 2
@@ -83,6 +85,22 @@ def test_code_of_an_imported_module_counts(tmp_path, monkeypatch):
 def test_what_cannot_be_told_is_unknown(value):
     hashed = hash_value([1, {"held": value}])
     assert len(hashed.unknown) == 1 and hashed.whole is None
+
+
+def test_an_array_that_is_too_large_is_read_in_places_and_not_known_in_full(monkeypatch):
+    monkeypatch.setattr(hashing, "LARGEST", 100)
+    one, other = np.arange(40.0).reshape(20, 2), np.arange(40.0).reshape(20, 2)
+    other[-1] = 0
+    assert hash_value(one).data != hash_value(other).data and hash_value(one).whole is None
+
+
+def test_a_picture_that_was_opened_counts_by_its_file(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "b.png")
+    found = [hash_value(Image.new("L", (4, 4), value)) for value in (0, 0, 9)]
+    assert found[0] == found[1] != found[2]
+    with Image.open(tmp_path / "b.png") as opened:
+        (tmp_path / "b.png").write_bytes(b"cut off, so that it cannot be decoded")
+        assert hash_value(opened).unknown == ()
 
 
 def test_weights():
