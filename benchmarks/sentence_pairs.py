@@ -42,7 +42,7 @@ class PairFeatures(torch.utils.data.Dataset):
 @torch.no_grad()
 def sentence_vectors(backbone: str, sentences: Sequence[str]) -> torch.Tensor:
     """Return the mean of the last hidden states over the tokens of each sentence, of length 1, `(N, H)`."""
-    tokenizer, model = AutoTokenizer.from_pretrained(backbone), AutoModel.from_pretrained(backbone).eval()
+    tokenizer, model = AutoTokenizer.from_pretrained(backbone), AutoModel.from_pretrained(backbone)
     order = sorted(range(len(sentences)), key=lambda row: len(sentences[row]))  # batches of equal length cost least
     vectors = torch.empty(len(sentences), model.config.hidden_size)
     for begin in tqdm(range(0, len(order), BATCH), desc="Sentences"):
