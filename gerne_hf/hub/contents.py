@@ -22,6 +22,9 @@ _PRIVATE = (
 )
 """Patterns of files beside the model that are the run's own business."""
 
+PASSING = ("*.partial",)
+"""Patterns of files that are being written, which may be gone before they are read."""
+
 STALE = (
     *("comparison.json", "comparison.png", "training.png", "pseudo_attributes.png", "inferred_groups.json"),
     *("minority_accuracy.json", "group_metrics.json", TRAINING_ARGS, "trainer_state.json", "run.json", "optimizer.pt"),

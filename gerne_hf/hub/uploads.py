@@ -18,7 +18,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 from transformers.utils import logging
 
-from .contents import LAST_CHECKPOINT, STALE, holds_weights, left_out
+from .contents import LAST_CHECKPOINT, PASSING, STALE, holds_weights, left_out
 from .failures import advice, is_of_the_hub, is_unknown_route, patiently, reason, refuses
 
 logger = logging.get_logger(__name__)
@@ -174,7 +174,8 @@ class Uploads:
         self.prepare()
         given["repo_id"] = self.repo_id
         if not given.get("path_in_repo"):
-            given["ignore_patterns"] = left_out(os.fspath(given["folder_path"]), self.with_training_args)
+            ignored = left_out(os.fspath(given["folder_path"]), self.with_training_args)
+            given["ignore_patterns"] = [*ignored, *(name for name in PASSING if name not in ignored)]
             kept = [] if self.keeps_last_checkpoint else [f"{LAST_CHECKPOINT}/*"]
             given["delete_patterns"] = [*STALE, *kept]
         return self.api.upload_folder(**given)

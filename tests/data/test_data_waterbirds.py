@@ -218,7 +218,7 @@ def test_a_head_on_frozen_features(recipe, folder, backbone, tmp_path, without_p
 
 
 def test_features_are_standardized_by_the_training_rows(recipe, backbone):
-    mean, std = recipe.normalization(backbone)
+    mean, std = recipe.processor_normalization(recipe.image_processor(backbone))
     assert (list(mean), list(std)) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
     data = demo_waterbirds(60, 12, 12, image_size=16)
     features, make_head = recipe.on_features(data, recipe.pretrained_image_model(backbone, LABELS, 16))

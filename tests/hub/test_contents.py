@@ -1,11 +1,13 @@
 """Which files of an output folder are published, and which at the root of a repository are an earlier push's."""
 
 from fnmatch import fnmatchcase
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub.utils import filter_repo_objects
 
 from gerne_hf.hub.contents import STALE, holds_weights, left_out
+from gerne_hf.hub.uploads import Uploads
 
 PUBLISHED = [
     *("README.md", "comparison.json", "comparison.png", "config.json", "group_metrics.json", "model.safetensors"),
@@ -64,3 +66,11 @@ def test_what_an_earlier_push_has_left(name, stale):
 def test_whether_a_repository_holds_a_model():
     assert holds_weights(["README.md", "model.safetensors"]) and holds_weights(["pytorch_model.bin"])
     assert not holds_weights([".gitattributes", "README.md", "training_args.bin", "last-checkpoint/model.safetensors"])
+
+
+def test_a_file_that_is_written_during_a_push_in_the_background_is_left_out(tmp_path):
+    """Reports are written beside their place, then moved: such a file is gone when the upload comes to read it."""
+    uploads = Uploads("owner/name")
+    uploads.ready, uploads.api = True, SimpleNamespace(upload_folder=lambda **given: given)
+    given = uploads.upload_folder(folder_path=str(tmp_path))
+    assert any(fnmatchcase("group_metrics.json.partial", pattern) for pattern in given["ignore_patterns"])
