@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from typing import Any, cast
 
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers.trainer_utils import BestRun
 
 from ..comparison.comparing import MakeTrainer, compare, run_configs
@@ -16,6 +15,7 @@ from ..comparison.methods import METHODS, main_method, method_config
 from ..comparison.publishing import publication
 from ..config import GerneConfig
 from ..data.facts import FACTS
+from ..hub.ids import hub_id
 from ..reports.reproduction import chosen_settings
 from ..trainer import GerneTrainer
 from ..utils.harmless import harmless_text
@@ -114,10 +114,10 @@ def card_facts(recipe: str, arguments: RecipeArguments) -> dict[str, Any]:
         }
     if facts is None:
         title = os.path.basename(harmless_text(name).rstrip("/")) if name else None
-        return {"dataset": title, "dataset_tags": _hub_id(name)}
+        return {"dataset": title, "dataset_tags": hub_id(name, with_owner=True)}
     return {
         "dataset": facts.title,
-        "dataset_tags": _hub_id(name) if name else facts.hub_name,
+        "dataset_tags": hub_id(name, with_owner=True) if name else facts.hub_name,
         "license": facts.license,
         "license_name": facts.license_name,
         "license_link": facts.license_link,
@@ -125,14 +125,3 @@ def card_facts(recipe: str, arguments: RecipeArguments) -> dict[str, Any]:
         "dataset_license": facts.license_text,
         "attribute_source": facts.attributes,
     }
-
-
-def _hub_id(name: str | None) -> str | None:
-    """Return the name of a data set if it can only be a Hub id; None if it may be a path, which is private."""
-    if not name or name.count("/") != 1 or os.path.exists(name) or name[0] in "./~":
-        return None
-    try:
-        validate_repo_id(name)
-    except HFValidationError:  # a path or an address, with a password perhaps
-        return None
-    return name

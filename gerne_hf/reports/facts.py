@@ -4,16 +4,15 @@ Apart from [`record`](gerne_hf.reports.record), so that reports about a run that
 Transformers.
 """
 
-import os
 from functools import lru_cache
 from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers import ImageProcessingMixin, PreTrainedTokenizerBase
 from transformers.trainer_utils import unwrap_peft_model
 
+from ..hub.ids import hub_id
 from ..models.adapters import base_of_adapter
 from ..models.timm_checkpoints import is_timm
 from .loading import EXAMPLE_SIDE, EXAMPLE_TEXT
@@ -35,7 +34,7 @@ def model_facts(model: Any, processor: Any = None, online: bool = False) -> Mode
     config = getattr(inner, "config", None)
     labels = getattr(config, "id2label", None) or {}
     origin = base_of_adapter(model) if inner is not model else getattr(config, "_name_or_path", None)
-    base = _hub_id(origin)
+    base = hub_id(origin)
     return ModelFacts(
         name=type(inner).__name__,
         task=next((task for ending, task in _TASKS.items() if name.endswith(ending)), None),
@@ -55,17 +54,6 @@ def _kind(processor: Any) -> str | None:
     if isinstance(processor, PreTrainedTokenizerBase):
         return "tokenizer"
     return "image_processor" if isinstance(processor, ImageProcessingMixin) else None
-
-
-def _hub_id(origin: str | None) -> str | None:
-    """Return the Hub id that a model was loaded from, or None if it was a folder, or was loaded from nowhere."""
-    if not origin or os.path.exists(origin):
-        return None
-    try:
-        validate_repo_id(origin)
-    except HFValidationError:  # a folder that is gone, or of another machine
-        return None
-    return origin
 
 
 @lru_cache

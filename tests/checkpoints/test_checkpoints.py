@@ -1,7 +1,6 @@
 """Which checkpoints a run is resumed from: whole ones of the same run, not those that a kill cut off."""
 
 import resource
-import shutil
 
 import numpy as np
 import pytest
@@ -15,22 +14,6 @@ from gerne_hf.checkpoints.seals import CHECKPOINT_FILE, newest_whole, read_seal,
 from gerne_hf.groups.fingerprints import group_fingerprint
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A run with checkpoints at the steps 2, 4 and 6, to be copied; and its final weights."""
-    folder = tmp_path_factory.mktemp("saved")
-    subject = trainer(folder, mlp(dropout=0.3), **SETTINGS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
-        subject.train()
-    return folder, weights(subject.model)
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    return shutil.copytree(saved[0], tmp_path / "run")
 
 
 # ---- folders ------------------------------------------------------------------------------------------------------

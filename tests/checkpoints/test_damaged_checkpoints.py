@@ -15,22 +15,6 @@ from gerne_hf.checkpoints.seals import CHECKPOINT_FILE, checkpoint_to_resume, ne
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A run with checkpoints at the steps 2, 4 and 6, to be copied; and its final weights."""
-    folder = tmp_path_factory.mktemp("saved")
-    subject = trainer(folder, mlp(dropout=0.3), **SETTINGS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
-        subject.train()
-    return folder, weights(subject.model)
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    return shutil.copytree(saved[0], tmp_path / "run")
-
-
 def flip(path, place=0.7):
     """Turn over one bit of a file."""
     content = bytearray(path.read_bytes())
