@@ -8,6 +8,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import datasets
 import house
@@ -83,6 +84,12 @@ def test_hooks_of_transformers_exist_and_are_needed(source, name):
 
 def test_no_file_is_too_long():
     nothing(house.long_files(PACKAGE, MOST_LINES))
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """Pytest takes two files of one name for one module, and stops, depending on the order in which it finds them."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(names) > 100 and [name for name, times in names.items() if times > 1] == []
 
 
 def test_docstrings(source):
