@@ -1,12 +1,12 @@
-r"""Rows a second of several processes, each pinned to a core, over as many times those of one process on one core.
+r"""Rows a second of several processes, each pinned to a core, over those of as many runs that share nothing.
 
     python benchmarks/overhead.py --processes 2 --models bert
 
 Each process takes the batch that the one takes alone, with DDP between them. All are started together and take turns
-of a few steps: one alone, all with DDP, and as many that know nothing of each other, which shows what the machine has
-to give, since virtual cores may share a real one. So whatever else the machine does slows all alike, and the ratio
-that is judged is the median over rounds of three turns. Run as a script with arguments, this file is one of the
-processes.
+of a few steps: one alone, all with DDP, and as many that know nothing of each other. What these reach is what the
+machine has to give, since virtual cores may share a real one, so it is the measure of what DDP costs. Whatever else the
+machine does slows all alike, and the ratio that is judged is the median over rounds of three turns. Run as a script
+with arguments, this file is one of the processes.
 
 With glibc's defaults, memory that a step frees goes back to the system, and its pages are cleared again in the next.
 The processes here keep theirs (`KEEP_MEMORY`).
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from transformers import TrainerCallback
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.utils import format_table
 
-BOUND = 0.9
+BOUND = 0.93  # of what runs that share nothing reach
 STEPS, WARM_UP = 3, 2  # steps of a turn, rounds that are not counted
 PATIENCE = 300  # seconds that a process may take to start, or for a turn
 KEEP_MEMORY = {
@@ -157,6 +157,25 @@ def measure(processes: int, model: str, rows: int, steps: int, rounds: int) -> n
     return np.array(rates[WARM_UP:])
 
 
+def judged(rates: np.ndarray, processes: int) -> dict[str, Any]:
+    """The ratio that is judged, its quartiles over rounds, and what the machine gives.
+
+    Args:
+        rates (`np.ndarray` of shape `(rounds, 3)`): rows a second of one alone, of all together and of all apart.
+        processes (`int`): how many these are.
+    """
+    one, together, apart = rates.T
+    ratios = together / apart
+    ratio = float(np.median(ratios))
+    return {
+        "ratio": ratio,
+        "quartiles": [float(quarter) for quarter in np.quantile(ratios, (0.25, 0.75))],
+        "met": ratio >= BOUND,
+        "together_over_one": float(np.median(together / (processes * one))),
+        "apart_over_one": float(np.median(apart / (processes * one))),
+    }
+
+
 def main(args: argparse.Namespace) -> int:
     """Print the table; 1 if a ratio is below the bound."""
     torch.set_num_threads(1)  # as the processes do
@@ -166,24 +185,19 @@ def main(args: argparse.Namespace) -> int:
     table, missed = [], False
     for name in args.models:
         rows = args.batch_size or MODELS[name][2]
-        one, together, apart = measure(args.processes, name, rows, args.steps or STEPS, args.rounds).T
-        ratios, most = together / (args.processes * one), apart / (args.processes * one)
-        ratio = float(np.median(ratios))
-        missed |= ratio < BOUND
-        quarters = " to ".join(f"{quarter:.3f}" for quarter in np.quantile(ratios, (0.25, 0.75)))
-        rates = [f"{float(np.median(values)):,.1f}" for values in (one, together, apart)]
-        judged = [
-            f"{ratio:.3f}",
-            quarters,
-            f"{float(np.median(most)):.3f}",
-            f"{BOUND}",
-            "no" if ratio < BOUND else "yes",
-        ]
-        table.append([MODELS[name][0], str(rows), *rates, *judged])
+        rates = measure(args.processes, name, rows, args.steps or STEPS, args.rounds)
+        found = judged(rates, args.processes)
+        missed |= not found["met"]
+        quarters = " to ".join(f"{quarter:.3f}" for quarter in found["quartiles"])
+        medians = [f"{float(value):,.1f}" for value in np.median(rates, axis=0)]
+        ratios = [f"{found['ratio']:.3f}", quarters, f">= {BOUND}", "yes" if found["met"] else "no"]
+        over_one = [f"{found[key]:.3f}" for key in ("together_over_one", "apart_over_one")]
+        table.append([MODELS[name][0], str(rows), *medians, *ratios, *over_one])
     many = args.processes
     header = ["model", "rows a step and process", "1 process, rows/s", f"{many} processes", f"{many} runs apart"]
-    header += [f"{many} processes over {many} x one", "quartiles", f"{many} runs apart over {many} x one"]
-    print(f"\n{describe_machine()}; {args.rounds} rounds\n\n{format_table([*header, 'bound', 'met'], table)}")
+    header += [f"{many} processes over {many} runs apart", "quartiles", "bound", "met"]
+    header += [f"{many} processes over {many} x one", f"{many} runs apart over {many} x one"]
+    print(f"\n{describe_machine()}; {args.rounds} rounds\n\n{format_table(header, table)}")
     return int(missed)
 
 

@@ -30,7 +30,8 @@ from gerne_hf.utils import format_table
 
 NUM_CLASSES = NUM_ATTRIBUTES = 10
 LEAST_ROWS_PER_SECOND = 1_000_000
-MOST_RATIO = 1.10
+MOST_RATIO = 1.25  # a draw is one random read of memory, which takes longer the more there is
+MOST_RATIO_WITHOUT_READ = 1.10
 MOST_SECONDS = 5.0
 MOST_MEGABYTES = 200.0
 MOST_SECONDS_LARGE = 30.0
@@ -217,7 +218,8 @@ def main(args: argparse.Namespace) -> int:
     add(what, f"{result['ratio']:.2f}", f"<= {MOST_RATIO:.2f}", result["ratio"] <= MOST_RATIO, remark)
     remark = f"a read takes {1e9 * result['large_read']:.0f} and {1e9 * result['small_read']:.0f} ns"
     rest = result["ratio_without_read"]
-    add("  without one random read of memory", f"{rest:.2f}", f"<= {MOST_RATIO:.2f}", rest <= MOST_RATIO, remark)
+    bound, met = f"<= {MOST_RATIO_WITHOUT_READ:.2f}", rest <= MOST_RATIO_WITHOUT_READ
+    add("  without one random read of memory", f"{rest:.2f}", bound, met, remark)
 
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "rows.arrow")
