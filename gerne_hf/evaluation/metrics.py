@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..groups.limits import MAX_GROUPS, check_group_count
+from ..groups.limits import check_group_count
 from ..groups.names import group_key, group_title
+from .inputs import rows_of
 
 _Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
@@ -44,17 +45,18 @@ def group_metrics(
     A group is a class label together with an attribute value.
 
     Args:
-        predictions (int array of shape `(N,)`, or float array of shape `(N, K)`): predicted class ids; or scores of
-            the classes, of which the largest counts. A row with a NaN among its scores, or with a negative id, has no
-            prediction and counts as wrong.
-        references (int array of shape `(N,)`): true class ids.
-        attributes (int array of shape `(N,)`, or bool array of shape `(N, A)`): ids of the attribute values; or, for
-            groups that overlap, which of the A attributes each row has: several, one, or none. A row counts in each
-            of its groups.
+        predictions (array or column of shape `(N,)`, or float array of shape `(N, K)`): predicted classes, as ids or
+            as names; or scores of the classes, of which the largest counts. A row with a NaN among its scores, or
+            with a negative id, has no prediction and counts as wrong.
+        references (array or column of shape `(N,)`): true classes, as ids or as names.
+        attributes (array or column of shape `(N,)`, or bool array of shape `(N, A)`): the attribute values, as ids or
+            as names; or, for groups that overlap, which of the A attributes each row has: several, one, or none. A
+            row counts in each of its groups.
         train_group_counts (int array of shape `(K, A)`, *optional*): rows of each group in the training set, as
             [`group_counts`] returns them.
-        label_names (`Sequence[str]`, *optional*): names of the K classes; their ids if not given.
-        attribute_names (`Sequence[str]`, *optional*): names of the A attribute values; their ids if not given.
+        label_names (`Sequence[str]`, *optional*): names of the K classes in the order of their ids. If not given, the
+            names in `references` in alphabetic order, or the columns of a data frame of scores, or the ids.
+        attribute_names (`Sequence[str]`, *optional*): names of the A attribute values, likewise.
 
     Returns:
         `dict`: accuracies are fractions in [0, 1].
@@ -72,9 +74,10 @@ def group_metrics(
           and is part of no summary.
 
     Raises:
-        ValueError: for arrays of different lengths or of other shapes, no rows, negative ids, ids that make more
-            than [`MAX_GROUPS`](gerne_hf.groups.limits.MAX_GROUPS) groups, counts that are no numbers of rows, counts
-            or names of another shape, and two equal names; for groups that overlap, if no row is in any.
+        ValueError: for arrays of different lengths or of other shapes, no rows, missing values, names that are not
+            among the labels, negative ids, ids that make more than
+            [`MAX_GROUPS`](gerne_hf.groups.limits.MAX_GROUPS) groups, counts that are no numbers of rows, counts or
+            names of another shape, and two equal names; for groups that overlap, if no row is in any.
 
     Example:
 
@@ -83,6 +86,15 @@ def group_metrics(
     >>> result = group_metrics(predictions=[0, 0, 1, 0], references=[0, 0, 1, 1], attributes=[0, 1, 0, 1])
     >>> result["accuracy"], result["worst_group_accuracy"], result["group_balanced_accuracy"]
     (0.75, 0.0, 0.75)
+
+    ```
+
+    Names, as in the columns of a table:
+
+    ```python
+    >>> table = {"found": ["cat", "cat", "dog"], "animal": ["cat", "dog", "dog"], "place": ["in", "out", "in"]}
+    >>> group_metrics(table["found"], table["animal"], table["place"])["worst_group"]
+    '(dog, out)'
 
     ```
 
@@ -97,7 +109,11 @@ def group_metrics(
 
     ```
     """
-    predicted, labels, groups = _checked(predictions, references, attributes)
+    rows = rows_of(
+        predictions, references, attributes, label_names, attribute_names, counted=train_group_counts is not None
+    )
+    predicted, labels, groups = rows.predicted, rows.labels, rows.attributes
+    label_names, attribute_names = rows.label_names, rows.attribute_names
     overlap = groups.ndim == 2
     if overlap and not groups.any():
         raise ValueError(
@@ -263,68 +279,6 @@ def flatten_group_metrics(result: dict[str, Any]) -> dict[str, float]:
             flat[f"group_ci_low/{name}"] = group["ci_low"]
             flat[f"group_ci_high/{name}"] = group["ci_high"]
     return flat
-
-
-def _checked(
-    predictions: ArrayLike, references: ArrayLike, attributes: ArrayLike
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return predicted class ids, true class ids and attributes: ids in int64, flags of overlapping groups in bool."""
-    predicted, labels, groups = map(np.asarray, (predictions, references, attributes))
-    if predicted.ndim == 2:
-        if predicted.shape[1] < 2:
-            raise ValueError(
-                f"predictions of shape {predicted.shape} are no scores of two classes or more. Give ids, one integer "
-                "a row: predictions.ravel(), or the scores of all K classes, of shape (N, K)"
-            )
-        predicted = chosen_classes(predicted)
-    lengths = {"predictions": len(predicted), "references": len(labels), "attributes": len(groups)}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"predictions, references and attributes must have one entry a row; found {lengths}")
-    if len(labels) == 0:
-        raise ValueError("there are no rows to compute group metrics from")
-    overlap = groups.ndim == 2
-    if overlap and (groups.dtype != bool or not groups.shape[1]):
-        raise ValueError(
-            f"attributes of shape {groups.shape} must be booleans, a row of data by an attribute; found "
-            f"{groups.dtype}. For groups that don't overlap give one attribute id a row"
-        )
-    for name, values in (("predictions", predicted), ("references", labels), ("attributes", groups)):
-        if name == "attributes" and overlap:
-            continue
-        if values.ndim != 1 or values.dtype.kind not in "iub":
-            raise ValueError(
-                f"{name} must be one integer a row; found shape {values.shape} of {values.dtype}. Encode strings as "
-                "ids first, for example with GroupIndex"
-            )
-        if name != "predictions" and values.dtype.kind == "i" and values.min() < 0:
-            raise ValueError(f"{name} must not be negative; found {values.min()}")
-        if name != "predictions" and int(values.max()) >= MAX_GROUPS:
-            raise ValueError(
-                f"{name} hold the id {int(values.max()):,}, and ids must be below {MAX_GROUPS:,}: they number classes "
-                "and attribute values from 0. Columns of identifiers make no groups; encode categories with GroupIndex"
-            )
-    return predicted.astype(np.int64), labels.astype(np.int64), groups if overlap else groups.astype(np.int64)
-
-
-def chosen_classes(scores: np.ndarray) -> np.ndarray:
-    """Return the class of the largest score of each row, -1 where there is none because a score is NaN.
-
-    Args:
-        scores (array of shape `(N, K)`): scores of the classes.
-
-    Returns:
-        `np.ndarray` of shape `(N,)`, int64
-
-    Example:
-
-    ```python
-    >>> chosen_classes(np.array([[0.1, 0.9], [np.nan, 0.5]])).tolist()
-    [1, -1]
-
-    ```
-    """
-    # NumPy takes NaN for the largest of all numbers
-    return np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
 
 
 def _names(names: Sequence[str] | None, count: int, argument: str) -> list[str]:

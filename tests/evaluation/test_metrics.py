@@ -214,7 +214,7 @@ def test_flattened_without_training_counts():
         (([], [], []), "there are no rows"),
         (([0.5], [0], [0]), "predictions must be one integer a row; found .*float64"),
         (([0], [0.0], [0]), "references must be one integer a row"),
-        (([0], [0], ["sea"]), "attributes must be one integer a row.*GroupIndex"),
+        (([0], [0], np.array(["2026-01-01"], "datetime64[D]")), "attributes must be one integer a row.*GroupIndex"),
         (([0], [[0, 1]], [0]), r"references must be one integer a row; found shape \(1, 2\)"),
         ((np.zeros((2, 2, 2)), [0, 0], [0, 0]), r"predictions must be one integer a row; found shape \(2, 2, 2\)"),
         (([0, 0], [0, -1], [0, 0]), "references must not be negative; found -1"),
