@@ -4,7 +4,7 @@ r"""Rows a second of several processes, each pinned to a core, over those of as 
 
 Each process takes the batch that the one takes alone, with DDP between them. All are started together and take turns
 of a few steps: one alone, all with DDP, and as many that know nothing of each other. What these reach is what the
-machine has to give, since virtual cores may share a real one, so it is the measure of what DDP costs. Whatever else the
+machine has to give, since virtual cores may share a real one, so it measures what DDP costs. Whatever else the
 machine does slows all alike, and the ratio that is judged is the median over rounds of three turns. Run as a script
 with arguments, this file is one of the processes.
 

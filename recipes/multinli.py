@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gerne_hf import GerneConfig, GerneTrainer
 from gerne_hf.comparison import METHODS
 from gerne_hf.data import demo_multinli, load_multinli, multinli, tokenize
-from gerne_hf.models import pretrained_text_model, pretrained_tokenizer, small_text_model, word_tokenizer
+from gerne_hf.models import pretrained_text_models, pretrained_tokenizer, small_text_model, word_tokenizer
 from gerne_hf.recipes import RecipeArguments, card_facts, parse_arguments, run_recipe
 
 DEMO_LENGTH = 32
@@ -70,10 +70,11 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
         tokenizer = pretrained_tokenizer(arguments.model_name_or_path)
     data = tokenize(data, tokenizer, ["premise", "hypothesis"], arguments.max_length)
 
-    def make_model() -> PreTrainedModel:
-        if arguments.demo:
-            return small_text_model(tokenizer, multinli.LABELS, DEMO_LENGTH)
-        return pretrained_text_model(arguments.model_name_or_path, tokenizer, multinli.LABELS)
+    def small() -> PreTrainedModel:
+        return small_text_model(tokenizer, multinli.LABELS, DEMO_LENGTH)
+
+    name = arguments.model_name_or_path
+    make_model = small if arguments.demo else pretrained_text_models(name, tokenizer, multinli.LABELS)
 
     starts: dict[int, dict[str, Any]] = {}  # weights after ERM by seed, from which all methods start
 

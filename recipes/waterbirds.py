@@ -9,7 +9,7 @@ Settings: recipes/configs/waterbirds.yaml; the command line overrides them. benc
 ImageNet weights from a Python package.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from gerne_hf.models import (
     frozen_features,
     image_processor,
     label_maps,
-    pretrained_image_model,
+    pretrained_image_models,
     processor_normalization,
     small_image_model,
 )
@@ -90,11 +90,8 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
             augment=not arguments.freeze_backbone,
             skip_undecodable=arguments.skip_undecodable,
         )
-
-        def pretrained(names: Sequence[str]) -> PreTrainedModel:
-            return pretrained_image_model(name, names, size)
-
-        backbone = ImageBackbone(pretrained, size, tuple(mean), tuple(std), hasattr(processor, "data_config"))
+        models = pretrained_image_models(name, size)
+        backbone = ImageBackbone(models, size, tuple(mean), tuple(std), hasattr(processor, "data_config"))
 
     def whole() -> PreTrainedModel:
         return backbone.make_model(waterbirds.LABELS)

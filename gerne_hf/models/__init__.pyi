@@ -8,11 +8,14 @@ from .images import ImageBackbone as ImageBackbone
 from .images import image_processor as image_processor
 from .images import normalization as normalization
 from .images import pretrained_image_model as pretrained_image_model
+from .images import pretrained_image_models as pretrained_image_models
 from .images import processor_normalization as processor_normalization
 from .images import small_image_model as small_image_model
 from .mlp import MLPConfig as MLPConfig
 from .mlp import MLPForImageClassification as MLPForImageClassification
+from .pretrained import PretrainedOnce as PretrainedOnce
 from .texts import pretrained_text_model as pretrained_text_model
+from .texts import pretrained_text_models as pretrained_text_models
 from .texts import pretrained_tokenizer as pretrained_tokenizer
 from .texts import small_text_model as small_text_model
 from .texts import word_tokenizer as word_tokenizer

@@ -1,6 +1,6 @@
 """Image classifiers that recipes start from: pretrained backbones of Transformers and timm, and a small model.
 
-Imports `hub/` and, of this room, [`heads`](gerne_hf.models.heads) and
+Imports `hub/` and, of this room, [`heads`](gerne_hf.models.heads), [`pretrained`](gerne_hf.models.pretrained) and
 [`timm_checkpoints`](gerne_hf.models.timm_checkpoints). They are trained in `recipes/images.py`.
 """
 
@@ -21,6 +21,7 @@ from transformers import (
 
 from ..hub.repositories import found_by
 from .heads import label_maps
+from .pretrained import PretrainedOnce
 from .timm_checkpoints import timm_processor
 
 
@@ -83,13 +84,43 @@ def pretrained_image_model(name: str, names: Sequence[str], image_size: int) -> 
     Raises:
         OSError: if there is no such model, or it cannot be read; a note says what to do.
     """
-    settings = {"num_labels": len(names), "ignore_mismatched_sizes": True, "dtype": torch.float32, **label_maps(names)}
-    with found_by("model_name_or_path", name):
-        model = AutoModelForImageClassification.from_pretrained(name, **settings)
-    if hasattr(model.config, "pretrained_cfg"):  # a model of timm, whose config says which images it takes
-        model.config.pretrained_cfg.update(input_size=[3, image_size, image_size], crop_pct=1.0, crop_mode="squash")
-        model.config.label_names = list(names)
-    return model
+    return pretrained_image_models(name, image_size)(names)
+
+
+def pretrained_image_models(name: str, image_size: int) -> Callable[[Sequence[str]], PreTrainedModel]:
+    """Return a function that makes models as [`pretrained_image_model`] does, and reads the backbone's files once.
+
+    Args:
+        name (`str`): folder or Hub id of the backbone.
+        image_size (`int`): height and width in pixels of the images that the models are going to see.
+
+    Returns:
+        `Callable[[Sequence[str]], PreTrainedModel]`: given the names of the classes, makes a model with a fresh head.
+    """
+    makers: dict[tuple[str, ...], PretrainedOnce] = {}
+
+    def make_model(names: Sequence[str]) -> PreTrainedModel:
+        classes = tuple(names)
+
+        def settle(model: PreTrainedModel) -> None:
+            if hasattr(model.config, "pretrained_cfg"):  # a model of timm, whose config says which images it takes
+                size = [3, image_size, image_size]
+                model.config.pretrained_cfg.update(input_size=size, crop_pct=1.0, crop_mode="squash")
+                model.config.label_names = list(classes)
+
+        if classes not in makers:
+            makers[classes] = PretrainedOnce(
+                AutoModelForImageClassification,
+                name,
+                settle,
+                num_labels=len(classes),
+                ignore_mismatched_sizes=True,
+                dtype=torch.float32,
+                **label_maps(classes),
+            )
+        return makers[classes]()
+
+    return make_model
 
 
 def normalization(name: str) -> tuple[list[float], list[float]]:

@@ -1,9 +1,10 @@
 """Text classifiers that recipes start from: pretrained ones with their tokenizers, and small ones for demonstrations.
 
-Imports `hub/` and, of this room, [`heads`](gerne_hf.models.heads). They are trained in `recipes/texts.py`.
+Imports `hub/` and, of this room, [`heads`](gerne_hf.models.heads) and [`pretrained`](gerne_hf.models.pretrained). They
+are trained in `recipes/texts.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import (
@@ -18,6 +19,7 @@ from transformers import (
 
 from ..hub.repositories import found_by
 from .heads import label_maps
+from .pretrained import PretrainedOnce
 
 SMALL_LENGTH = 64
 """Number of tokens of a text that the small model of a demonstration takes."""
@@ -114,9 +116,31 @@ def pretrained_text_model(name: str, tokenizer: PreTrainedTokenizerBase, names: 
     Raises:
         OSError: if there is no such model, or it cannot be read; a note says what to do.
     """
-    settings = {"num_labels": len(names), "ignore_mismatched_sizes": True, "dtype": torch.float32, **label_maps(names)}
-    with found_by("model_name_or_path", name):
-        model = AutoModelForSequenceClassification.from_pretrained(name, **settings)
-    if model.config.pad_token_id is None:  # models with a decoder find the last token of a row by it
-        model.config.pad_token_id = tokenizer.pad_token_id
-    return model
+    return pretrained_text_models(name, tokenizer, names)()
+
+
+def pretrained_text_models(
+    name: str, tokenizer: PreTrainedTokenizerBase, names: Sequence[str]
+) -> Callable[[], PreTrainedModel]:
+    """Return a function that makes models as [`pretrained_text_model`] does, and reads the backbone's files once.
+
+    Args:
+        name, tokenizer, names: as for [`pretrained_text_model`].
+
+    Returns:
+        `Callable[[], PreTrainedModel]`: makes a model with a fresh head.
+    """
+
+    def settle(model: PreTrainedModel) -> None:
+        if model.config.pad_token_id is None:  # models with a decoder find the last token of a row by it
+            model.config.pad_token_id = tokenizer.pad_token_id
+
+    return PretrainedOnce(
+        AutoModelForSequenceClassification,
+        name,
+        settle,
+        num_labels=len(names),
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,
+        **label_maps(names),
+    )

@@ -15,7 +15,7 @@ from ..models.images import (
     ImageBackbone,
     image_processor,
     native_size,
-    pretrained_image_model,
+    pretrained_image_models,
     processor_normalization,
     small_image_model,
 )
@@ -42,7 +42,7 @@ def image_backbone(arguments: ImageArguments) -> ImageBackbone:
     size = arguments.image_size or native_size(processor)
     mean, std = processor_normalization(processor)
     timm = hasattr(processor, "data_config")
-    return ImageBackbone(lambda names: pretrained_image_model(name, names, size), size, tuple(mean), tuple(std), timm)
+    return ImageBackbone(pretrained_image_models(name, size), size, tuple(mean), tuple(std), timm)
 
 
 def image_trainer(arguments: ImageArguments, backbone: ImageBackbone, data: dict[str, Any]) -> MakeTrainer:

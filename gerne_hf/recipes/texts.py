@@ -3,7 +3,8 @@
 Imports `models`, `comparison`, `trainer.py` and `arguments.py`. `run.py` uses the trainers; `images.py` is for images.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..comparison.comparing import MakeTrainer
 from ..config import GerneConfig
-from ..models.texts import pretrained_text_model, pretrained_tokenizer, small_text_model, word_tokenizer
+from ..models.texts import pretrained_text_models, pretrained_tokenizer, small_text_model, word_tokenizer
 from ..trainer import GerneTrainer
 from .arguments import TextArguments
 
@@ -55,13 +56,14 @@ def text_trainer(
         `Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]`
     """
 
-    def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
-        names = data["train"].features[run.label_column or "label"].names
+    @functools.cache  # so that the files of the backbone are read once for all runs
+    def models(names: tuple[str, ...]) -> Callable[[], PreTrainedModel]:
+        if arguments.demo:
+            return lambda: small_text_model(tokenizer, names)
+        return pretrained_text_models(arguments.model_name_or_path, tokenizer, names)
 
-        def init() -> PreTrainedModel:
-            if arguments.demo:
-                return small_text_model(tokenizer, names)
-            return pretrained_text_model(arguments.model_name_or_path, tokenizer, names)
+    def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
+        init = models(tuple(data["train"].features[run.label_column or "label"].names))
 
         trainer = trainer_class(
             model_init=init,

@@ -13,6 +13,7 @@ from places import ROOT
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from gerne_hf.data.waterbirds import LABELS, PLACES, demo_waterbirds, load_waterbirds
+from gerne_hf.models import pretrained_image_model
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 SIZES = {"train": 14, "validation": 5, "test": 6}
@@ -221,7 +222,7 @@ def test_features_are_standardized_by_the_training_rows(recipe, backbone):
     mean, std = recipe.processor_normalization(recipe.image_processor(backbone))
     assert (list(mean), list(std)) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
     data = demo_waterbirds(60, 12, 12, image_size=16)
-    features, make_head = recipe.on_features(data, recipe.pretrained_image_model(backbone, LABELS, 16))
+    features, make_head = recipe.on_features(data, pretrained_image_model(backbone, LABELS, 16))
     train = features["train"].features[:, :, 0, 0]
     assert train.mean(dim=0).abs().max() < 1e-3 and train.std(dim=0).max() < 1 + 1e-3
     assert {name: len(split) for name, split in features.items()} == {"train": 60, "validation": 12, "test": 12}
