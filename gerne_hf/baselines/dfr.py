@@ -1,27 +1,30 @@
 """Deep feature reweighting, DFR (Kirichenko et al., ICLR 2023): the last layer is fitted anew on balanced groups.
 
-Imports `groups/`, `models/`, `evaluation/` and `trainer.py`, and needs scikit-learn. Works on any [`GerneTrainer`]
-that has trained, through its public methods; `comparison/methods.py` calls it.
+As in `dfr_evaluate_spurious.py` of the authors' repository, with its grid and its number of subsets. Imports
+`groups/`, `evaluation/` and `trainer.py`, and needs scikit-learn. A smoother variant is in
+[`dfr_l2`](gerne_hf.baselines.dfr_l2).
 """
 
+import inspect
+import warnings
 from typing import Any
 
 import numpy as np
-import torch
 from transformers.utils import logging
 
 from ..evaluation.metrics import group_metrics
 from ..groups.index import GroupIndex
-from ..models.heads import classification_head
+from ..streaming.stream import GroupStream
 from ..trainer import GerneTrainer
+from .features import Layer, collect_features, held_out_rows, last_layer, put_in_place
 
 logger = logging.get_logger(__name__)
 
-INVERSE_PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-"""Values of the inverse L2 penalty that are tried, which scikit-learn calls `C`."""
+INVERSE_PENALTIES = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
+"""Values of the inverse L1 penalty that are tried, which scikit-learn calls `C`: the original's grid."""
 
-Layer = tuple[np.ndarray, np.ndarray]
-"""Weight, of shape `(K, D)`, and bias, of shape `(K,)`, of a linear layer."""
+SUBSETS = 20
+"""Group-balanced subsets of the held-out rows that the layer is the mean of."""
 
 
 def balanced_rows(groups: GroupIndex, rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
@@ -51,63 +54,47 @@ def balanced_rows(groups: GroupIndex, rng: np.random.Generator, rows: np.ndarray
     return np.concatenate([rng.permutation(rows[codes == g])[:size] for g in np.flatnonzero(counts)])
 
 
-def fit_last_layer(
-    features: np.ndarray, groups: GroupIndex, seed: int = 0, refits: int = 10
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Fit a linear layer by logistic regression on group-balanced subsets of the rows.
+def halves(groups: GroupIndex, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row numbers of two halves: one to fit on, and one to judge the fits on.
 
-    The penalty is the one with the best worst-group accuracy on one half of the rows, after fits on the other half.
-    The layer that is returned is the mean of `refits` fits, each on a group-balanced subset of all rows.
+    As in the original the rows are halved at random. Where a half would then lack one of the groups, which the
+    original cannot go on with, each group is halved by itself.
 
     Args:
-        features (`np.ndarray` of shape `(N, D)`): inputs of the last layer.
-        groups ([`GroupIndex`]): the groups of these rows.
-        seed (`int`, *optional*, defaults to `0`): seed for the halves and the subsets.
-        refits (`int`, *optional*, defaults to `10`): number of subsets.
+        groups ([`GroupIndex`]): the group of every row.
+        rng (`np.random.Generator`): draws the halves.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray, float]`: the weight, of shape `(K, D)`; the bias, of shape `(K,)`; and the
-        inverse penalty that was chosen.
+        `tuple[np.ndarray, np.ndarray]`, int: the rows to fit on, and the rows to judge on.
 
-    Raises:
-        ValueError: if a class has no rows.
+    Example:
+
+    ```python
+    >>> from gerne_hf.groups import GroupIndex
+    >>> fitted, judged = halves(GroupIndex.from_arrays([0, 0, 0, 1, 1, 1], [0] * 6), np.random.default_rng(0))
+    >>> sorted(int(row) for row in (*fitted, *judged)), len(fitted)
+    ([0, 1, 2, 3, 4, 5], 3)
+
+    ```
     """
-    from sklearn.linear_model import LogisticRegression
-
-    labels = (groups.codes // groups.num_attributes).astype(np.int64)
-    if (groups.counts.sum(axis=1) == 0).any():
-        raise ValueError("every class needs rows in the data that the last layer is fitted on")
-    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-8
-    scaled = (features - mean) / scale
-    rng = np.random.default_rng(seed)
-
-    def fit(rows: np.ndarray, penalty: float) -> Layer:
-        """Fit a layer on some rows."""
-        model = LogisticRegression(C=penalty, max_iter=1000).fit(scaled[rows], labels[rows])
-        weight, bias = model.coef_, model.intercept_
-        if len(weight) == 1:  # of two classes scikit-learn gives the log-odds, which are divided between both here
-            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        return weight, bias
-
-    def accuracy(rows: np.ndarray, layer: Layer) -> float:
-        """Return the worst-group accuracy of a layer on some rows."""
-        predicted = (scaled[rows] @ layer[0].T + layer[1]).argmax(axis=1)
-        attributes = groups.codes[rows] % groups.num_attributes
-        return group_metrics(predicted, labels[rows], attributes)["worst_group_accuracy"]
-
-    halves = _halves(groups, rng)
-    chosen = [balanced_rows(groups, rng, halves[0]) for _ in range(3)]
-    scores = {c: np.mean([accuracy(halves[1], fit(rows, c)) for rows in chosen]) for c in INVERSE_PENALTIES}
-    penalty = max(scores, key=lambda c: scores[c])
-    everything = np.arange(len(labels))
-    fits = [fit(balanced_rows(groups, rng, everything), penalty) for _ in range(refits)]
-    weight = np.mean([w for w, _ in fits], axis=0) / scale
-    bias = np.mean([b for _, b in fits], axis=0) - weight @ mean
-    return weight, bias, penalty
+    order = rng.permutation(len(groups))
+    judged, fitted = order[: len(order) // 2], order[len(order) // 2 :]
+    there = set(np.flatnonzero(groups.counts.ravel()).tolist())
+    if all(set(groups.codes[half].tolist()) == there for half in (fitted, judged)):
+        return fitted, judged
+    return halves_by_group(groups, rng)
 
 
-def _halves(groups: GroupIndex, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row numbers of two halves with equal shares of each group; a group of one row is in both."""
+def halves_by_group(groups: GroupIndex, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row numbers of two halves with equal shares of each group; a group of one row is in both.
+
+    Args:
+        groups ([`GroupIndex`]): the group of every row.
+        rng (`np.random.Generator`): draws the halves.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`, int: the rows of the halves, group by group.
+    """
     first, second = [], []
     for group in np.flatnonzero(groups.counts.ravel()):
         rows = rng.permutation(np.flatnonzero(groups.codes == group))
@@ -117,42 +104,106 @@ def _halves(groups: GroupIndex, rng: np.random.Generator) -> tuple[np.ndarray, n
     return np.concatenate(first), np.concatenate(second)
 
 
-def collect_features(trainer: GerneTrainer, dataset: Any) -> np.ndarray:
-    """Collect the inputs of the model's last layer for each row, over all processes.
+def sparse_layer(features: np.ndarray, labels: np.ndarray, penalty: float, seed: int) -> Layer:
+    """Fit a linear layer by logistic regression with an L1 penalty, which liblinear solves, and equal class weights.
 
-    The rows go through `trainer.predict`, with the inputs of the layer in place of the class scores.
+    Several classes are fitted one against the rest, as liblinear has it. The bias is penalized, too.
 
     Args:
-        trainer ([`GerneTrainer`]): a trainer that has trained its model.
-        dataset: the rows, with labels and attributes.
+        features (`np.ndarray` of shape `(n, D)`): inputs of the layer.
+        labels (int array of shape `(n,)`): class ids, each of 0 to K - 1 at least once.
+        penalty (`float`): the inverse penalty C: what is minimized is `||w||_1 + C * sum of losses`.
+        seed (`int`): seed of the order in which liblinear visits the weights.
 
     Returns:
-        `np.ndarray` of shape `(N, D)`, float32: D features for each of the N rows, in the order of the data set.
+        `Layer`: the weight, of shape `(K, D)`, and the bias, of shape `(K,)`. Of two classes the log-odds are divided
+        between both.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    named = inspect.signature(LogisticRegression).parameters["penalty"].default == "l2"  # before scikit-learn 1.8
+    kind: dict[str, Any] = {"penalty": "l1"} if named else {"l1_ratio": 1.0}
+    classes = int(labels.max()) + 1
+    weights, biases = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 100 steps, as in the original, whether enough or not
+        for label in range(classes) if classes > 2 else (1,):
+            model = LogisticRegression(C=penalty, solver="liblinear", random_state=seed, **kind)
+            model.fit(features, labels == label)
+            weights.append(model.coef_[0])
+            biases.append(model.intercept_[0])
+    weight, bias = np.array(weights), np.array(biases)
+    if classes == 2:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return weight, bias
+
+
+def fit_last_layer(
+    features: np.ndarray,
+    groups: GroupIndex,
+    train_features: np.ndarray | None = None,
+    seed: int = 0,
+    subsets: int = SUBSETS,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Fit a linear layer by logistic regression on group-balanced subsets of held-out rows.
+
+    The penalty is the one of [`INVERSE_PENALTIES`] with the best worst-group accuracy on one half of the rows, after
+    a fit on a group-balanced subset of the other half, by which these features are scaled, too. Then each of `subsets`
+    group-balanced subsets of all rows is fitted, with features scaled by those of the training rows, and the mean of
+    weights and biases is the layer.
+
+    Args:
+        features (`np.ndarray` of shape `(N, D)`): inputs of the last layer, of held-out rows.
+        groups ([`GroupIndex`]): the groups of these rows.
+        train_features (`np.ndarray` of shape `(M, D)`, *optional*): inputs of the last layer, of the training rows, by
+            whose mean and deviation features are scaled; those of the held-out rows if not given.
+        seed (`int`, *optional*, defaults to `0`): seed for the halves and the subsets.
+        subsets (`int`, *optional*, defaults to `20`): number of subsets.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray, float]`: the weight, of shape `(K, D)`, and the bias, of shape `(K,)`, for
+        features that are not scaled; and the inverse penalty that was chosen.
 
     Raises:
-        ValueError: with `prediction_loss_only`, and for a last layer whose input is not one vector for each row.
+        ValueError: if a class has no rows.
     """
-    if trainer.args.prediction_loss_only:
-        raise ValueError("prediction_loss_only=True leaves no outputs to collect; DFR needs it to be False")
-    layer = classification_head(trainer.accelerator.unwrap_model(trainer.model))
-    seen: list[torch.Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().float()))
-    preprocess, metrics = trainer.preprocess_logits_for_metrics, trainer.compute_metrics
-    trainer.preprocess_logits_for_metrics, trainer.compute_metrics = lambda *_: seen.pop(), None
-    try:
-        predicted: Any = trainer.predict(dataset, metric_key_prefix="features").predictions
-    finally:
-        handle.remove()
-        trainer.preprocess_logits_for_metrics, trainer.compute_metrics = preprocess, metrics
-        trainer.group_results.pop("features", None)
-    features: np.ndarray = np.concatenate(predicted) if isinstance(predicted, list) else predicted
-    if features.ndim != 2:
-        raise ValueError(f"the last layer sees inputs of shape {features.shape}; DFR needs one vector a row")
-    return features
+    from sklearn.preprocessing import StandardScaler
+
+    labels = (groups.codes // groups.num_attributes).astype(np.int64)
+    if (groups.counts.sum(axis=1) == 0).any():
+        raise ValueError("every class needs rows in the data that the last layer is fitted on")
+    rng = np.random.default_rng(seed)
+
+    fitted, judged = halves(groups, rng)
+    chosen = balanced_rows(groups, rng, fitted)
+    scaler = StandardScaler().fit(features[chosen])
+    scaled, seen = scaler.transform(features[chosen]), scaler.transform(features[judged])
+    attributes = groups.codes[judged] % groups.num_attributes
+    scores = {}
+    for inverse in INVERSE_PENALTIES:
+        weight, bias = sparse_layer(scaled, labels[chosen], inverse, seed)
+        predicted = (seen @ weight.T + bias).argmax(axis=1)
+        scores[inverse] = group_metrics(predicted, labels[judged], attributes)["worst_group_accuracy"]
+    penalty = max(scores, key=lambda inverse: scores[inverse])  # of equal ones the first, as in the original
+
+    scaler = StandardScaler().fit(features if train_features is None else train_features)
+    everything = np.arange(len(labels))
+    layers = []
+    for _ in range(subsets):
+        rows = balanced_rows(groups, rng, everything)
+        layers.append(sparse_layer(scaler.transform(features[rows]), labels[rows], penalty, seed))
+    weight = np.mean([w for w, _ in layers], axis=0) / scaler.scale_
+    bias = np.mean([b for _, b in layers], axis=0) - weight @ scaler.mean_
+    return weight, bias, penalty
 
 
 def refit_last_layer(trainer: GerneTrainer, dataset: Any = None, seed: int | None = None) -> float:
     """Fit the last layer of a trained model anew on group-balanced held-out data (needs scikit-learn).
+
+    Reads the held-out rows and the training rows once each, without their attributes, as features are scaled by those
+    of the training rows. A training set that is streamed is not read again: the held-out rows take its place, and a
+    warning says so.
 
     Args:
         trainer ([`GerneTrainer`]): a trainer that has trained its model, in the paper by ERM. The layer of its model
@@ -165,23 +216,22 @@ def refit_last_layer(trainer: GerneTrainer, dataset: Any = None, seed: int | Non
 
     Raises:
         ValueError: without held-out data or without attributes in it; for a model whose last layer is not linear or
-            has no bias; and what [`collect_features`] and [`fit_last_layer`] raise.
+            has no bias; and what [`collect_features`](gerne_hf.baselines.features.collect_features) and
+            [`fit_last_layer`] raise.
     """
-    dataset = trainer.eval_dataset if dataset is None else dataset
-    if dataset is None or isinstance(dataset, dict):
-        raise ValueError("DFR needs one held-out data set with attributes; pass dataset=")
+    dataset = held_out_rows(trainer, dataset, "DFR")
     if not trainer.args.attribute_columns:
         raise ValueError("DFR balances groups, so it needs attribute_column in the held-out data")
-    layer = classification_head(trainer.accelerator.unwrap_model(trainer.model))
-    if layer.bias is None:
-        raise ValueError("the model's last layer has no bias, which DFR fits")
+    layer = last_layer(trainer, "DFR")
     groups = trainer.groups_of(dataset)
     assert groups is not None  # as there are attribute columns
-    features = collect_features(trainer, dataset)
+    features, train_features = collect_features(trainer, dataset), None
+    if trainer.train_dataset is not None and not isinstance(trainer.train_dataset, GroupStream):
+        train_features = collect_features(trainer, trainer.train_dataset)
+    else:
+        logger.warning("DFR scales features by the held-out rows, as there are no training rows to read again.")
     seed = trainer.args.seed if seed is None else seed
-    weight, bias, penalty = fit_last_layer(features, groups, seed)
-    with torch.no_grad():
-        layer.weight.copy_(torch.as_tensor(weight))
-        layer.bias.copy_(torch.as_tensor(bias))
+    weight, bias, penalty = fit_last_layer(features, groups, train_features, seed)
+    put_in_place(layer, (weight, bias))
     logger.info(f"DFR fitted the last layer on {len(groups):,} rows, C={penalty:g}")
     return penalty

@@ -5,9 +5,10 @@ in [`methods`](gerne_hf.comparison.methods); [`judging`](gerne_hf.comparison.jud
 help; [`progress`](gerne_hf.comparison.progress) finds what an interrupted comparison has left.
 """
 
+import copy
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from accelerate import PartialState
@@ -156,12 +157,15 @@ def compare(
             continue
         if method.start is None:
             trainer, seconds = train(run, name)
-        elif (method.start, seed) in trained:
-            trainer, seconds = trained.pop((method.start, seed))
         else:
-            folders = _folders(config, method.start, seed, main)
-            first = method_config(config, method.start, settings, seed=seed, **folders)
-            trainer, seconds = train(first, method.start)
+            if (method.start, seed) not in trained:
+                folders = _folders(config, method.start, seed, main)
+                first = method_config(config, method.start, settings, seed=seed, **folders)
+                trained[method.start, seed] = train(first, method.start)
+            trainer, seconds = trained.pop((method.start, seed))
+        again = _another_waits(name, seed, runs, progress.done)
+        untouched = copy.deepcopy(trainer.accelerator.unwrap_model(trainer.model).state_dict()) if again else {}
+        begun = seconds
         if method.finish is not None:
             begin = time.perf_counter()
             method.finish(trainer)
@@ -190,6 +194,9 @@ def compare(
                 main_record = trainer.run_record()  # now, as another method may take the trainer over
         if name in kept:
             trained[name, seed] = trainer, seconds
+        elif again and method.start is not None:  # the next one finds the model as it was trained
+            trainer.accelerator.unwrap_model(trainer.model).load_state_dict(untouched)
+            trained[method.start, seed] = trainer, begun
         progress.done[name, seed] = result
         collect({})
     said = _said({name: runs[name, seeds[0]].folder for name in methods})
@@ -216,6 +223,15 @@ def compare(
         if unpublished is not None and config.hub_strategy != HubStrategy.EVERY_SAVE:
             raise unpublished
     return results
+
+
+def _another_waits(name: str, seed: int, runs: Iterable[tuple[str, int]], done: Iterable[tuple[str, int]]) -> bool:
+    """Return whether a later run of this seed takes over the same trained model as a method does."""
+    start = METHODS[name].start
+    if start is None:
+        return False
+    later = list(runs)[list(runs).index((name, seed)) + 1 :]
+    return any(METHODS[other].start == start and of == seed and (other, of) not in done for other, of in later)
 
 
 def _save(trainer: GerneTrainer, folder: str) -> None:

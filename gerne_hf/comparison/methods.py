@@ -79,6 +79,7 @@ METHODS = {
     "reweighting": Method("reweighting", {"plan": "reweighting", "beta_schedule": "constant", **_OWN_ROWS}),
     "group_dro": Method("Group DRO", {"plan": "resampling", **_KNOWN}, "baselines.group_dro.GroupDROTrainer"),
     "dfr": Method("DFR", _UNBALANCED, start="erm", finished_by="baselines.dfr.refit_last_layer"),
+    "dfr_l2": Method("DFR (L2 penalty)", _UNBALANCED, start="erm", finished_by="baselines.dfr_l2.refit_smoothly"),
     "jtt": Method("JTT", _UNBALANCED, "baselines.jtt.JTTTrainer"),
     "shared": Method("GERNE (shared rows)", {"plan": "shared", **_OWN_ROWS}),
     "collapsed": Method("GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_OWN_ROWS}),

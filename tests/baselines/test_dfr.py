@@ -12,6 +12,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from gerne_hf import GroupIndex
 from gerne_hf.baselines import refit_last_layer
 from gerne_hf.baselines.dfr import INVERSE_PENALTIES, fit_last_layer
+from gerne_hf.baselines.dfr_l2 import fit_smooth_layer, refit_smoothly
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -35,9 +36,10 @@ def test_only_the_last_layer_changes(tmp_path, kind):
 def test_the_new_layer_is_that_of_the_features(tmp_path):
     subject = subject_for(tmp_path)
     groups = GroupIndex.from_dataset(subject.eval_dataset, attribute_column="place")
-    features = by_hand("mlp", subject.model, subject.eval_dataset).numpy()
+    sets = subject.eval_dataset, subject.train_dataset
+    features, train_features = (by_hand("mlp", subject.model, data).numpy() for data in sets)
     refit_last_layer(subject, seed=3)
-    weight, bias, _ = fit_last_layer(features, groups, seed=3)
+    weight, bias, _ = fit_last_layer(features, groups, train_features, seed=3)
     assert np.abs(subject.model.second.weight.detach().numpy() - weight).max() < 1e-3
     assert np.abs(subject.model.second.bias.detach().numpy() - bias).max() < 1e-3
 
@@ -105,14 +107,48 @@ class Watched(Dataset):
         return self.data[int(key)]
 
 
-def test_it_reads_the_held_out_rows_once_and_no_training_rows(tmp_path):
+def test_it_reads_the_held_out_rows_and_the_training_rows_once(tmp_path):
     train, held_out = Watched(table([[20, 10], [10, 20]])), Watched(table(HELD_OUT, seed=4))
     subject = trainer(tmp_path, mlp(), train, eval_dataset=held_out, plan="erm")
     refit_last_layer(subject)
-    assert held_out.fetched == list(range(41)) and not train.fetched
+    assert held_out.fetched == list(range(41)) and train.fetched == list(range(60))
     other = Watched(table([[12, 12], [12, 12]], seed=6))
     refit_last_layer(subject, other)
     assert other.fetched == list(range(48)) and len(held_out.fetched) == 41
+
+
+def test_training_rows_need_no_attributes(tmp_path):
+    train = table([[20, 10], [10, 20]])
+    layers = []
+    for data in (train, train.remove_columns("place")):
+        subject = trainer(tmp_path, mlp(), data, eval_dataset=table(HELD_OUT, seed=4), plan="erm")
+        refit_last_layer(subject)
+        layers.append(weights(subject.model))
+        assert "eval_worst_group_accuracy" in subject.evaluate()
+    assert_same(*layers)
+
+
+def test_a_stream_is_not_read_again_and_that_is_said(tmp_path, caplog):
+    subject = subject_for(tmp_path)
+    subject.train_dataset = None
+    groups = GroupIndex.from_dataset(subject.eval_dataset, attribute_column="place")
+    features = by_hand("mlp", subject.model, subject.eval_dataset).numpy()
+    refit_last_layer(subject, seed=3)
+    assert "DFR scales features by the held-out rows" in caplog.text
+    weight, _, _ = fit_last_layer(features, groups, features, seed=3)
+    assert np.abs(subject.model.second.weight.detach().numpy() - weight).max() < 1e-3
+
+
+def test_the_variant_with_an_l2_penalty_changes_the_last_layer_alone(tmp_path):
+    subject = subject_for(tmp_path)
+    groups = GroupIndex.from_dataset(subject.eval_dataset, attribute_column="place")
+    features = by_hand("mlp", subject.model, subject.eval_dataset).numpy()
+    before = weights(subject.model)
+    penalty = refit_smoothly(subject, seed=3)
+    weight, _, expected = fit_smooth_layer(features, groups, seed=3)
+    after = weights(subject.model)
+    assert {name for name in after if not torch.equal(before[name], after[name])} == {"second.weight", "second.bias"}
+    assert penalty == expected and np.abs(after["second.weight"].numpy() - weight).max() < 1e-3
 
 
 def test_a_group_of_one_row_and_an_empty_group(tmp_path):

@@ -1,4 +1,4 @@
-"""The parts of DFR: the features, and the regressions on balanced subsets of them."""
+"""The parts of DFR and of its variant with an L2 penalty: features, halves, balanced subsets, regressions of these."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,9 @@ from torch.utils.data import Dataset
 
 from gerne_hf import GroupIndex
 from gerne_hf.baselines import refit_last_layer
-from gerne_hf.baselines.dfr import INVERSE_PENALTIES, _halves, balanced_rows, collect_features, fit_last_layer
+from gerne_hf.baselines.dfr import balanced_rows, halves, halves_by_group
+from gerne_hf.baselines.dfr_l2 import INVERSE_PENALTIES, fit_smooth_layer
+from gerne_hf.baselines.features import collect_features
 from gerne_hf.models.heads import classification_head
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -128,11 +130,25 @@ def test_subsets_stay_within_the_rows_given_and_leave_empty_groups_out():
 
 def test_halves_split_each_group():
     groups = index_of([[30, 5], [1, 12]])
-    first, second = _halves(groups, np.random.default_rng(0))
+    first, second = halves_by_group(groups, np.random.default_rng(0))
     assert np.bincount(groups.codes[first], minlength=4).tolist() == [15, 3, 1, 6]
     assert np.bincount(groups.codes[second], minlength=4).tolist() == [15, 2, 1, 6]
     assert set(first.tolist()) & set(second.tolist()) == set(groups.rows(1, "0").tolist())
     assert set(first.tolist()) | set(second.tolist()) == set(range(48))
+
+
+def test_random_halves_cover_the_rows_once():
+    groups = index_of([[30, 25], [21, 22]])
+    fitted, judged = halves(groups, np.random.default_rng(0))
+    assert (len(fitted), len(judged)) == (49, 49) and sorted([*fitted, *judged]) == list(range(98))
+    assert np.bincount(groups.codes[fitted]).tolist() != np.bincount(groups.codes[judged]).tolist()  # not by group
+
+
+def test_a_half_never_lacks_a_group():
+    groups = index_of([[30, 2], [1, 12]])
+    for seed in range(10):
+        parts = halves(groups, np.random.default_rng(seed))
+        assert all(set(groups.codes[half].tolist()) == {0, 1, 2, 3} for half in parts)
 
 
 def test_the_fit_is_the_mean_of_logistic_regressions_on_balanced_subsets():
@@ -143,7 +159,7 @@ def test_the_fit_is_the_mean_of_logistic_regressions_on_balanced_subsets():
     labels = groups.codes // 2
     features = (rng.normal(size=(150, 4)) + 1.5 * np.eye(3, 4)[labels]) * [1, 10, 0.1, 3] + [5, 0, 0, -2]
     features = features.astype(np.float32)
-    weight, bias, penalty = fit_last_layer(features, groups, seed=0)
+    weight, bias, penalty = fit_smooth_layer(features, groups, seed=0)
     assert penalty in INVERSE_PENALTIES and weight.shape == (3, 4) and bias.shape == (3,)
     scaled = (features - features.mean(axis=0)) / features.std(axis=0)
     reference = LogisticRegression(C=penalty, max_iter=1000).fit(scaled, labels)
@@ -156,7 +172,7 @@ def test_two_classes_give_the_log_odds():
     groups, rng = index_of([[25, 25], [25, 25]]), np.random.default_rng(3)
     labels = groups.codes // 2
     features = (rng.normal(size=(100, 4)) + labels[:, None]).astype(np.float32)
-    weight, bias, penalty = fit_last_layer(features, groups)
+    weight, bias, penalty = fit_smooth_layer(features, groups)
     logits = features @ weight.T + bias
     scaled = (features - features.mean(axis=0)) / features.std(axis=0)
     reference = LogisticRegression(C=penalty, max_iter=1000).fit(scaled, labels)

@@ -42,6 +42,17 @@ def test_dfr_trains_erm_where_nothing_else_does(tmp_path):
     assert folders == {tmp_path.name, "dfr-seed0", "erm-seed0"}
 
 
+def test_two_methods_that_start_from_one_run_both_find_it_untouched(tmp_path):
+    both = Workshop(tmp_path / "both")
+    results = both.compare(["dfr", "dfr_l2", "erm"], seeds=(0, 1))
+    assert both.begun.count("begin erm") == 2
+    alone = Workshop(tmp_path / "alone").compare(["dfr_l2", "erm"], seeds=(0, 1))
+    for title in ("ERM", "DFR (L2 penalty)"):
+        for one, other in zip(results[title], alone[title], strict=True):
+            assert one["groups"] == other["groups"] and one["validation"] == other["validation"]
+    assert results["DFR"][0]["groups"] != results["DFR (L2 penalty)"][0]["groups"]
+
+
 def test_dfr_as_the_main_method_saves_the_model_with_the_new_layer(tmp_path):
     shop = Workshop(tmp_path)
     results = shop.compare(["erm", "dfr"])
