@@ -6,6 +6,7 @@ Pure NumPy, without torch or Transformers; imports `groups/` for the names of gr
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,9 @@ from numpy.typing import ArrayLike
 
 from ..groups.limits import check_group_count
 from ..groups.names import group_key, group_title
+from .group_scores import group_scores
 from .inputs import rows_of
+from .score_names import EXTRA_METRICS, summary_keys
 
 _Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
@@ -39,6 +42,8 @@ def group_metrics(
     train_group_counts: ArrayLike | None = None,
     label_names: Sequence[str] | None = None,
     attribute_names: Sequence[str] | None = None,
+    extra_metrics: Sequence[str] = (),
+    probabilities: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Compute the accuracy of each group, and the summaries that the literature on group robustness reports.
 
@@ -57,6 +62,11 @@ def group_metrics(
         label_names (`Sequence[str]`, *optional*): names of the K classes in the order of their ids. If not given, the
             names in `references` in alphabetic order, or the columns of a data frame of scores, or the ids.
         attribute_names (`Sequence[str]`, *optional*): names of the A attribute values, likewise.
+        extra_metrics (`Sequence[str]`, *optional*): metrics beyond accuracy to compute of each attribute value, some
+            of "f1", "tpr", "fpr", "auroc", "ece" and "equalized_odds_gap"; see
+            [`group_scores`](gerne_hf.evaluation.group_scores.group_scores).
+        probabilities (float array of shape `(N, K)`, *optional*): probabilities of the classes, which "auroc" and
+            "ece" need; `predictions`, if they are scores.
 
     Returns:
         `dict`: accuracies are fractions in [0, 1].
@@ -72,12 +82,16 @@ def group_metrics(
         - `groups`: for each group a dictionary with `label`, `attribute`, `count`, `accuracy`, `ci_low`, `ci_high`
           (95 % Wilson score interval) and, if it is known, `train_count`. A group without rows has the accuracy `None`
           and is part of no summary.
+        - With `extra_metrics` what [`group_scores`](gerne_hf.evaluation.group_scores.group_scores) returns: `worst_f1`
+          and so on, and `attributes`, a dictionary for each attribute value. Figures that are not defined are None,
+          and a warning says why.
 
     Raises:
         ValueError: for arrays of different lengths or of other shapes, no rows, missing values, names that are not
             among the labels, negative ids, ids that make more than
             [`MAX_GROUPS`](gerne_hf.groups.limits.MAX_GROUPS) groups, counts that are no numbers of rows, counts or
-            names of another shape, and two equal names; for groups that overlap, if no row is in any.
+            names of another shape, and two equal names; for groups that overlap, if no row is in any; for
+            `extra_metrics` that do not exist, and probabilities that are none.
 
     Example:
 
@@ -175,6 +189,14 @@ def group_metrics(
         if train is not None:
             entry["train_count"] = int(train[g])
         result["groups"].append(entry)
+    if extra_metrics:
+        if probabilities is None and rows.scores is not None:
+            probabilities = rows.scores
+        given = None if probabilities is None else np.asarray(probabilities)
+        scores = group_scores(extra_metrics, predicted, labels, groups, given, label_names, attribute_names)
+        for sentence in scores["not_defined"]:
+            warnings.warn(sentence, stacklevel=2)
+        result |= scores
     return result
 
 
@@ -258,7 +280,8 @@ def flatten_group_metrics(result: dict[str, Any]) -> dict[str, float]:
 
     Returns:
         `dict[str, float]`: the summaries under their names, and for each group that has rows
-        `group_accuracy/LABEL|ATTRIBUTE`, `group_count/...`, `group_ci_low/...` and `group_ci_high/...`.
+        `group_accuracy/LABEL|ATTRIBUTE`, `group_count/...`, `group_ci_low/...` and `group_ci_high/...`; of metrics
+        beyond accuracy those that are defined, for each attribute value `attribute_f1/ATTRIBUTE` and so on.
 
     Example:
 
@@ -278,6 +301,13 @@ def flatten_group_metrics(result: dict[str, Any]) -> dict[str, float]:
             flat[f"group_count/{name}"] = group["count"]
             flat[f"group_ci_low/{name}"] = group["ci_low"]
             flat[f"group_ci_high/{name}"] = group["ci_high"]
+    for name in (key for metric in EXTRA_METRICS for key in summary_keys(metric)):
+        if result.get(name) is not None:
+            flat[name] = result[name]
+    for entry in result.get("attributes", ()):
+        for name in EXTRA_METRICS:
+            if entry.get(name) is not None:
+                flat[f"attribute_{name}/{entry['attribute']}"] = entry[name]
     return flat
 
 

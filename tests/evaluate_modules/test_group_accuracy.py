@@ -38,6 +38,19 @@ def test_figures_are_those_of_group_metrics_to_the_last_bit(metric, seed):
     assert_identical(metric.compute(**rows, train_group_counts=train.tolist(), **names), result)
 
 
+def test_metrics_beyond_accuracy_are_those_of_group_metrics(metric):
+    rows, rng = random_rows(5, rows=200, classes=3, values=2), np.random.default_rng(5)
+    probabilities = rng.dirichlet(np.ones(3), size=200)
+    more = {"extra_metrics": ["f1", "auroc", "ece", "equalized_odds_gap"], "probabilities": probabilities}
+    for start in range(0, 200, 70):
+        metric.add_batch(**{name: column[start : start + 70] for name, column in rows.items()})
+    result = metric.compute(**more)
+    assert_identical(result, group_metrics(**rows, **more))
+    assert 0 < result["worst_auroc"] < result["overall_auroc"] and result["worst_ece"] > result["overall_ece"]
+    with pytest.raises(ValueError, match="extra_metrics may name .* found 'auc'"):
+        metric.compute(**rows, extra_metrics=["auc"])
+
+
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_batches_and_single_rows_give_the_same_figures(caches, in_memory):
     metric = evaluate.load(GROUP_ACCURACY_PATH, keep_in_memory=in_memory)

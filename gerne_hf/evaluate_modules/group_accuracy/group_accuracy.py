@@ -18,7 +18,8 @@ _LOAD_OVERLAPPING = '; for groups that overlap, load the metric with the configu
 
 _DESCRIPTION = """
 Accuracy of each group (label, attribute), and what follows from it: worst-group accuracy, group-balanced accuracy,
-accuracy adjusted to the group frequencies of training, class-balanced and worst-class accuracy.
+accuracy adjusted to the group frequencies of training, class-balanced and worst-class accuracy. On request F1, TPR,
+FPR, AUROC and calibration error of each attribute value, the worst of each, and the equalized-odds gap.
 """
 
 _KWARGS_DESCRIPTION = """
@@ -30,6 +31,10 @@ Args:
     train_group_counts (array of shape `(K, A)`, *optional*): rows of each group in training; only `compute` takes it.
     label_names (`list[str]`, *optional*): names of the K classes; only `compute` takes it.
     attribute_names (`list[str]`, *optional*): names of the A attribute values; only `compute` takes it.
+    extra_metrics (`list[str]`, *optional*): metrics beyond accuracy, some of "f1", "tpr", "fpr", "auroc", "ece" and
+        "equalized_odds_gap"; only `compute` takes it.
+    probabilities (array of shape `(N, K)`, *optional*): probabilities of the classes of all rows in the order in which
+        they were added, for "auroc" and "ece"; only `compute` takes it.
 Returns:
     `dict`: what [`gerne_hf.group_metrics`] returns; accuracies are fractions in [0, 1].
 Examples:
@@ -140,9 +145,20 @@ class GroupAccuracy(evaluate.Metric):
         train_group_counts: Any = None,
         label_names: list[str] | None = None,
         attribute_names: list[str] | None = None,
+        extra_metrics: list[str] | tuple[str, ...] = (),
+        probabilities: Any = None,
     ) -> dict[str, Any]:
         """Return the group metrics of all rows that were added; called by `compute`."""
-        return group_metrics(predictions, references, attributes, train_group_counts, label_names, attribute_names)
+        return group_metrics(
+            predictions,
+            references,
+            attributes,
+            train_group_counts,
+            label_names,
+            attribute_names,
+            extra_metrics,
+            probabilities,
+        )
 
 
 def _flags(values: Any, ndim: int) -> np.ndarray:
