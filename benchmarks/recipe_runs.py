@@ -33,4 +33,4 @@ def recipe_results(recipe: str, folder: Path, *options: str) -> dict[str, list[d
     if done.returncode:
         raise RuntimeError(f"a run failed; see {folder / 'log.txt'}")
     saved = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    return {method: runs for method, runs in saved.items() if method != "verdict"}
+    return {method: runs for method, runs in saved.items() if isinstance(runs, list)}

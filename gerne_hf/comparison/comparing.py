@@ -16,9 +16,10 @@ from accelerate.utils import broadcast_object_list
 from transformers.trainer_utils import HubStrategy
 
 from ..config import GerneConfig
-from ..evaluation.names import SUMMARY_TITLES
+from ..evaluation.names import SUMMARY_TITLES, metric_title
 from ..hub.pushes import PublishingError
 from ..reports.model_card import write_card
+from ..reports.ranking_table import RANKING, format_ranking
 from ..reports.record import COMPARISON_FILE, COMPARISON_PICTURE_FILE, RunRecord
 from ..reports.tables import VERDICT, format_comparison, seed_note
 from ..trainer import GerneTrainer
@@ -34,9 +35,11 @@ from .judging import (
     verdict,
     with_class_balanced,
 )
+from .kept_rows import load_test_rows, noted_accumulators, save_test_rows
 from .methods import METHODS, check_methods, check_on_data, method_config
 from .progress import Progress
 from .publishing import publication, pushes_by_itself
+from .ranking import WORST, ranked, ranking_metric
 
 MakeTrainer = Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]
 """Makes a trainer of the given class, with a model that is not trained yet, from the config of a run."""
@@ -59,6 +62,8 @@ def compare(
     other run to a folder of its own below that. These are in `config.output_dir` too:
 
     - `comparison.json`, the results. It is written anew after every run, so that an interrupted comparison keeps them.
+      At the end `ranking` joins them: the order of the methods on the validation set, and what can be told apart.
+    - `test_rows.npz`, in the folder of each run: which test rows its model gets right. It is never published.
     - `comparison.png`, the accuracy of each group, if matplotlib is installed.
     - `_examples`, the test rows of each group that the main run is most wrong about (`worst_examples` of the config).
 
@@ -171,13 +176,16 @@ def compare(
             method.finish(trainer)
             trainer.evaluate()
             seconds += time.perf_counter() - begin
-        trainer.evaluate(test_dataset, metric_key_prefix="test")
+        with noted_accumulators(trainer) as tested:
+            trainer.evaluate(test_dataset, metric_key_prefix="test")
+        save_test_rows(trainer, tested, run.folder)
         if (name, seed) in presentable:
             trainer.evaluate_training_rows()  # for the model card
         trainer.save_group_metrics(run.folder)
         result = {**trainer.group_results["test"], "seed": seed, "train_seconds": round(seconds, 1)}
-        validation = trainer.group_results.get("eval", {})
-        result["validation"] = {key: validation[key] for key in SUMMARY_TITLES if key in validation}
+        validation = trainer.group_results.get(trainer.evaluation_prefixes()[0], {})
+        shown = dict.fromkeys([*SUMMARY_TITLES, trainer.selection_metric()])
+        result["validation"] = {key: validation[key] for key in shown if key in validation}
         if INFERRED in titles and name != "erm":
             save_validation_rows(trainer, run.folder)
         if name == INFERRED:
@@ -200,10 +208,14 @@ def compare(
         progress.done[name, seed] = result
         collect({})
     said = _said({name: runs[name, seeds[0]].folder for name in methods})
-    if said:
-        collect(said)
+    ranking: dict[str, Any] = {}
+    if PartialState().is_main_process:
+        folders_of = {titles[name]: [runs[name, seed].folder for seed in seeds] for name in titles}
+        ranking = _ranking(results, folders_of, config)
+    collect({**said, RANKING: ranking})
     if PartialState().is_main_process:
         print(f"\nTest set, {seed_note(seeds)}\n{format_comparison({**results, **said})}\n", flush=True)
+        print(f"{_answer(results, ranking)}\n", flush=True)
         for line in gate_lines(results.get(METHODS[INFERRED].title, [])):
             print(line, flush=True)
         _save_picture(results, config.folder)
@@ -260,6 +272,22 @@ def _said(folders: dict[str, str]) -> dict[str, Any]:
     text = verdict(folders) if PartialState().is_main_process else None
     (text,) = broadcast_object_list([text])
     return {} if text is None else {VERDICT: text}
+
+
+def _ranking(
+    results: dict[str, list[dict[str, Any]]], folders: dict[str, list[str]], config: GerneConfig
+) -> dict[str, Any]:
+    """Return the order of the methods on the validation set, and what the test rows kept in their folders show."""
+    rows = {title: [load_test_rows(folder) for folder in of_method] for title, of_method in folders.items()}
+    metric = ranking_metric(config.metric_for_best_model, results)
+    greater = True if config.greater_is_better is None or metric == WORST else config.greater_is_better
+    return ranked(results, rows, metric, greater)
+
+
+def _answer(results: dict[str, list[dict[str, Any]]], ranking: dict[str, Any]) -> str:
+    """Return the table of methods as they are ranked, with the sentences on what can be told apart."""
+    chosen = "" if ranking["best"] is None else f", ranked by {metric_title(ranking['metric'])} on the validation set"
+    return "\n".join([f"Methods{chosen}", format_ranking(results, ranking), *ranking["said"]])
 
 
 def _make_way(trainer: GerneTrainer, run: GerneConfig, balanced_folder: str, name: str) -> None:

@@ -14,11 +14,11 @@ import numpy as np
 from ..evaluation.accumulator import GroupAccumulator
 from ..evaluation.gate import GATE_TOLERANCE
 from ..evaluation.metrics import group_metrics
-from ..groups.index import GroupIndex
 from ..groups.sources import only_iterated
 from ..reports.record import EXAMPLES_FOLDER, RECOVERY_PICTURE_FILE
 from ..reports.tables import NO_BETTER_METHOD
 from ..trainer import GerneTrainer
+from .kept_rows import TEST_ROWS_FILE, noted_accumulators
 from .methods import METHODS
 from .progress import RUN_FILE
 
@@ -101,20 +101,13 @@ def save_validation_rows(trainer: GerneTrainer, folder: str) -> None:
 
 def _evaluated(trainer: GerneTrainer, data: Any) -> GroupAccumulator:
     """Evaluate the model on a data set and return what collected its rows; no figure of the run is changed."""
-    made: list[GroupAccumulator] = []
-    make, prefix = trainer.make_accumulator, "judged"
-
-    def note(index: GroupIndex) -> GroupAccumulator:
-        made.append(make(index))
-        return made[-1]
-
-    vars(trainer)["make_accumulator"] = note
-    try:
-        trainer.predict(data, metric_key_prefix=prefix)
-    finally:
-        vars(trainer).pop("make_accumulator")
-        trainer.group_results.pop(prefix, None)
-        trainer.worst_rows.pop(prefix, None)
+    prefix = "judged"
+    with noted_accumulators(trainer) as made:
+        try:
+            trainer.predict(data, metric_key_prefix=prefix)
+        finally:
+            trainer.group_results.pop(prefix, None)
+            trainer.worst_rows.pop(prefix, None)
     return made[-1]
 
 
@@ -215,5 +208,5 @@ def put_in_place(source: str, folder: str, aside: str) -> None:
     if os.path.isdir(os.path.join(source, EXAMPLES_FOLDER)):
         shutil.copytree(os.path.join(source, EXAMPLES_FOLDER), examples)
     for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
-        if entry.is_file() and entry.name not in (RUN_FILE, ROWS_FILE):
+        if entry.is_file() and entry.name not in (RUN_FILE, ROWS_FILE, TEST_ROWS_FILE):
             shutil.copy2(entry.path, os.path.join(folder, entry.name))

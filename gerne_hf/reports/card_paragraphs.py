@@ -15,6 +15,7 @@ from ..evaluation.selection import selected_on
 from ..groups.names import group_title
 from ..method.plans import PLAN_TITLES, PLANS_WITH_BETA
 from ..utils.markdown import code, format_table, plain, prose
+from .ranking_table import RANKING
 from .record import (
     COMPARISON_FILE,
     COMPARISON_PICTURE_FILE,
@@ -23,7 +24,7 @@ from .record import (
     TRAINING_PICTURE_FILE,
     RunRecord,
 )
-from .tables import format_comparison
+from .tables import format_comparison, runs_by_method
 
 SMALL_GROUP = 50
 """Groups with fewer rows than this in an evaluation are named as too small to judge."""
@@ -166,18 +167,24 @@ def comparison_part(folder: str) -> dict[str, Any] | None:
         return None
     with open(path, encoding="utf-8") as file:
         results = json.load(file)
-    if len(results) < 2:
+    methods = runs_by_method(results)
+    if len(methods) < 2:
         return None
-    seeds = [str(run["seed"]) for run in next(iter(results.values()))]
+    seeds = [str(run["seed"]) for run in next(iter(methods.values()))]
     runs = f"one run of each method, with the seed {seeds[0]}"
     if len(seeds) > 1:
         runs = f"mean ± deviation over runs with the seeds {', '.join(seeds)}"
     has_picture = os.path.isfile(os.path.join(folder, COMPARISON_PICTURE_FILE))
     return {
         "note": f"On the same test set; {runs}.",
-        "text": as_markdown(format_comparison(results, plain)),
+        "text": as_markdown(format_comparison(results, plain)) + _ranked(results.get(RANKING)),
         "picture": COMPARISON_PICTURE_FILE if has_picture else None,
     }
+
+
+def _ranked(ranking: dict[str, Any] | None) -> str:
+    """Return what a card says below the table of methods: which is best, and which cannot be told apart from it."""
+    return "" if not ranking else "\n\n" + "\n".join(plain(one) for one in ranking["said"])
 
 
 def known_limits(evaluations: Evaluations) -> list[str]:

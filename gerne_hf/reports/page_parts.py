@@ -11,7 +11,7 @@ from ..evaluation.metrics import SUMMARY_METRICS, worst_groups
 from ..evaluation.names import HEADLINE_METRICS, SUMMARY_TITLES, objective_title, set_title, shown_in_percent, spaced
 from ..method.plans import PLANS_WITH_BETA
 from .record import RunRecord
-from .tables import VERDICT, comparison_rows, seed_note
+from .tables import VERDICT, comparison_rows, runs_by_method, seed_note
 
 MAX_GROUPS = 1000
 """Groups that the table of an evaluation shows."""
@@ -147,7 +147,7 @@ def comparison_part(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any] 
     """
     if not isinstance(results, dict):
         raise TypeError(f"runs by method are needed; found a {type(results).__name__}")
-    runs = {method: of_method for method, of_method in results.items() if method != VERDICT}
+    runs = runs_by_method(results)
     if len(runs) < 2:
         return None
     header, rows, hidden = comparison_rows(runs)

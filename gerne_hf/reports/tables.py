@@ -6,13 +6,14 @@ Imports `evaluation/`, `groups/` and `utils/`, and the file names in `record.py`
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..evaluation.metrics import SUMMARY_METRICS, worst_groups
 from ..evaluation.names import SUMMARY_TITLES, objective_title, shown_in_percent, spaced
 from ..groups.names import group_title
 from ..utils.markdown import format_table
+from .ranking_table import RANKING
 from .record import COMPARISON_FILE, GROUP_METRICS_FILE, SEARCH_FILE
 
 NO_BETTER_METHOD = "No method is better than class-balanced ERM here"
@@ -20,6 +21,24 @@ NO_BETTER_METHOD = "No method is better than class-balanced ERM here"
 
 VERDICT = "verdict"
 """Key of `comparison.json` beside the methods: what is said of them all, where there is something to say."""
+
+
+def runs_by_method(saved: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the results alone of what `comparison.json` holds: its other keys are said of all methods.
+
+    Args:
+        saved (`Mapping[str, Any]`): the contents of the file.
+
+    Example:
+
+    ```python
+    >>> runs_by_method({"ERM": [{"accuracy": 0.5}], "verdict": "nothing to fix", "ranking": {}})
+    {'ERM': [{'accuracy': 0.5}]}
+
+    ```
+    """
+    return {method: runs for method, runs in saved.items() if method not in (VERDICT, RANKING)}
+
 
 MAX_TABLE_TRIALS = 20
 """Trials that the table of a search shows; `search.json` has all."""
@@ -122,7 +141,7 @@ def comparison_rows(results: dict[str, list[dict[str, Any]]]) -> tuple[list[str]
     Args:
         results (`dict[str, list[dict]]`): as for [`format_comparison`].
     """
-    results = {method: runs for method, runs in results.items() if method != VERDICT}
+    results = runs_by_method(results)
     first = next(iter(results.values()))[0]
     main_runs = list(results.values())[-1]
     summaries = {key: title for key, title in SUMMARY_TITLES.items() if key in first}

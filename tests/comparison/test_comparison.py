@@ -3,8 +3,10 @@
 import contextlib
 import io
 import json
+import shutil
 import statistics
 import sys
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from workshop import NoteTraining, Watched
 
 from gerne_hf import GerneTrainer
 from gerne_hf.comparison.comparing import _save_picture, compare
+from gerne_hf.comparison.kept_rows import load_test_rows, save_test_rows
+from gerne_hf.hub.contents import left_out
 from gerne_hf.reports.tables import format_comparison
 
 TEST = [[13, 17], [19, 11]]
@@ -34,20 +38,22 @@ class NoteRuns(NoteTraining):
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     """One real comparison: two methods, two seeds; its results, folder, print-out and events."""
-    folder, events, made = tmp_path_factory.mktemp("comparison"), [], []
+    folder, events, made, trainers = tmp_path_factory.mktemp("comparison"), [], [], []
     train, validation = table(SKEWED), table([[6, 5], [4, 7]], seed=8)
     settings = config(folder, max_steps=6, eval_strategy="steps", eval_steps=3, learning_rate=0.5, worst_examples=0)
 
     def make_trainer(run, trainer_class):
         made.append(run)
         assert trainer_class is GerneTrainer
-        return trainer_class(
+        subject = trainer_class(
             model_init=lambda: mlp(run.seed),
             args=run,
             train_dataset=train,
             eval_dataset=validation,
             callbacks=[NoteRuns(events)],
         )
+        trainers.append(subject)
+        return subject
 
     test = table(TEST, seed=9)
     out = io.StringIO()
@@ -59,6 +65,7 @@ def compared(tmp_path_factory):
         "printed": out.getvalue(),
         "events": events,
         "made": made,
+        "trainers": trainers,
         "settings": settings,
         "test": test,
     }
@@ -156,7 +163,8 @@ def test_many_groups_are_cut_to_those_in_which_the_main_method_is_worst(compared
 
 def test_the_files(compared):
     folder = compared["folder"]
-    assert json.loads((folder / "comparison.json").read_text(encoding="utf-8")) == compared["results"]
+    saved = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    assert saved.pop("ranking")["order"] and saved == compared["results"]
     with Image.open(folder / "comparison.png") as picture:
         assert picture.format == "PNG" and len(picture.convert("RGB").getcolors(1 << 20)) > 10
 
@@ -201,4 +209,47 @@ def test_the_main_folder_holds_the_model_of_its_run(compared):
 def test_without_matplotlib_there_is_no_picture(compared, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gerne_hf.reports.plots", None)
     _save_picture(compared["results"], str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_answer_ranks_on_the_validation_set(compared):
+    """The table and the sentences at the end of what is printed, and the same in the file."""
+    results, printed = compared["results"], compared["printed"]
+    ranking = json.loads((compared["folder"] / "comparison.json").read_text(encoding="utf-8"))["ranking"]
+    validation = {
+        title: np.mean([run["validation"]["worst_group_accuracy"] for run in runs]) for title, runs in results.items()
+    }
+    assert ranking["order"] == sorted(results, key=lambda title: -validation[title])
+    answer = printed[printed.index("Methods, ranked by worst-group accuracy on the validation set\n") :]
+    assert answer.count("\n| ") == 3 and answer.strip().endswith(ranking["said"][-1])
+    other = ranking["order"][1]
+    gain = [{run["seed"]: run["worst_group_accuracy"] for run in results[title]} for title in (ranking["best"], other)]
+    by_hand = np.mean([gain[0][seed] - gain[1][seed] for seed in SEEDS])
+    assert ranking["differences"][other]["difference"] == pytest.approx(by_hand, abs=1e-12)
+    assert "paired bootstrap over 60 rows and 2 seeds" in printed
+
+
+def test_the_rows_that_a_model_gets_right_lie_in_the_folder_of_its_run(compared):
+    test = compared["test"]
+    for (method, seed), folder in folders(compared["folder"]).items():
+        rows = load_test_rows(str(folder))
+        assert rows.cells.tolist() == [2 * y + a for y, a in zip(test["label"][:], test["place"][:], strict=True)]
+        result = compared["results"][method][SEEDS.index(seed)]
+        for cell, group in enumerate(result["groups"]):
+            assert rows.correct[rows.cells == cell].mean() == pytest.approx(group["accuracy"])
+        assert (folder / "test_rows.npz").stat().st_size < 1200
+    patterns = left_out(str(compared["folder"]))
+    assert any(fnmatchcase("test_rows.npz", pattern) for pattern in patterns)  # so it is never pushed
+
+
+def test_damaged_rows_are_as_if_they_were_not_there(compared, tmp_path):
+    whole = (compared["folder"] / "test_rows.npz").read_bytes()
+    (tmp_path / "test_rows.npz").write_bytes(whole[: len(whole) // 2])
+    assert load_test_rows(str(tmp_path)) is None and load_test_rows(str(tmp_path / "none")) is None
+
+
+def test_of_a_stream_no_rows_are_kept(compared, tmp_path):
+    """A file of an earlier run goes, as it says nothing of this one."""
+    shutil.copy(compared["folder"] / "test_rows.npz", tmp_path)
+    save_test_rows(compared["trainers"][0], [], str(tmp_path))
     assert not list(tmp_path.iterdir())

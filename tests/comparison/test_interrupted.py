@@ -57,6 +57,7 @@ def figures(results):
     return {
         title: [{key: value for key, value in entry.items() if key != "train_seconds"} for entry in runs]
         for title, runs in results.items()
+        if isinstance(runs, list)
     }
 
 
