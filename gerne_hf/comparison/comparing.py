@@ -281,7 +281,8 @@ def _ranking(
     rows = {title: [load_test_rows(folder) for folder in of_method] for title, of_method in folders.items()}
     metric = ranking_metric(config.metric_for_best_model, results)
     greater = True if config.greater_is_better is None or metric == WORST else config.greater_is_better
-    return ranked(results, rows, metric, greater)
+    fitted = [method.title for method in METHODS.values() if method.fits_validation_rows]
+    return ranked(results, rows, metric, greater, METHODS["erm"].title, fitted)
 
 
 def _answer(results: dict[str, list[dict[str, Any]]], ranking: dict[str, Any]) -> str:

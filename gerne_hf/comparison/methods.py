@@ -5,7 +5,7 @@ Imports `trainer.py` and rooms below it; baselines are imported by name when the
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..method.distributions import beta_bounds
 from ..method.plans import PLANS_WITH_BETA
 from ..method.pseudo_groups import provisional_index
 from ..trainer import GerneTrainer
+from ..tuning.draws import GERNE_SPACE, Choice, Draw, Range
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class Method:
         start (`str`, *optional*): name of another method. Its trained model is taken over instead of training one.
         finished_by (`str`, *optional*): a function that is called with the trainer after training, as
             `module.function` of gerne_hf.
+        space (`Mapping[str, Draw]`, *optional*): what `--tune` tries: by the name of a field of the config, what is
+            drawn (see [`draws`](gerne_hf.tuning.draws)). An empty one says that there is nothing to tune; without one
+            the method is refused under `--tune`.
+        searches_itself (`bool`, *optional*, defaults to `False`): whether `hyperparameter_search` of the trainer has
+            a space for the method, and its trials are made by it.
+        fits_validation_rows (`bool`, *optional*, defaults to `False`): whether the validation rows are fitted on, so
+            that the figures of the validation set say nothing of the method.
 
     Example:
 
@@ -46,6 +54,9 @@ class Method:
     trained_by: str = "trainer.GerneTrainer"
     start: str | None = None
     finished_by: str | None = None
+    space: Mapping[str, Draw] | None = None
+    searches_itself: bool = False
+    fits_validation_rows: bool = False
 
     @property
     def trainer(self) -> type[GerneTrainer]:
@@ -71,20 +82,44 @@ _PLAIN = {"plan": "erm", **_KNOWN}
 _UNBALANCED = {**_PLAIN, "class_balanced": False}
 _OWN_ROWS = {"biased_share": 0.5, **_KNOWN}  # the plan decides on the rows of its segments
 
+_NOTHING_TO_TUNE: dict[str, Draw] = {}
+_STEP_SIZES: dict[str, Draw] = {"group_dro_step_size": Range(1e-3, 1e-1, log=True)}
+_JTT_SPACE: dict[str, Draw] = {"jtt_upweight": Choice((2.0, 5.0, 20.0, 50.0, 100.0))}
+
 METHODS = {
-    "erm": Method("ERM", _UNBALANCED),
-    "class_balanced": Method("class-balanced", {**_PLAIN, "class_balanced": True}),
-    "square_root": Method("square-root", _PLAIN, "baselines.square_root.SquareRootTrainer"),
-    "resampling": Method("resampling", {"plan": "resampling", **_KNOWN}),
-    "reweighting": Method("reweighting", {"plan": "reweighting", "beta_schedule": "constant", **_OWN_ROWS}),
-    "group_dro": Method("Group DRO", {"plan": "resampling", **_KNOWN}, "baselines.group_dro.GroupDROTrainer"),
-    "dfr": Method("DFR", _UNBALANCED, start="erm", finished_by="baselines.dfr.refit_last_layer"),
-    "dfr_l2": Method("DFR (L2 penalty)", _UNBALANCED, start="erm", finished_by="baselines.dfr_l2.refit_smoothly"),
-    "jtt": Method("JTT", _UNBALANCED, "baselines.jtt.JTTTrainer"),
-    "shared": Method("GERNE (shared rows)", {"plan": "shared", **_OWN_ROWS}),
-    "collapsed": Method("GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_OWN_ROWS}),
-    "independent": Method("GERNE", {"plan": "independent", **_KNOWN}),
-    "pseudo": Method("GERNE, unknown attributes", {"plan": "independent", "pseudo_attributes": True}),
+    "erm": Method("ERM", _UNBALANCED, space=_NOTHING_TO_TUNE),
+    "class_balanced": Method("class-balanced", {**_PLAIN, "class_balanced": True}, space=_NOTHING_TO_TUNE),
+    "square_root": Method("square-root", _PLAIN, "baselines.square_root.SquareRootTrainer", space=_NOTHING_TO_TUNE),
+    "resampling": Method("resampling", {"plan": "resampling", **_KNOWN}, space=_NOTHING_TO_TUNE),
+    "reweighting": Method(
+        "reweighting", {"plan": "reweighting", "beta_schedule": "constant", **_OWN_ROWS}, space=GERNE_SPACE
+    ),
+    "group_dro": Method(
+        "Group DRO", {"plan": "resampling", **_KNOWN}, "baselines.group_dro.GroupDROTrainer", space=_STEP_SIZES
+    ),
+    "dfr": Method(
+        *("DFR", _UNBALANCED),
+        start="erm",
+        finished_by="baselines.dfr.refit_last_layer",
+        space=_NOTHING_TO_TUNE,  # it searches its penalty itself
+        fits_validation_rows=True,
+    ),
+    "dfr_l2": Method(
+        *("DFR (L2 penalty)", _UNBALANCED),
+        start="erm",
+        finished_by="baselines.dfr_l2.refit_smoothly",
+        space=_NOTHING_TO_TUNE,
+        fits_validation_rows=True,
+    ),
+    "jtt": Method("JTT", _UNBALANCED, "baselines.jtt.JTTTrainer", space=_JTT_SPACE),
+    "shared": Method("GERNE (shared rows)", {"plan": "shared", **_OWN_ROWS}, space=GERNE_SPACE),
+    "collapsed": Method(
+        "GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_OWN_ROWS}, space=GERNE_SPACE
+    ),
+    "independent": Method("GERNE", {"plan": "independent", **_KNOWN}, space=GERNE_SPACE),
+    "pseudo": Method(
+        "GERNE, unknown attributes", {"plan": "independent", "pseudo_attributes": True}, searches_itself=True
+    ),
 }
 """Every method by its name on the command line."""
 

@@ -5,7 +5,7 @@ table is drawn by [`reports.ranking_table`](gerne_hf.reports.ranking_table).
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..evaluation.names import metric_title
@@ -40,6 +40,7 @@ def ranked(
     metric: str = WORST,
     greater_is_better: bool = True,
     plain: str | None = "ERM",
+    fitted_on_validation: Collection[str] = (),
 ) -> dict[str, Any]:
     """Rank methods on the validation set, and say which of them the test set cannot tell from the first.
 
@@ -52,6 +53,8 @@ def ranked(
         greater_is_better (`bool`, *optional*, defaults to `True`): whether more of it is better.
         plain (`str`, *optional*, defaults to `"ERM"`): title of the method whose gap shows whether there is anything
             to fix.
+        fitted_on_validation (`Collection[str]`, *optional*): titles of the methods that are fitted on the validation
+            rows, whose figures of these rows say nothing: they come last, and none of them is the best.
 
     Returns:
         `dict`: `metric`; `order`, the titles, best first; `best`; `statistic`, what was compared on the test set;
@@ -64,16 +67,22 @@ def ranked(
         if runs and all(run.get("validation", {}).get(metric) is not None for run in runs)
     }
     sign = -1.0 if greater_is_better else 1.0
-    order = sorted(known, key=lambda title: sign * known[title]) + [title for title in results if title not in known]
+    order = sorted(known, key=lambda title: (title in fitted_on_validation, sign * known[title]))
+    order += [title for title in results if title not in known]
+    fitted = [title for title in order if title in fitted_on_validation]
     found: dict[str, Any] = {"metric": metric, "greater_is_better": greater_is_better, "order": order}
+    found["fitted_on_validation"] = fitted
     found["statistic"] = statistic = metric if metric in STATISTICS else WORST
-    best = order[0] if len(known) == len(results) and known else None
+    complete = len(known) == len(results) and len(known) > len(fitted)
+    best = order[0] if complete else None
     found["best"] = best
     said: list[str] = []
     if best is None:
         said.append(
             "The methods are not ranked: there are no validation figures of all of them, and the test set is not for "
             "choosing."
+            if len(known) < len(results)
+            else "The methods are not ranked: all of them are fitted on the validation rows."
         )
     elif len(results) > 1:
         told, unknown = _differences(best, results, rows, statistic)
@@ -87,6 +96,11 @@ def ranked(
         said += _sentences(best, told, alike, unknown, results, rows, statistic)
         if alike:
             said.append(_on_costs(best, cheapest, results))
+    if fitted and best is not None:
+        are, them = ("is", "it") if len(fitted) == 1 else ("are", "them")
+        said.append(
+            f"{_listed(fitted)} {are} fitted on the validation rows, so that figures of these rows cannot rank {them}."
+        )
     gap = gap_of(results[plain]) if plain is not None and results.get(plain) else None
     if gap is not None:
         found["gap"] = gap

@@ -46,7 +46,8 @@ def format_ranking(
         runs = results[title]
         worst = [worst_group_of(run) for run in runs]
         low, high = (100 * statistics.fmean(group[key] for group in worst) for key in ("ci_low", "ci_high"))
-        cells = [shown(title), _cell([run.get("validation", {}).get(metric) for run in runs], metric)]
+        of_validation = _cell([run.get("validation", {}).get(metric) for run in runs], metric)
+        cells = [shown(title), f"({of_validation})" if title in ranking["fitted_on_validation"] else of_validation]
         cells.append(_cell([run[of_test] for run in runs], of_test))
         if of_test != "worst_group_accuracy":
             cells.append(_cell([run["worst_group_accuracy"] for run in runs], "worst_group_accuracy"))

@@ -100,6 +100,19 @@ def test_without_validation_figures_nothing_is_ranked(four):
     assert found["said"][0].startswith("The methods are not ranked: there are no validation figures of all of them")
 
 
+def test_what_is_fitted_on_validation_rows_is_not_ranked_by_them(four):
+    """DFR is right on its own rows. Whether the test set can tell it from the best is said all the same."""
+    results, rows = four
+    results = {**results, "DFR": [{**r, "validation": {"worst_group_accuracy": 1.0}} for r in results["resampling"]]}
+    found = ranked(results, {**rows, "DFR": rows["resampling"]}, fitted_on_validation=["DFR", "not compared"])
+    assert found["best"] == "GERNE" and found["order"][-1] == "DFR" and found["fitted_on_validation"] == ["DFR"]
+    assert "DFR" in found["not_told_apart"]
+    assert "DFR is fitted on the validation rows, so that figures of these rows cannot rank it." in found["said"]
+    assert "| (100.0±0.0) |" in format_ranking(results, found)
+    alone = ranked({"DFR": results["DFR"]}, rows, fitted_on_validation=["DFR"])
+    assert alone["best"] is None and alone["said"][0].endswith("all of them are fitted on the validation rows.")
+
+
 def test_rows_that_were_not_kept_are_told(four):
     results, rows = four
     found = ranked(results, {**rows, "resampling": [rows["resampling"][0], None]})
