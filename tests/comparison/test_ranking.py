@@ -108,7 +108,7 @@ def test_what_is_fitted_on_validation_rows_is_not_ranked_by_them(four):
     assert found["best"] == "GERNE" and found["order"][-1] == "DFR" and found["fitted_on_validation"] == ["DFR"]
     assert "DFR" in found["not_told_apart"]
     assert "DFR is fitted on the validation rows, so that figures of these rows cannot rank it." in found["said"]
-    assert "| (100.0±0.0) |" in format_ranking(results, found)
+    assert " (100.0±0.0) |" in format_ranking(results, found)
     alone = ranked({"DFR": results["DFR"]}, rows, fitted_on_validation=["DFR"])
     assert alone["best"] is None and alone["said"][0].endswith("all of them are fitted on the validation rows.")
 
