@@ -2,4 +2,5 @@ from .config import BaselineConfig as BaselineConfig
 from .dfr import refit_last_layer as refit_last_layer
 from .group_dro import GroupDROTrainer as GroupDROTrainer
 from .jtt import JTTTrainer as JTTTrainer
+from .jtt_biased_model import BiasedModelJTTTrainer as BiasedModelJTTTrainer
 from .square_root import SquareRootTrainer as SquareRootTrainer

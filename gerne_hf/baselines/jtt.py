@@ -1,60 +1,75 @@
-"""Just Train Twice, JTT (Liu et al., ICML 2021): rows that a first model gets wrong are drawn more often.
+"""Just Train Twice, JTT (Liu et al., ICML 2021): rows that a first model gets wrong are trained on more often.
 
-Imports `trainer.py` and rooms below it. Overrides the hooks `training_groups` and `make_plan`; the first model is the
-biased model of [`pseudo_attributes`](gerne_hf.pseudo_attributes).
+As in the authors' repository. Imports `trainer.py` and rooms below it. Overrides the hooks `biased_fit`,
+`training_groups` and `make_plan`. Next: [`jtt_biased_model`](gerne_hf.baselines.jtt_biased_model), a variant.
 """
 
+import copy
 from typing import Any
 
 import numpy as np
 
 from ..groups.index import GroupIndex
-from ..method.plans import BatchPlan
+from ..method.plans import BatchPlan, Segment
 from ..streaming.stream import GroupStream
 from ..trainer import GerneTrainer
 from .config import BaselineConfig
 
 
-def error_distribution(errors: GroupIndex, upweight: float) -> np.ndarray:
-    """Return the distribution by which JTT draws rows: a wrong row is `upweight` times as likely as a right one.
+def error_plan(errors: GroupIndex, upweight: int, rows: int) -> BatchPlan:
+    """Return the plan of JTT's second training, whose epoch has each error `1 + upweight` times, other rows once.
+
+    It minimizes `lambda * sum over errors of L + sum over all rows of L`. The paper's own objective has `lambda` in
+    place of `1 + lambda` for an error; this is the authors' code, which appends the errors `up_weight` times to the
+    training set.
 
     Args:
         errors ([`GroupIndex`]): the rows by class, and by whether the first model is "wrong" or "right" on them, in
             this order.
-        upweight (`float`): the factor, lambda_up in the paper.
+        upweight (`int`): lambda_up, how many more times an epoch has an error.
+        rows (`int`): rows in a batch.
 
     Returns:
-        `np.ndarray` of shape `(K, 2)`, float64: the probability of each class together with "wrong" or "right"; sums
-        to one.
+        [`BatchPlan`]
 
     Example:
 
     ```python
     >>> from gerne_hf.groups import GroupIndex
     >>> errors = GroupIndex.from_arrays([0, 0, 0, 0], [0, 1, 1, 1])
-    >>> error_distribution(errors, upweight=3.0).tolist()
-    [[0.5, 0.5]]
+    >>> plan = error_plan(errors, upweight=2, rows=4)
+    >>> plan.repeats.tolist(), plan.segments[0].distribution.tolist()
+    ([[3, 1]], [[0.5, 0.5]])
 
     ```
     """
-    mass = errors.counts * [upweight, 1.0]
-    return mass / mass.sum()
+    repeats = np.broadcast_to([1 + upweight, 1], errors.counts.shape)
+    mass = errors.counts * repeats
+    return BatchPlan("jtt", (Segment("jtt", rows, mass / mass.sum(), 1.0),), every_row=True, repeats=repeats)
 
 
 class JTTTrainer(GerneTrainer):
-    """Train the biased model of [`PseudoAttributes`], then a second model that sees the first one's errors more often.
+    """Train plain ERM for some epochs, then a second model by plain ERM that sees the first one's errors more often.
 
-    The first model, its scores and their folder are those of GERNE with unknown attributes. If both methods are
-    trained with the same `biased_*` settings, the first model is fitted once and used by both.
+    Both models start from the same weights, with the same optimizer, learning rate and weight decay. The first is
+    trained for `jtt_first_epochs` epochs and its last weights are kept, without any selection; a schedule of the
+    learning rate ends with them (the authors train with a constant one, of which these are the first epochs). What it
+    gets wrong on the training rows is the error set. An epoch of the second model is longer than the training set by
+    `jtt_upweight` times the number of errors.
 
     Args:
-        args ([`BaselineConfig`]): settings; `jtt_upweight` says how much more often errors are drawn, and the
-            `biased_*` fields are those of the first model. `plan` must be "erm".
+        args ([`BaselineConfig`]): settings; `jtt_first_epochs` and `jtt_upweight` are those of JTT. `plan` must be
+            "erm"; `class_balanced` and the fields `biased_*` have no part in it, but `biased_model` may name a first
+            model that is trained already.
         kwargs: the other arguments of [`GerneTrainer`].
 
     Raises:
-        ValueError: for another plan, for `pseudo_attributes=True`, and for a stream as training set.
+        ValueError: for another plan, for `pseudo_attributes=True`, for a stream as training set, and for a
+            `jtt_upweight` that is no whole number.
     """
+
+    whole_repeats = True
+    """Whether `jtt_upweight` must be a whole number."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -65,21 +80,38 @@ class JTTTrainer(GerneTrainer):
                 f"JTT scores each training row by its number, and {type(self.train_dataset).__name__} has none; give "
                 "a map-style train_dataset"
             )
+        if self.whole_repeats and not float(self.upweight).is_integer():
+            raise ValueError(
+                f"jtt_upweight, how many more times an epoch has an error, must be a whole number; found "
+                f"{self.upweight}. The variant 'jtt_biased_model', which draws rows, takes any"
+            )
         self.check_optimizer_of_biased_model()
 
+    @property
+    def upweight(self) -> float:
+        """lambda_up: an error occurs `1 + upweight` times as often as another row."""
+        return getattr(self.args, "jtt_upweight", BaselineConfig.jtt_upweight)
+
     def run_identity(self) -> dict[str, Any]:
-        """Return what this run depends on: what [`GerneTrainer`] says, and the factor of the errors."""
-        upweight = getattr(self.args, "jtt_upweight", None)
-        return {**super().run_identity(), "method_settings": {"jtt_upweight": upweight}}
+        """Return what this run depends on: what [`GerneTrainer`] says, the factor of the errors, the first epochs."""
+        own = {name: getattr(self.args, name, None) for name in ("jtt_upweight", "jtt_first_epochs")}
+        return {**super().run_identity(), "method_settings": own}
+
+    def biased_fit(self) -> dict[str, Any]:
+        """Return the settings of the first model: those of the run, for fewer epochs, as plain ERM, unselected."""
+        first, kwargs = copy.copy(self.args), (self.optimizer_cls_and_kwargs or (None, {}))[1]
+        first.biased_epochs = getattr(first, "jtt_first_epochs", BaselineConfig.jtt_first_epochs)
+        first.biased_learning_rate = kwargs.get("lr", first.learning_rate)
+        first.biased_weight_decay = kwargs.get("weight_decay", first.weight_decay)
+        first.biased_folds = 1
+        return {"args": first, "eval_dataset": None, "class_balanced": False}
 
     def training_groups(self) -> GroupIndex | None:
         """Return the rows by class and by whether the first model is wrong on them. The first call trains it."""
         return self.groups if self.train_dataset is None else self.fit_biased_model().errors()
 
     def make_plan(self) -> BatchPlan:
-        """Return a plan of one segment, whose rows are drawn by the errors of the first model."""
+        """Return a plan whose epoch has every row once, and the errors of the first model more often."""
         if self.pseudo is None:  # at construction, when the batch size is asked for and errors are not known yet
             return super().make_plan()
-        upweight = getattr(self.args, "jtt_upweight", BaselineConfig.jtt_upweight)
-        distribution = error_distribution(self.known_groups, upweight)
-        return BatchPlan.single("jtt", self._train_batch_size, distribution)
+        return error_plan(self.known_groups, int(self.upweight), self._train_batch_size)

@@ -84,7 +84,8 @@ _OWN_ROWS = {"biased_share": 0.5, **_KNOWN}  # the plan decides on the rows of i
 
 _NOTHING_TO_TUNE: dict[str, Draw] = {}
 _STEP_SIZES: dict[str, Draw] = {"group_dro_step_size": Range(1e-3, 1e-1, log=True)}
-_JTT_SPACE: dict[str, Draw] = {"jtt_upweight": Choice((2.0, 5.0, 20.0, 50.0, 100.0))}
+_UPWEIGHTS: dict[str, Draw] = {"jtt_upweight": Choice((2.0, 5.0, 20.0, 50.0, 100.0))}
+_JTT_SPACE: dict[str, Draw] = {**_UPWEIGHTS, "jtt_first_epochs": Choice((0.5, 1.0, 2.0, 5.0))}
 
 METHODS = {
     "erm": Method("ERM", _UNBALANCED, space=_NOTHING_TO_TUNE),
@@ -112,6 +113,10 @@ METHODS = {
         fits_validation_rows=True,
     ),
     "jtt": Method("JTT", _UNBALANCED, "baselines.jtt.JTTTrainer", space=_JTT_SPACE),
+    "jtt_biased_model": Method(
+        *("JTT, GERNE's biased model", _UNBALANCED, "baselines.jtt_biased_model.BiasedModelJTTTrainer"),
+        space=_UPWEIGHTS,
+    ),
     "shared": Method("GERNE (shared rows)", {"plan": "shared", **_OWN_ROWS}, space=GERNE_SPACE),
     "collapsed": Method(
         "GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_OWN_ROWS}, space=GERNE_SPACE

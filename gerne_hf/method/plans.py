@@ -84,6 +84,8 @@ class BatchPlan:
             grows by 1; given for plans with beta in their coefficients only.
         every_row (`bool`, *optional*, defaults to `False`): whether an epoch is every row once, in random order, its
             last batch being shorter. For plans of one segment whose rows are drawn as often as they occur.
+        repeats (`np.ndarray` of shape `(K, A)`, int, *optional*): with `every_row`, how often an epoch has each row of
+            a group; once if not given, 0 leaves the group's rows out.
     """
 
     name: str
@@ -91,12 +93,24 @@ class BatchPlan:
     components: dict[str, np.ndarray] = field(default_factory=dict)
     slopes: np.ndarray | None = None
     every_row: bool = False
+    repeats: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if self.repeats is not None:
+            self._check_repeats(self.repeats)
         if self.every_row and len(self.segments) != 1:
             raise ValueError(
                 f"every_row is for plans of one segment, and the plan {self.name!r} has {len(self.segments)}; the "
                 "rows of several are drawn segment by segment"
+            )
+
+    def _check_repeats(self, repeats: np.ndarray) -> None:
+        shape = self.segments[0].distribution.shape
+        whole = np.issubdtype(repeats.dtype, np.integer) and repeats.shape == shape and (repeats >= 0).all()
+        if not self.every_row or not whole or not repeats.any():
+            raise ValueError(
+                f"repeats say how often an epoch of every row has the rows of each group: whole numbers of shape "
+                f"{shape}, not all 0, with every_row=True; found {repeats.tolist()} with every_row={self.every_row}"
             )
 
     @classmethod

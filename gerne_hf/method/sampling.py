@@ -9,6 +9,7 @@ by the same sampler, in `streaming/`.
 
 import numbers
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,11 +136,39 @@ class GroupSampler(Sampler[int]):
             yield group, point
 
 
+def epoch_rows(groups: GroupIndex, plan: BatchPlan) -> np.ndarray | None:
+    """Return the rows of an epoch of every row, before they are shuffled, where some occur more often than once.
+
+    Args:
+        groups ([`GroupIndex`]): the group of each row.
+        plan ([`BatchPlan`]): its `repeats` say how often each group's rows occur.
+
+    Returns:
+        `np.ndarray`, int64: first all rows that occur, in order, then those that occur again, in order, and so on;
+        None where every row occurs once.
+
+    Example:
+
+    ```python
+    >>> groups = GroupIndex.from_arrays(labels=[0, 0, 0, 0], attributes=[0, 1, 0, 1])
+    >>> plan = BatchPlan("", (Segment("", 4, groups.counts / 4, 1.0),), every_row=True, repeats=np.array([[3, 1]]))
+    >>> epoch_rows(groups, plan).tolist()
+    [0, 1, 2, 3, 0, 2, 0, 2]
+
+    ```
+    """
+    if plan.repeats is None:
+        return None
+    times = plan.repeats.ravel()[groups.codes]
+    return np.concatenate([np.flatnonzero(times > done) for done in range(int(plan.repeats.max()))])
+
+
 class EpochSampler(GroupSampler):
     """Yields every row once an epoch, as the stock `Trainer` does: for a seed and an epoch in the very same order.
 
-    For a plan whose `every_row` is True. The last batch has the rows that are left over. On several processes
-    Accelerate fills it up with the first rows of the epoch, so that all take the same number of steps.
+    For a plan whose `every_row` is True; where it has `repeats`, the rows are those of [`epoch_rows`]. The last batch
+    has the rows that are left over. On several processes Accelerate fills it up with the first rows of the epoch, so
+    that all take the same number of steps.
 
     Args:
         groups ([`GroupIndex`]), plan ([`BatchPlan`]), num_rows (`int`, *optional*), seed (`int`), batch_multiple
@@ -157,8 +186,12 @@ class EpochSampler(GroupSampler):
     ```
     """
 
+    def __init__(self, groups: GroupIndex, plan: BatchPlan, num_rows: int | None = None, *rest: Any, **more: Any):
+        self._rows = epoch_rows(groups, plan)
+        super().__init__(groups, plan, num_rows if self._rows is None else len(self._rows), *rest, **more)
+
     def __len__(self) -> int:
-        return len(self.groups)
+        return len(self.groups) if self._rows is None else len(self._rows)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the row numbers of the epoch, many batches at once, the shorter one last.
@@ -168,7 +201,8 @@ class EpochSampler(GroupSampler):
         """
         # As accelerate.data_loader.SeedableRandomSampler has it, which the stock Trainer's loader draws by.
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        yield from in_batches([torch.randperm(len(self), generator=generator).numpy()], self.plan.rows)
+        order = torch.randperm(len(self), generator=generator).numpy()
+        yield from in_batches([order if self._rows is None else self._rows[order]], self.plan.rows)
 
 
 def in_batches(parts: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:

@@ -165,6 +165,7 @@ def prepare_fit(
     eval_dataset: Any = None,
     optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
     weights_of_run: str | None = None,
+    class_balanced: bool = True,
     **arguments: Any,
 ) -> BiasedFit:
     """Make a fit of the biased model ready.
@@ -174,6 +175,8 @@ def prepare_fit(
             [`PseudoAttributes.fit`](gerne_hf.pseudo_attributes.PseudoAttributes.fit).
         weights_of_run (`str`, *optional*): of a run that resumes, the hash of the weights that its biased models
             started with. Its finished fit is found again, whatever weights the model has now.
+        class_balanced (`bool`, *optional*, defaults to `True`): whether classes are drawn equally often, as in the
+            paper, or the model is plain ERM.
 
     Raises:
         ValueError: without a model, or if `biased_model` names one of another class.
@@ -188,6 +191,7 @@ def prepare_fit(
         eval_dataset = next(iter(eval_dataset.values()), None)
     selects = eval_dataset is not None and args.biased_model is None and args.folds_of_biased_model == 1
     config = biased_config(args, args.folder, selects)
+    config.class_balanced = class_balanced
     optimizer = None
     if optimizer_cls_and_kwargs is not None:
         # The optimizer's own rate and decay win over those of the config, as in the main run.

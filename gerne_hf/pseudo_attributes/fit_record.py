@@ -60,6 +60,8 @@ def fit_record(
             *("dataloader_drop_last", "neftune_noise_alpha"),
         )
     }
+    if not args.class_balanced:  # so that fits of class-balanced models have the record that they always had
+        settings["class_balanced"] = False
     settings["eval_strategy"] = str(args.eval_strategy)
     settings["lr_scheduler_type"], settings["optim"] = str(args.lr_scheduler_type), str(args.optim)
     if optimizer is not None:

@@ -229,10 +229,9 @@ class InferringTrainer(SearchingTrainer):
             set_seed(args.seed)
             model = self.call_model_init() if self.model_init is not None else copy.deepcopy(main)
         self.pseudo = PseudoAttributes.fit(
-            args=args,
+            **self.biased_fit(),
             train_dataset=self.train_dataset,
             model=model,
-            eval_dataset=self.eval_dataset,
             data_collator=self.data_collator,
             processing_class=self.processing_class,
             compute_loss_func=self.loss_func,
@@ -242,6 +241,14 @@ class InferringTrainer(SearchingTrainer):
         self._scored_evaluation = self._evaluation_rows()
         set_seed(args.seed)  # the run that follows is that of a trainer which found the scores ready
         return self.pseudo
+
+    def biased_fit(self) -> dict[str, Any]:
+        """Return the settings of the fit of the biased models, as arguments of [`PseudoAttributes.fit`].
+
+        Called when they are fitted. Override it for a first model of your own: "args", "eval_dataset" (the rows to
+        select on, or None) and "class_balanced".
+        """
+        return {"args": self.args, "eval_dataset": self.eval_dataset, "class_balanced": True}
 
     def index_anew_if_replaced(self) -> bool:
         """Index and check anew if the user has put another training set in place of the one at construction.

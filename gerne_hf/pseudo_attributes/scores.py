@@ -101,7 +101,8 @@ class PseudoAttributes:
                 one.
             model_init (`Callable`, *optional*): makes it.
             arguments: more arguments of [`GerneTrainer`]: `eval_dataset`, `data_collator`, `processing_class`,
-                `compute_loss_func`, `optimizer_cls_and_kwargs` (its `lr` and `weight_decay` are replaced).
+                `compute_loss_func`, `optimizer_cls_and_kwargs` (its `lr` and `weight_decay` are replaced); and
+                `class_balanced=False` for a plain ERM.
 
         Returns:
             [`PseudoAttributes`]

@@ -67,7 +67,7 @@ class EpochTicketSampler(TicketSampler):
     """
 
     def __len__(self) -> int:
-        return len(self.groups)
+        return int(self._asked().sum())
 
     def draws(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the group ids of the epoch's rows, many batches at once; points have no meaning here, and are ids.
@@ -79,10 +79,15 @@ class EpochTicketSampler(TicketSampler):
         for block in in_batches(self._group_ids(), self.plan.rows):
             yield block, block
 
+    def _asked(self) -> np.ndarray:
+        """Return how often an epoch asks for each group, `(K * A,)`."""
+        counts, repeats = self.groups.counts, self.plan.repeats
+        return (counts.copy() if repeats is None else counts * repeats).ravel()
+
     def _group_ids(self) -> Iterator[np.ndarray]:
         """Yield the ids in random order part by part, without an array of all rows."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        left = self.groups.counts.ravel().copy()
+        left = self._asked()
         while left.any():
             taken = rng.multivariate_hypergeometric(left, min(int(left.sum()), _SHUFFLED_ROWS), method="marginals")
             left -= taken

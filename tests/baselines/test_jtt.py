@@ -1,274 +1,161 @@
-"""JTT: which rows are drawn more often, how much more often, and the first model that it shares with GERNE."""
+"""JTT against a plain re-statement with the stock Trainer: first model, error set, and the second training."""
 
-import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import MLP, config, mlp, table, watch_batches
+from datasets import concatenate_datasets
+from helpers import MLP, assert_same, config, mlp, table, watch_batches, weights
+from transformers import Trainer, TrainingArguments
 
-from gerne_hf import GroupIndex
+from gerne_hf import GroupIndex, GroupSampler
 from gerne_hf.baselines import BaselineConfig, JTTTrainer
-from gerne_hf.baselines.jtt import error_distribution
-from gerne_hf.comparison.comparing import compare
-from gerne_hf.pseudo_attributes.fit_record import RECORD_FILE
+from gerne_hf.baselines.jtt import error_plan
+from gerne_hf.method.plans import BatchPlan, Segment
+from gerne_hf.method.sampling import EpochSampler
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
-FIRST = dict(biased_learning_rate=0.3, biased_epochs=3.0, biased_weight_decay=0.0)
-COUNTS = [[160, 20], [30, 60]]
+COUNTS = [[90, 12], [16, 40]]
 
 
-def settings_of(output_dir, upweight=7.0, **settings):
-    plain = config(output_dir, **{"plan": "erm", **FIRST, **settings})
+def jtt(output_dir, train=None, upweight=3.0, first_epochs=2.0, more=None, **settings):
+    plain = config(output_dir, **{"plan": "erm", "max_steps": -1, "num_train_epochs": 2, **settings})
     given = {field.name: getattr(plain, field.name) for field in fields(plain) if field.init}
-    return BaselineConfig(**given, jtt_upweight=upweight)
-
-
-def jtt(output_dir, model=None, train=None, eval_dataset=None, **settings):
-    args = settings_of(output_dir, **settings)
+    args = BaselineConfig(**given, jtt_upweight=upweight, jtt_first_epochs=first_epochs)
     data = table(COUNTS) if train is None else train
-    model = mlp() if model is None else model
-    return JTTTrainer(model=model, args=args, train_dataset=data, eval_dataset=eval_dataset)
+    return JTTTrainer(model=mlp(), args=args, train_dataset=data, **(more or {}))
+
+
+def stock(output_dir, data, epochs, **settings):
+    """The model that the stock Trainer makes of some rows."""
+    common = dict(per_device_train_batch_size=8, optim="sgd", learning_rate=0.1, lr_scheduler_type="constant")
+    common |= dict(use_cpu=True, save_strategy="no", disable_tqdm=True, report_to="none", num_train_epochs=epochs)
+    args = TrainingArguments(output_dir=str(output_dir), **{**common, **settings})
+    trainer = Trainer(model=mlp(), args=args, train_dataset=data.remove_columns("place"))
+    trainer.train()
+    return trainer.model
 
 
 def wrong_rows(model, data):
-    """The rows whose class is not the one of the largest logit."""
     with torch.no_grad():
         predicted = model.eval()(torch.tensor(data["inputs"][:])).logits.argmax(-1).numpy()
     return np.flatnonzero(predicted != np.array(data["label"][:]))
 
 
-def drawn(subject, least=100_000):
-    """How often the stream that training read draws each row."""
-    times, sampler = np.zeros(len(subject.train_dataset)), subject._sampler
-    while times.sum() < least:
-        sampler.set_epoch(sampler.epoch + 1)
-        times += np.bincount(list(sampler), minlength=len(times))
-    return times
-
-
-def within_errors(count, total, share):
-    return abs(count / total - share) <= 4 * np.sqrt(share * (1 - share) / total)
-
-
-def errors_by_hand(subject):
-    folder = Path(subject.pseudo.directory) / "model"
-    return wrong_rows(MLP.from_pretrained(folder), subject.train_dataset)
-
-
-# ---- the error set ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("selected", [False, True])
-def test_the_errors_are_the_rows_that_the_saved_first_model_gets_wrong(tmp_path, selected):
-    """Also where the first model is the best checkpoint and not the last one."""
-    held_out = table([[40, 10], [10, 40]], seed=5) if selected else None
-    subject = jtt(tmp_path, eval_dataset=held_out)
+@pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.2, "class_balanced": False}])
+def test_both_trainings_are_those_of_the_original(tmp_path, settings):
+    """The original appends the errors `up_weight` times to the training set, and trains as ever."""
+    subject, data = jtt(tmp_path / "ours", **settings), table(COUNTS)
     subject.train()
-    expected = errors_by_hand(subject)
-    assert 10 < len(expected) < 150  # of 270: neither none nor all
-    found = [subject.groups.rows(label, "wrong") for label in (0, 1)]
-    assert sorted(np.concatenate(found).tolist()) == expected.tolist()
-    labels = np.array(subject.train_dataset["label"][:])
-    assert all((labels[rows] == label).all() and len(rows) for label, rows in enumerate(found))
-    # The second model is another one, and its own errors do not count.
-    assert wrong_rows(subject.model, subject.train_dataset).tolist() != expected.tolist()
+    settings.pop("class_balanced", None)
+    first = stock(tmp_path / "first", data, epochs=2, **settings)
+    saved = MLP.from_pretrained(Path(subject.pseudo.directory) / "model")
+    assert_same(weights(saved), weights(first), tolerance=1e-6)
+    errors = wrong_rows(first, data)
+    assert 5 < len(errors) < 80
+    second = stock(tmp_path / "second", concatenate_datasets([data, *[data.select(errors)] * 3]), epochs=2, **settings)
+    assert_same(weights(subject.model), weights(second), tolerance=1e-6)
+    assert subject.state.global_step == 2 * -(-(len(data) + 3 * len(errors)) // 8)
 
 
-def test_the_batches_of_training_are_drawn_by_the_errors(tmp_path):
-    subject = jtt(tmp_path, upweight=1e6, max_steps=5)
+def test_an_epoch_has_each_error_once_and_lambda_times_more(tmp_path):
+    subject = jtt(tmp_path, upweight=4.0, num_train_epochs=1)
     batches = watch_batches(subject)
     subject.train()
-    errors = set(errors_by_hand(subject).tolist())
-    assert len(batches) == 5
-    assert {row for batch in batches for row in batch["row"].tolist()} <= errors
-    subject._sampler.set_epoch(0)
-    stream = list(subject._sampler)
-    assert [row for batch in batches for row in batch["row"].tolist()] == stream[: 5 * 8]
+    errors = wrong_rows(MLP.from_pretrained(Path(subject.pseudo.directory) / "model"), subject.train_dataset)
+    times = np.bincount([row for batch in batches for row in batch["row"].tolist()], minlength=158)
+    expected = np.ones(158, dtype=int)
+    expected[errors] = 5
+    assert times.tolist() == expected.tolist()
 
 
-# ---- how often ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("upweight", [1.0, 7.0])
-def test_errors_are_drawn_upweight_times_as_often(tmp_path, upweight):
-    subject = jtt(tmp_path, upweight=upweight)
-    assert subject.args.class_balanced  # the default of the config, which has no part in JTT
-    subject.train()
-    errors = errors_by_hand(subject)
-    times = drawn(subject)
-    total, rows = times.sum(), len(times)
-    mass = upweight * len(errors) + rows - len(errors)
-    weight = np.ones(rows)
-    weight[errors] = upweight
-    assert within_errors(times[errors].sum(), total, upweight * len(errors) / mass)
-    labels, wrong = np.array(subject.train_dataset["label"][:]), np.isin(np.arange(rows), errors)
-    for y in (0, 1):
-        for chosen in (labels == y, (labels == y) & wrong):
-            assert within_errors(times[chosen].sum(), total, weight[chosen].sum() / mass)
-    # Every row of a kind alike: 270 rows are judged at once, so the worst has 5 standard errors.
-    expected = total * weight / mass
-    assert (np.abs(times - expected) <= 5 * np.sqrt(expected)).all()
-    if upweight == 1.0:  # natural class frequencies: 180 and 90 of 270, and not half and half
-        assert within_errors(times[labels == 0].sum(), total, 2 / 3)
-
-
-def test_the_distribution():
+def test_the_plan_weights_the_rows_of_errors():
     errors = GroupIndex.from_arrays([0] * 10 + [1] * 5, ["a"] * 2 + ["b"] * 8 + ["a"] * 1 + ["b"] * 4)
-    mass = 2 * 20 + 8 + 20 + 4
-    expected = np.array([[40, 8], [20, 4]]) / mass
-    assert np.allclose(error_distribution(errors, 20.0), expected, atol=1e-12)
+    plan = error_plan(errors, upweight=19, rows=8)
+    expected = np.array([[2 * 20, 8], [1 * 20, 4]]) / (2 * 20 + 8 + 20 + 4)
+    assert np.allclose(plan.expected_weights(), expected, atol=1e-12)
 
 
-# ---- few errors, and none -----------------------------------------------------------------------------------------
+def test_its_first_model_is_another_one_for_other_epochs_and_is_found_again(tmp_path):
+    folders = set()
+    for epochs in (1.0, 1.0, 2.0):
+        subject = jtt(tmp_path, first_epochs=epochs, num_train_epochs=1)
+        subject.train()
+        folders.add(subject.pseudo.directory)
+        assert subject.pseudo.record["settings"]["num_train_epochs"] == epochs
+        assert subject.pseudo.record["settings"]["class_balanced"] is False
+    assert len(folders) == 2
 
 
-def reads_the_label(threshold=0.5):
-    """A model with inputs 0 above the threshold as class 1, trained on data that says so."""
-    model = mlp()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-        model.first.weight[0, 0], model.first.bias[0] = 4.0, -4.0 * threshold
-        model.second.weight[1, 0], model.second.weight[0, 0] = 3.0, -3.0
-    return model
-
-
-def clean_table(flipped=0):
-    """Rows whose first input tells the label exactly; in `flipped` rows of class 0 it tells the other one."""
-    data = table(COUNTS)
-    labels, inputs = np.array(data["label"][:]), np.array(data["inputs"][:])
-    shown = labels.copy()
-    shown[np.flatnonzero(labels == 0)[:flipped]] = 1
-    inputs[:, 0] = shown
-    return data.remove_columns("inputs").add_column("inputs", inputs.tolist())
-
-
-STILL = dict(biased_learning_rate=0.0, biased_epochs=1.0)
-
-
-def test_a_class_without_errors(tmp_path):
-    data = clean_table(flipped=6)
-    subject = jtt(tmp_path, reads_the_label(), data, upweight=50.0, **STILL)
+def test_the_first_model_is_not_selected(tmp_path):
+    """Its last weights are kept, though the run selects, and the fields of GERNE's biased model have no part in it."""
+    saves = dict(eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, biased_learning_rate=1e-9)
+    subject = jtt(tmp_path / "ours", more={"eval_dataset": table([[9, 9], [9, 9]], seed=4)}, **saves)
     subject.train()
-    errors = errors_by_hand(subject)
-    labels = np.array(data["label"][:])
-    assert len(errors) == 6 and (labels[errors] == 0).all()
-    assert subject.groups.counts.tolist() == [[6, 174], [0, 90]]
-    times = drawn(subject)
-    assert within_errors(times[errors].sum(), times.sum(), 300 / (300 + 264))
-    assert within_errors(times[labels == 1].sum(), times.sum(), 90 / (300 + 264))
+    saved = MLP.from_pretrained(Path(subject.pseudo.directory) / "model")
+    assert_same(weights(saved), weights(stock(tmp_path / "first", table(COUNTS), epochs=2)), tolerance=1e-6)
 
 
-def test_no_errors_at_all_is_plain_training(tmp_path):
-    data = clean_table()
-    subject = jtt(tmp_path, reads_the_label(), data, upweight=50.0, eval_dataset=table(COUNTS, seed=3), **STILL)
+def test_a_resume_with_other_first_epochs_is_refused(tmp_path):
+    subject = jtt(tmp_path, save_strategy="epoch")
     subject.train()
-    assert not len(errors_by_hand(subject)) and subject.groups.counts.tolist() == [[0, 180], [0, 90]]
-    times = drawn(subject)
-    labels = np.array(data["label"][:])
-    assert within_errors(times[labels == 0].sum(), times.sum(), 2 / 3)
-    assert (np.abs(times - times.mean()) <= 5 * np.sqrt(times.mean())).all()
-    assert (tmp_path / "group_metrics.json").is_file()
+    other = jtt(tmp_path, save_strategy="epoch", first_epochs=1.0)
+    with pytest.raises(ValueError, match="jtt_first_epochs"):
+        other.train(resume_from_checkpoint=True)
 
 
-# ---- the first model ----------------------------------------------------------------------------------------------
+# ---- repeats of a plan ----------------------------------------------------------------------------------------------
 
 
-class CountedSGD(torch.optim.SGD):
-    """Notes the learning rate of each step."""
-
-    rates: list = []
-
-    def step(self, *args, **kwargs):
-        self.rates.append(self.param_groups[0]["lr"])
-        return super().step(*args, **kwargs)
+def plan_with(repeats, every_row=True):
+    return BatchPlan("p", (Segment("p", 4, np.full((2, 2), 0.25), 1.0),), every_row=every_row, repeats=repeats)
 
 
-def comparing(folder, methods, **settings):
-    args = settings_of(folder, plan="independent", pseudo_attributes=True, threshold=0.2, max_steps=3, **settings)
-    trainers = []
-
-    def make_trainer(run, trainer_class):
-        trainers.append(
-            trainer_class(
-                model_init=lambda: mlp(run.seed),
-                args=run,
-                train_dataset=table(COUNTS),
-                eval_dataset=table([[10, 10], [10, 10]], seed=8),
-                optimizer_cls_and_kwargs=(CountedSGD, {"lr": run.learning_rate}),
-            )
-        )
-        return trainers[-1]
-
-    compare(methods, args, make_trainer, table([[9, 9], [9, 9]], seed=9), seeds=(0,))
-    return trainers
+def test_an_epoch_repeats_the_rows_of_a_group_and_leaves_others_out():
+    groups = GroupIndex.from_arrays([0, 0, 1, 1, 1], [0, 1, 0, 1, 1])
+    sampler = EpochSampler(groups, plan_with(np.array([[3, 1], [0, 2]])))
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        assert np.bincount(list(sampler), minlength=5).tolist() == [3, 1, 0, 2, 2] and len(sampler) == 8
+    assert sampler.num_batches == 2 and isinstance(sampler, GroupSampler)
 
 
-@pytest.mark.parametrize("methods", [["jtt", "pseudo"], ["pseudo", "jtt"]])
-def test_one_first_model_serves_jtt_and_gerne(tmp_path, methods, monkeypatch):
-    monkeypatch.setattr(CountedSGD, "rates", [])
-    trainers = comparing(tmp_path, methods)  # with class-balanced ERM, which inferred groups are compared with
-    first, second = (subject for subject in trainers if subject.pseudo is not None)
-    assert len(list(tmp_path.rglob(RECORD_FILE))) == 1
-    assert first.pseudo.directory == second.pseudo.directory
-    assert np.array_equal(first.pseudo.scores, second.pseudo.scores)
-    fit_steps = 3 * 34  # epochs of 270 rows in batches of 8
-    assert (CountedSGD.rates.count(0.3), CountedSGD.rates.count(0.1)) == (fit_steps, 3 * len(trainers))
-    assert len(CountedSGD.rates) == fit_steps + 9
-    assert {type(first), type(second)} > {JTTTrainer}
+@pytest.mark.parametrize(
+    "repeats", [np.ones((2, 3), int), np.full((2, 2), -1), np.zeros((2, 2), int), np.ones((2, 2))]
+)
+def test_bad_repeats(repeats):
+    with pytest.raises(ValueError, match="repeats say how often"):
+        plan_with(repeats)
 
 
-def test_other_settings_of_the_first_model_make_another(tmp_path, monkeypatch):
-    monkeypatch.setattr(CountedSGD, "rates", [])
-    comparing(tmp_path, ["jtt"])
-    comparing(tmp_path, ["jtt"])
-    assert CountedSGD.rates.count(0.3) == 102  # found again
-    comparing(tmp_path, ["jtt"], biased_epochs=1.0)
-    assert CountedSGD.rates.count(0.3) == 102 + 34
-    assert len(list(tmp_path.rglob(RECORD_FILE))) == 2
+def test_repeats_are_for_epochs_of_every_row():
+    with pytest.raises(ValueError, match="every_row=True; found"):
+        plan_with(np.ones((2, 2), int), every_row=False)
 
 
-def test_training_twice_fits_once(tmp_path):
-    subject = jtt(tmp_path)
-    subject.train()
-    scores = subject.pseudo
-    subject.train()
-    assert subject.pseudo is scores and len(list(tmp_path.rglob(RECORD_FILE))) == 1
+# ---- bad input ------------------------------------------------------------------------------------------------------
 
 
-def test_the_report_does_not_call_the_errors_attributes_of_the_data(tmp_path):
-    """`train_groups` in group_metrics.json names the column that its groups were made from."""
-    subject = jtt(tmp_path)
-    subject.train()
-    report = json.loads((tmp_path / "group_metrics.json").read_text())
-    assert report["train_groups"]["attribute_names"] == ["wrong", "right"]
-    assert report["train_groups"]["attribute_columns"] == []
+def test_a_factor_that_is_no_whole_number(tmp_path):
+    with pytest.raises(ValueError, match="jtt_upweight, .* must be a whole number; found 2.5"):
+        jtt(tmp_path, upweight=2.5)
 
 
-# ---- bad input ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("plan", ["independent", "shared", "collapsed", "resampling", "reweighting"])
+@pytest.mark.parametrize("plan", ["independent", "resampling", "reweighting"])
 def test_other_plans_are_refused(tmp_path, plan):
     with pytest.raises(ValueError, match="JTT draws rows by its own errors; use plan='erm'"):
         jtt(tmp_path, plan=plan)
 
 
-def test_pseudo_attributes_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="pseudo_attributes=False"):
-        jtt(tmp_path, plan="independent", pseudo_attributes=True, threshold=0.1)
-
-
-@pytest.mark.parametrize("upweight", [0.5, -1.0, float("nan")])
-def test_the_factor_is_at_least_one(tmp_path, upweight):
-    with pytest.raises(ValueError, match="jtt_upweight must be at least 1"):
-        settings_of(tmp_path, upweight=upweight)
+@pytest.mark.parametrize("epochs", [0.0, -1.0, float("inf")])
+def test_first_epochs_out_of_range(tmp_path, epochs):
+    with pytest.raises(ValueError, match="jtt_first_epochs must be finite and positive"):
+        replace(BaselineConfig(output_dir=str(tmp_path), use_cpu=True), jtt_first_epochs=epochs)
 
 
 def test_no_attributes_are_needed(tmp_path):
     subject = jtt(tmp_path, train=table(COUNTS).remove_columns("place"), attribute_column=None)
     subject.train()
-    assert subject.state.global_step == 2 and subject.groups.attribute_names == ("wrong", "right")
+    assert subject.groups.attribute_names == ("wrong", "right")

@@ -8,12 +8,17 @@ from helpers import config
 from workshop import TRAIN, Workshop
 
 from gerne_hf import GerneTrainer
-from gerne_hf.baselines import GroupDROTrainer, JTTTrainer, SquareRootTrainer
+from gerne_hf.baselines import BiasedModelJTTTrainer, GroupDROTrainer, JTTTrainer, SquareRootTrainer
 from gerne_hf.comparison.methods import METHODS, main_method, method_config
 from gerne_hf.reports.tables import format_comparison
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
-OWN_TRAINERS = {"group_dro": GroupDROTrainer, "jtt": JTTTrainer, "square_root": SquareRootTrainer}
+OWN_TRAINERS = {
+    "group_dro": GroupDROTrainer,
+    "jtt": JTTTrainer,
+    "jtt_biased_model": BiasedModelJTTTrainer,
+    "square_root": SquareRootTrainer,
+}
 
 
 def drawn(subject, least=20_000):
@@ -90,8 +95,11 @@ def test_each_method_draws_as_it_should(everything):
     assert np.abs(natural - within / 2).max() > 0.1
 
 
-def test_jtt_and_gerne_share_the_first_model(everything):
-    assert len(list(everything.folder.rglob("scores.parquet"))) == 1
+def test_jtts_variant_and_gerne_share_the_first_model(everything):
+    assert len(list(everything.folder.rglob("scores.parquet"))) == 2  # and JTT has a plain one of its own
+    trained = {type(subject): subject for subject in everything.trainers if subject.pseudo is not None}
+    assert trained[BiasedModelJTTTrainer].pseudo.directory == trained[GerneTrainer].pseudo.directory
+    assert trained[JTTTrainer].pseudo.directory != trained[GerneTrainer].pseudo.directory
 
 
 # ---- configs of methods -------------------------------------------------------------------------------------------
@@ -150,7 +158,7 @@ def test_settings_of_a_method_are_its_own(tmp_path):
         (["erm"], {"erm": {"learning_rte": 0.5}}, "settings of method 'erm' have 'learning_rte', which is no field"),
         (["erm"], {"jtt": {"upweight": 5}}, "settings of method 'jtt' have 'upweight'"),
         (["erm", "independent"], {"independent": {"c": 3.0}}, "c"),
-        (["erm", "jtt"], {"jtt": {"jtt_upweight": 0.1}}, "jtt_upweight must be at least 1"),
+        (["erm", "jtt"], {"jtt": {"jtt_upweight": -0.1}}, "jtt_upweight must be finite and not negative"),
         (["erm", "pseudo"], {"pseudo": {"pseudo_rule": "threshold"}}, "needs a threshold"),
     ],
 )

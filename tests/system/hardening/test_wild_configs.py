@@ -75,7 +75,8 @@ VALID = {
     "pseudo_attributes_dir": optional(text),
     "forward_mode": one_of("auto", "fused", "separate"),
     "group_dro_step_size": number(0, open_low=True),
-    "jtt_upweight": number(1),
+    "jtt_upweight": number(0),
+    "jtt_first_epochs": number(0, open_low=True),
 }
 """What each field may hold once a config has been made of it."""
 
