@@ -8,7 +8,8 @@ from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from .checkpoints.identity import RUN_FIELDS
-from .evaluation.selection import AUTOMATIC
+from .evaluation.score_names import EXTRA_METRICS, check_extra_metrics
+from .evaluation.selection import AUTOMATIC, settled_direction
 from .method.beta import BETA_SCHEDULES
 from .method.distributions import check_c
 from .method.plans import PLANS, PLANS_WITH_BETA, SCHEDULED_PLANS, check_biased_share
@@ -117,6 +118,15 @@ class GerneConfig(TrainingArguments):
             worst-group accuracy if the evaluation set has attributes, and else worst-class accuracy, or with
             `pseudo_attributes` the gated accuracy: that of the worst inferred group of the evaluation set, unless its
             class-balanced accuracy is more than 0.02 below that of the biased models, which are class-balanced ERM.
+            "worst_f1", "overall_auroc", "equalized_odds_gap" and so on turn on the metric of `extra_metrics` that they
+            need, and set `greater_is_better`.
+
+        > Evaluation
+
+        extra_metrics (`list[str]`, *optional*):
+            Metrics beyond accuracy that each evaluation computes for every attribute value, some of "f1", "tpr",
+            "fpr", "auroc", "ece" (calibration error) and "equalized_odds_gap". See
+            [`group_scores`](gerne_hf.evaluation.group_scores.group_scores).
 
         > Reports
 
@@ -226,6 +236,9 @@ class GerneConfig(TrainingArguments):
     pseudo_attributes_dir: str | None = field(
         default=None, metadata={"help": "Folder of biased models and scores; output_dir/pseudo_attributes by default."}
     )
+    extra_metrics: list[str] | None = field(
+        default=None, metadata={"help": "Metrics of each attribute value to compute: " + ", ".join(EXTRA_METRICS)}
+    )
     attribute_source: str | None = field(
         default=None, metadata={"help": "For the card: who or what says which attribute a row has."}
     )
@@ -260,6 +273,7 @@ class GerneConfig(TrainingArguments):
     def __post_init__(self) -> None:
         if self.load_best_model_at_end and self.metric_for_best_model is None:
             self.metric_for_best_model = AUTOMATIC
+        self.greater_is_better = settled_direction(self.metric_for_best_model, self.greater_is_better)
         super().__post_init__()
         declare(type(self))
         settle_types(self, GerneConfig, TrainingArguments)
@@ -270,6 +284,8 @@ class GerneConfig(TrainingArguments):
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; found {value!r}")
+        if self.extra_metrics is not None:
+            self.extra_metrics = list(check_extra_metrics(self.extra_metrics))
         check_c(self.c)
         if not math.isfinite(self.beta):
             raise ValueError(f"beta, the extrapolation factor, must be a finite number; found {self.beta}")

@@ -4,12 +4,14 @@ Plain NumPy over a group index; the trainer feeds it batch by batch. Groups that
 own in [`overlapping`](gerne_hf.evaluation.overlapping).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from transformers.utils import logging
 
 from ..groups.index import GroupIndex
+from .group_scores import group_scores, probabilities_of
 from .metrics import group_metrics, worst_groups
 
 logger = logging.get_logger(__name__)
@@ -24,14 +26,23 @@ class GroupAccumulator:
             adjusted accuracy.
     """
 
+    extra_metrics: tuple[str, ...] = ()
+    """Metrics beyond accuracy to compute; set it before rows are added."""
+
     def __init__(self, index: GroupIndex, train_counts: np.ndarray | None = None):
         self.index = index
         self.train_counts = train_counts
         self._batches: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._losses: list[np.ndarray] = []
+        self._scores: list[np.ndarray] = []
 
     def add(
-        self, labels: np.ndarray, groups: np.ndarray, predicted: np.ndarray, losses: np.ndarray | None = None
+        self,
+        labels: np.ndarray,
+        groups: np.ndarray,
+        predicted: np.ndarray,
+        losses: np.ndarray | None = None,
+        scores: np.ndarray | None = None,
     ) -> None:
         """Add some rows.
 
@@ -39,10 +50,14 @@ class GroupAccumulator:
             labels, groups, predicted (int arrays of shape `(n,)`): class ids, group ids and predicted class ids.
             losses (float array of shape `(n,)`, *optional*): the cross-entropy of each row, from which the worst rows
                 follow.
+            scores (float array of shape `(n, K)`, *optional*): logits of the classes, for metrics that need
+                probabilities.
         """
         self._batches.append((labels, groups, predicted))
         if losses is not None:
             self._losses.append(losses)
+        if scores is not None:
+            self._scores.append(scores)
 
     def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return labels, group ids and predictions of all rows so far, each of shape `(N,)`."""
@@ -54,14 +69,17 @@ class GroupAccumulator:
         labels, groups, predicted = self.columns()
         warn_of_rows_without_prediction(predicted)
         index = self.index
-        return group_metrics(
-            predicted,
-            labels,
-            groups % index.num_attributes,
-            self.train_counts,
-            index.label_names,
-            index.attribute_names,
+        attributes = groups % index.num_attributes
+        result = group_metrics(
+            predicted, labels, attributes, self.train_counts, index.label_names, index.attribute_names
         )
+        return self.with_scores(result, predicted, labels, attributes)
+
+    def with_scores(
+        self, result: dict[str, Any], predicted: np.ndarray, labels: np.ndarray, attributes: np.ndarray
+    ) -> dict[str, Any]:
+        """Return a result of [`group_metrics`] with the `extra_metrics`, as [`with_group_scores`] does."""
+        return with_group_scores(result, self.extra_metrics, predicted, labels, attributes, self._scores)
 
     def memberships(self) -> np.ndarray:
         """Return which attributes of the result each attribute of the index stands for, bool, `(A, A)`: itself."""
@@ -101,6 +119,31 @@ class GroupAccumulator:
                 for row in worst_rows(losses, own, k)
             ]
         return found
+
+
+def with_group_scores(
+    result: dict[str, Any],
+    extra_metrics: Sequence[str],
+    predicted: np.ndarray,
+    labels: np.ndarray,
+    attributes: np.ndarray,
+    scores: Sequence[np.ndarray] = (),
+) -> dict[str, Any]:
+    """Return a result of [`group_metrics`] with metrics beyond accuracy of the same rows, if any were asked for.
+
+    Args:
+        result (`dict`): what [`group_metrics`] returned.
+        extra_metrics (`Sequence[str]`): names of the metrics; without one the result comes back as it is.
+        predicted, labels, attributes: as [`group_metrics`] was given them, as ids.
+        scores (`Sequence` of arrays of shape `(n, K)`): logits of the rows, by batch, where metrics need them.
+    """
+    if not extra_metrics:
+        return result
+    probabilities = probabilities_of(np.concatenate(scores)) if len(scores) else None
+    label_names = list(dict.fromkeys(group["label"] for group in result["groups"]))
+    attribute_names = list(dict.fromkeys(group["attribute"] for group in result["groups"]))
+    found = group_scores(extra_metrics, predicted, labels, attributes, probabilities, label_names, attribute_names)
+    return {**result, **found}
 
 
 def warn_of_rows_without_prediction(predicted: np.ndarray) -> None:

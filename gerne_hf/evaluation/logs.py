@@ -1,6 +1,6 @@
 """What an evaluation leaves in logs and trackers: the summaries and groups that are logged, and their names there.
 
-Pure functions of metrics; imports [`names`](gerne_hf.groups.names). Which metrics there are:
+Pure functions of metrics; imports the names of groups and of metrics beyond accuracy. Which metrics there are:
 [`metrics`](gerne_hf.evaluation.metrics). [`EvaluatingTrainer`](gerne_hf.training.evaluating_trainer.EvaluatingTrainer)
 logs by these functions.
 """
@@ -11,6 +11,7 @@ import unicodedata
 from typing import Any
 
 from ..groups.names import split_group_key
+from .score_names import EXTRA_METRICS, smaller_is_better
 
 MAX_LOGGED_GROUPS = 32
 """So many groups are all logged; of more the worst ones are. `evaluate()` always returns every group."""
@@ -20,6 +21,7 @@ WORST_LOGGED_GROUPS = 10
 
 _GROUP = "group_accuracy/"
 _NOT_LOGGED = ("group_count/", "group_ci_low/", "group_ci_high/")
+_OF_ATTRIBUTES = tuple(f"attribute_{name}/" for name in EXTRA_METRICS)
 _LONGEST = 60
 
 
@@ -31,7 +33,8 @@ def loggable(metrics: dict[str, float]) -> dict[str, float]:
 
     Returns:
         `dict[str, float]`: without counts and intervals; of more than `MAX_LOGGED_GROUPS` groups the
-        `WORST_LOGGED_GROUPS` worst. The accuracy of a group is called as [`logged_key`] says.
+        `WORST_LOGGED_GROUPS` worst, and so with the figures of each attribute value, `attribute_f1/ATTRIBUTE` and so
+        on. The accuracy of a group is called as [`logged_key`] says.
 
     Example:
 
@@ -41,14 +44,18 @@ def loggable(metrics: dict[str, float]) -> dict[str, float]:
 
     ```
     """
-    groups = [key for key in metrics if _GROUP in key]
-    if len(groups) > MAX_LOGGED_GROUPS:
-        groups = sorted(groups, key=lambda key: metrics[key])[:WORST_LOGGED_GROUPS]
-    logged = set(groups)
+    logged: set[str] = set()
+    for kind in (_GROUP, *_OF_ATTRIBUTES):
+        keys = [key for key in metrics if kind in key]
+        if len(keys) > MAX_LOGGED_GROUPS:
+            sign = -1 if smaller_is_better(keys[0]) else 1
+            keys = sorted(keys, key=lambda key: sign * metrics[key])[:WORST_LOGGED_GROUPS]
+        logged.update(keys)
+    single = (_GROUP, *_OF_ATTRIBUTES, *_NOT_LOGGED)
     return {
         logged_key(key) if key in logged else key: value
         for key, value in metrics.items()
-        if key in logged or (_GROUP not in key and not any(part in key for part in _NOT_LOGGED))
+        if key in logged or not any(part in key for part in single)
     }
 
 
@@ -66,20 +73,21 @@ def summaries(metrics: dict[str, Any]) -> dict[str, Any]:
 
     ```
     """
-    single = (_GROUP, *_NOT_LOGGED)
+    single = (_GROUP, *_OF_ATTRIBUTES, *_NOT_LOGGED)
     return {key: value for key, value in metrics.items() if not any(part in key for part in single)}
 
 
 def logged_key(key: str) -> str:
-    """Return the name under which logs have the accuracy of a group.
+    """Return the name under which logs have the accuracy of a group, or another figure of an attribute value.
 
     TensorBoard and MLflow write an underscore in place of many characters, so that two groups would become one.
 
     Args:
-        key (`str`): the metric, `group_accuracy/LABEL|ATTRIBUTE` with any prefix.
+        key (`str`): the metric, `group_accuracy/LABEL|ATTRIBUTE` or `attribute_f1/ATTRIBUTE` with any prefix.
 
     Returns:
-        `str`: `group_accuracy/LABEL/ATTRIBUTE` with the same prefix, each of both as [`tracker_name`] writes it.
+        `str`: `group_accuracy/LABEL/ATTRIBUTE` or `attribute_f1/ATTRIBUTE` with the same prefix, each name as
+        [`tracker_name`] writes it.
 
     Example:
 
@@ -89,6 +97,10 @@ def logged_key(key: str) -> str:
 
     ```
     """
+    kind = next((kind for kind in _OF_ATTRIBUTES if kind in key), None)
+    if kind is not None and _GROUP not in key.partition(kind)[0]:
+        prefix, _, attribute = key.partition(kind)
+        return prefix + kind + tracker_name(attribute)
     prefix, _, group = key.partition(_GROUP)
     return prefix + _GROUP + "/".join(map(tracker_name, split_group_key(group)))
 

@@ -1,10 +1,12 @@
 """The words that people read for metrics and for evaluated sets, in tables, pictures, cards and pages.
 
-Imports [`utils.markdown`](gerne_hf.utils.markdown) alone, so that reports stay light. What the metrics mean stands in
-[`metrics`](gerne_hf.evaluation.metrics); who prints these words: `gerne_hf/reports/`.
+Imports [`utils.markdown`](gerne_hf.utils.markdown) and [`score_names`](gerne_hf.evaluation.score_names) alone, so that
+reports stay light. What the metrics mean stands in [`metrics`](gerne_hf.evaluation.metrics); who prints these words:
+`gerne_hf/reports/`.
 """
 
 from ..utils.markdown import code, plain
+from .score_names import EXTRA_METRICS, GAP, extra_metric_of
 
 METRIC_TITLES = {
     "worst_group_accuracy": "worst-group accuracy",
@@ -66,16 +68,23 @@ def metric_title(metric: str) -> str:
         metric (`str`): a metric's key without a prefix, as in the result of [`group_metrics`].
 
     Returns:
-        `str`: words for the keys of `METRIC_TITLES`, code for others.
+        `str`: words for the keys of `METRIC_TITLES` and the summaries of metrics beyond accuracy, code for others.
 
     Example:
 
     ```python
-    >>> metric_title("worst_group_accuracy"), metric_title("accuracy")
-    ('worst-group accuracy', '`accuracy`')
+    >>> metric_title("worst_group_accuracy"), metric_title("worst_auroc"), metric_title("accuracy")
+    ('worst-group accuracy', 'worst AUROC of an attribute value', '`accuracy`')
 
     ```
     """
+    beyond = extra_metric_of(metric)
+    if metric == GAP:
+        return EXTRA_METRICS[GAP]
+    if metric == f"worst_{beyond}" and beyond is not None:
+        return f"worst {EXTRA_METRICS[beyond]} of an attribute value"
+    if metric == f"overall_{beyond}" and beyond is not None:
+        return f"{EXTRA_METRICS[beyond]} of all rows"
     return METRIC_TITLES.get(metric) or code(metric)
 
 
@@ -100,7 +109,7 @@ def spaced(metric: str) -> str:
 
 
 def shown_in_percent(metric: str) -> bool:
-    """Return whether figures of a metric are shown in per cent: those of all accuracies are.
+    """Return whether figures of a metric are shown in per cent: accuracies and metrics beyond accuracy are.
 
     Args:
         metric (`str`): a metric's key, with or without a prefix.
@@ -116,7 +125,7 @@ def shown_in_percent(metric: str) -> bool:
 
     ```
     """
-    return metric.endswith("accuracy")
+    return metric.endswith("accuracy") or extra_metric_of(metric) is not None
 
 
 def objective_title(objective: str) -> str:

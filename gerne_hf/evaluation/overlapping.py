@@ -43,9 +43,10 @@ class OverlappingAccumulator(GroupAccumulator):
         labels, groups, predicted = self.columns()
         warn_of_rows_without_prediction(predicted)
         memberships = self._memberships[groups % self.index.num_attributes]
-        return group_metrics(
+        result = group_metrics(
             predicted, labels, memberships, self.train_counts, self.index.label_names, self.attribute_names
         )
+        return self.with_scores(result, predicted, labels, memberships)
 
 
 def combination_memberships(index: GroupIndex) -> np.ndarray:

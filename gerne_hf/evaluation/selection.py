@@ -1,11 +1,13 @@
 """The metric that the best checkpoint is selected on, and whether the evaluation set can give it.
 
-Pure functions of names; imports nothing of this package. What the metrics mean is in
+Pure functions of names; imports [`score_names`](gerne_hf.evaluation.score_names). What the metrics mean is in
 [`metrics`](gerne_hf.evaluation.metrics); `training/evaluating_trainer.py` selects by them.
 """
 
 from collections.abc import Sequence
 from typing import Any
+
+from .score_names import extra_metric_of, smaller_is_better
 
 GROUP_SELECTION_METRICS = ("worst_group_accuracy", "group_balanced_accuracy", "adjusted_accuracy")
 """Metrics of groups, which mean something only if the evaluation set has attributes."""
@@ -58,13 +60,48 @@ def check_selection(metric: str | None, attribute_columns: tuple[str, ...]) -> N
 
     ```
     """
-    if metric is None or attribute_columns or not metric.endswith(GROUP_SELECTION_METRICS):
+    if metric is None or attribute_columns:
+        return
+    beyond = extra_metric_of(metric) is not None and f"overall_{extra_metric_of(metric)}" not in metric
+    if not beyond and not metric.endswith(GROUP_SELECTION_METRICS):
         return
     raise ValueError(
         f"metric_for_best_model={metric!r} needs attributes in the evaluation set, and no attribute_column is given. "
         "Name the column that holds the attribute, or select on 'worst_class_accuracy' (the default without "
         "attributes), 'class_balanced_accuracy' or 'accuracy'"
     )
+
+
+def settled_direction(metric: str | None, greater_is_better: bool | None) -> bool | None:
+    """Return `greater_is_better` for a metric beyond accuracy: of errors and gaps less is better.
+
+    Args:
+        metric (`str`, *optional*): `metric_for_best_model`.
+        greater_is_better (`bool`, *optional*): what the user said of it, if anything.
+
+    Returns:
+        `bool`: None for other metrics of which nothing was said, which `TrainingArguments` settles.
+
+    Raises:
+        ValueError: for a direction in which the worst model would be the best.
+
+    Example:
+
+    ```python
+    >>> settled_direction("worst_ece", None), settled_direction("worst_f1", None), settled_direction("loss", None)
+    (False, True, None)
+
+    ```
+    """
+    if metric is None or extra_metric_of(metric) is None:
+        return greater_is_better
+    right = not smaller_is_better(metric)
+    if greater_is_better not in (None, right):
+        raise ValueError(
+            f"greater_is_better={greater_is_better} with metric_for_best_model={metric!r} would keep the worst model: "
+            f"of it {'more' if right else 'less'} is better. Leave greater_is_better unset"
+        )
+    return right
 
 
 def selected_on(metric: str, evaluation_sets: Sequence[str]) -> tuple[str, str]:

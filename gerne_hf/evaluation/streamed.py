@@ -13,7 +13,7 @@ from transformers.utils import logging
 from ..groups.index import GroupIndex
 from ..groups.names import group_title, shared_name_with_two_ids
 from ..groups.streamed import StreamedRows, decoded_names
-from .accumulator import warn_of_rows_without_prediction
+from .accumulator import warn_of_rows_without_prediction, with_group_scores
 from .metrics import group_metrics
 
 logger = logging.get_logger(__name__)
@@ -31,6 +31,9 @@ class StreamAccumulator:
         ValueError: for a stream that has a class of the training set under another id.
     """
 
+    extra_metrics: tuple[str, ...] = ()
+    """Metrics beyond accuracy to compute; set it before rows are added."""
+
     def __init__(
         self,
         rows: StreamedRows,
@@ -46,9 +49,15 @@ class StreamAccumulator:
                 f"set, whose classes are {', '.join(trained)}. Give both the same ids"
             )
         self._batches: list[tuple[np.ndarray, list[str], np.ndarray]] = []
+        self._scores: list[np.ndarray] = []
 
     def add(
-        self, labels: np.ndarray, names: np.ndarray, predicted: np.ndarray, losses: np.ndarray | None = None
+        self,
+        labels: np.ndarray,
+        names: np.ndarray,
+        predicted: np.ndarray,
+        losses: np.ndarray | None = None,
+        scores: np.ndarray | None = None,
     ) -> None:
         """Add some rows.
 
@@ -56,9 +65,13 @@ class StreamAccumulator:
             labels, predicted (int arrays of shape `(n,)`): class ids and predicted class ids.
             names (int array of shape `(n, L)`): the names of the attributes, as numbers.
             losses (*optional*): not used, as rows of a stream cannot be read again to show them.
+            scores (float array of shape `(n, K)`, *optional*): logits of the classes, for metrics that need
+                probabilities.
         """
         places, found = decoded_names(names)
         self._batches.append((labels, [found[place] for place in places], predicted))
+        if scores is not None:
+            self._scores.append(scores)
 
     def result(self) -> dict[str, Any]:
         """Return the [`group_metrics`] of all rows so far."""
@@ -70,7 +83,8 @@ class StreamAccumulator:
         label_names = self._label_names(labels)
         if columns:
             flags = np.array([[letter == "1" for letter in word] for word in words]).reshape(len(words), len(columns))
-            return group_metrics(predicted, labels, flags, self.train_counts, label_names, columns)
+            result = group_metrics(predicted, labels, flags, self.train_counts, label_names, columns)
+            return with_group_scores(result, self.extra_metrics, predicted, labels, flags, self._scores)
         trained = reference is not None and len(reference.attribute_values) == len(self.rows.attribute_columns)
         names = list(reference.attribute_names) if reference is not None and trained else []
         names += sorted(set(words) - set(names))
@@ -85,7 +99,7 @@ class StreamAccumulator:
                 f"The {self.rows.description} set has groups that training lacks: {found}. They are part of the group "
                 "metrics, with 0 training rows."
             )
-        return result
+        return with_group_scores(result, self.extra_metrics, predicted, labels, ids, self._scores)
 
     def _label_names(self, labels: np.ndarray) -> Sequence[str] | None:
         """Return the names of the classes: those of the training set, or of the stream, or none."""

@@ -254,6 +254,7 @@ def biased_config(args: GerneConfig, directory: str, evaluates: bool) -> GerneCo
         config.save_steps = config.eval_steps
     config.load_best_model_at_end, config.greater_is_better = evaluates, True
     config.metric_for_best_model = "class_balanced_accuracy" if evaluates else None
+    config.extra_metrics = None
     if not evaluates:
         config.eval_strategy = IntervalStrategy.NO
     config.push_to_hub, config.resume_from_checkpoint, config.save_only_model = False, None, False

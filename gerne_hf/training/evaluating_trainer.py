@@ -7,7 +7,7 @@ no plan: that is the next rung, [`SamplingTrainer`](gerne_hf.training.sampling_t
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,11 @@ from ..config import GerneConfig
 from ..evaluation.accumulator import GroupAccumulator
 from ..evaluation.logs import loggable
 from ..evaluation.metrics import flatten_group_metrics
-from ..evaluation.overlapping import OverlappingAccumulator
-from ..evaluation.selection import AUTOMATIC, automatic_metric, check_selection
+from ..evaluation.names import set_name
+from ..evaluation.overlapping import OverlappingAccumulator, combination_memberships
+from ..evaluation.score_names import needs_probabilities, with_selected
+from ..evaluation.selectable import check_defined, check_known, few_rows_warning
+from ..evaluation.selection import AUTOMATIC, automatic_metric, check_selection, selected_on
 from ..evaluation.streamed import StreamAccumulator
 from ..groups.batches import GROUP_KEY, GroupedDataset
 from ..groups.index import GroupIndex
@@ -65,6 +68,7 @@ class EvaluatingTrainer(GroupTrainer):
     compute_metrics: Any
     _accumulator: GroupAccumulator | StreamAccumulator | None = None
     _best_step: int | None = None
+    _told_undefined: frozenset[str] = frozenset()
     _scored: Any = None
     _user_compute_metrics: Callable | None = None
     _user_preprocess_logits: Callable | None = None
@@ -75,6 +79,7 @@ class EvaluatingTrainer(GroupTrainer):
             self.args = args
             self._settle_selection(eval_dataset)
         super().__init__(args=args, eval_dataset=eval_dataset, **arguments)
+        self._check_selected_rows()
 
     def train(
         self,
@@ -82,7 +87,14 @@ class EvaluatingTrainer(GroupTrainer):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        """Forget the results of another model, then train. Arguments and result are those of `Trainer.train`."""
+        """Forget the results of another model, then train. Arguments and result are those of `Trainer.train`.
+
+        Raises:
+            ValueError: for a metric to select on that no evaluation has.
+        """
+        metric = self.args.metric_for_best_model
+        if metric is not None and self.eval_dataset is not None and not self._has_figures_of_users():
+            check_known(selected_on(metric.removeprefix("eval_"), self._set_names())[1])
         self._best_step = None
         for prefix in self.evaluation_prefixes():  # of another model, even if it had as many steps
             self.group_results.pop(prefix, None)
@@ -174,6 +186,8 @@ class EvaluatingTrainer(GroupTrainer):
         packed: tuple[Any, ...] = (labels, groups.to(scores.device), chosen_classes(scores))
         if self.args.worst_examples:
             packed += (F.cross_entropy(scores.float(), labels.long(), reduction="none"),)
+        if needs_probabilities(self.extra_metrics):
+            packed += (scores.float(),)
         return loss, logits, packed
 
     def _keep_outputs(self, compute_loss: Callable, *given: Any, **named: Any) -> Any:
@@ -201,6 +215,8 @@ class EvaluatingTrainer(GroupTrainer):
         if stream is not None:
             self._accumulator = StreamAccumulator(stream, self.sets.reference, self.overlapping_train_counts)
         packed = self._accumulator is not None
+        if self._accumulator is not None:
+            self._accumulator.extra_metrics = self.extra_metrics
         self._result: dict[str, Any] | None = None
         with self._hooks_between(self.compute_metrics, self.preprocess_logits_for_metrics) as metrics:
             if metrics is None and prediction_loss_only:
@@ -215,6 +231,7 @@ class EvaluatingTrainer(GroupTrainer):
                 self.group_results[metric_key_prefix]["of_eval_dataset"] = False
             worst = self._accumulator.worst_rows(self._result, self.args.worst_examples)
             self.worst_rows[metric_key_prefix] = worst
+            self._tell_of_undefined(metric_key_prefix, self._result)
         labels = output.label_ids
         if packed:
             labels = [part[0] for part in labels] if isinstance(labels, list) else _plain(labels)
@@ -249,8 +266,10 @@ class EvaluatingTrainer(GroupTrainer):
                 f"{type(self).__name__}.prediction_step returned labels alone; the groups travel with them. Let it "
                 "call super().prediction_step(...) and return the labels that this gives"
             )
+        more = ["losses"] * bool(self.args.worst_examples) + ["scores"] * needs_probabilities(self.extra_metrics)
         for part in parts:
-            self._accumulator.add(*map(_numpy, part))
+            labels, groups, predicted, *rest = map(_numpy, part)
+            self._accumulator.add(labels, groups, predicted, **dict(zip(more, rest, strict=True)))
         plain = [part[0] for part in parts] if isinstance(packed, list) else packed[0]
         given = EvalPrediction(prediction.predictions, plain, inputs=prediction.inputs, losses=prediction.losses)
         metrics = dict(self._call_user_metrics(given, compute_result) or {})
@@ -272,6 +291,63 @@ class EvaluatingTrainer(GroupTrainer):
         return self._user_preprocess_logits(logits, _plain(labels))
 
     # ---- selection and logs -----------------------------------------------------------------------------------------
+
+    @property
+    def extra_metrics(self) -> tuple[str, ...]:
+        """The metrics beyond accuracy that evaluations compute: those asked for, and the one that is selected on."""
+        return with_selected(self.args.extra_metrics or (), self.args.metric_for_best_model)
+
+    def _set_names(self) -> list[str]:
+        """Return the names of the evaluation sets, none for a single one."""
+        return [str(name) for name in self.eval_dataset] if isinstance(self.eval_dataset, dict) else []
+
+    def _has_figures_of_users(self) -> bool:
+        """Return whether evaluations may have metrics that this package does not know."""
+        if self.compute_metrics is not None:
+            return True
+        ours = ("gerne_hf.", "transformers.")
+        others = [one for one in type(self).__mro__ if not f"{one.__module__}.".startswith(ours)]
+        return any(name in vars(one) for one in others for name in ("evaluate", "evaluation_loop", "log"))
+
+    def _check_selected_rows(self) -> None:
+        """Refuse a metric that the evaluation set's rows cannot give, and warn of groups with few rows."""
+        metric, sets = self.args.metric_for_best_model, self.eval_dataset
+        if metric is None or sets is None:
+            return
+        prefix, _ = selected_on(metric.removeprefix("eval_"), self._set_names())
+        data = sets.get(prefix.removeprefix("eval_")) if isinstance(sets, dict) else sets
+        index = next((index for known, index in self.sets.known if known is data), None)
+        if data is None or index is None:
+            return  # a stream, whose rows are counted when they are evaluated
+        counts, attributes = index.counts, list(index.attribute_names)
+        if self.args.overlapping_columns:
+            counts, attributes = counts @ combination_memberships(index), list(self.args.overlapping_columns)
+        self._judge_selected_rows(counts, index.label_names, attributes)
+
+    def _judge_selected_rows(self, counts: np.ndarray, labels: Sequence[str], attributes: Sequence[str]) -> None:
+        """Do what [`_check_selected_rows`] says, by the rows of each group, `(K, A)`."""
+        given = str(self.args.metric_for_best_model).removeprefix("eval_")
+        metric = selected_on(given, self._set_names())[1]
+        check_defined(metric, counts, attributes)
+        warning = few_rows_warning(metric, counts, labels, attributes)
+        if warning is not None and self.is_world_process_zero():
+            logger.warning_once(warning)
+
+    def _tell_of_undefined(self, prefix: str, result: dict[str, Any]) -> None:
+        """Say once which figures of an evaluation are not defined, and judge a stream that models are selected on."""
+        new = [sentence for sentence in result.get("not_defined", ()) if sentence not in self._told_undefined]
+        self._told_undefined |= frozenset(new)
+        if new and self.is_world_process_zero():
+            more = f" And {len(new) - 5} more, which group_metrics.json names." if len(new) > 5 else ""
+            logger.warning(f"In the {set_name(prefix)}: {' '.join(new[:5])}{more}")
+        metric = self.args.metric_for_best_model
+        if metric is None or not self.is_in_train:
+            return
+        if prefix == selected_on(metric.removeprefix("eval_"), self._set_names())[0]:
+            labels = list(dict.fromkeys(group["label"] for group in result["groups"]))
+            counts = np.array([group["count"] for group in result["groups"]]).reshape(len(labels), -1)
+            names = [group["attribute"] for group in result["groups"][: counts.shape[1]]]
+            self._judge_selected_rows(counts, labels, names)
 
     def selection_metric(self) -> str:
         """Return the metric that models are selected on, without the prefix; see `metric_for_best_model`."""

@@ -25,7 +25,7 @@ WORDS = {
     *("metric_for_best_model", "resume_with_changes", "resume_from_checkpoint", "optim_target_modules", "fsdp"),
     *("fsdp_config", "deepspeed", "torch_compile_backend", "torch_compile_mode", "include_for_metrics"),
     *("include_num_input_tokens_seen", "label_names", "length_column_name", "report_to", "hub_model_id"),
-    *("hub_revision", "logging_dir", "attribute_source", "dtype"),
+    *("hub_revision", "logging_dir", "attribute_source", "dtype", "extra_metrics"),
 }
 """Names of settings whose texts are shown, without folders and without what gives access: they name columns, data
 sets, models and files."""

@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 
 from gerne_hf import GerneConfig
 from gerne_hf.baselines import BaselineConfig
+from gerne_hf.evaluation.score_names import EXTRA_METRICS
 from gerne_hf.method.beta import BETA_SCHEDULES
 from gerne_hf.method.plans import PLANS
 from gerne_hf.method.pseudo_groups import RULES
@@ -70,6 +71,7 @@ VALID = {
     "biased_learning_rate": optional(number(0)),
     "biased_weight_decay": optional(number(0)),
     "biased_epochs": optional(number(0)),
+    "extra_metrics": lambda value: value is None or (isinstance(value, list) and set(value) <= set(EXTRA_METRICS)),
     "attribute_source": lambda value: value is None or (isinstance(value, str) and value),
     "biased_model": optional(text),
     "pseudo_attributes_dir": optional(text),
