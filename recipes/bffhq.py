@@ -16,7 +16,15 @@ from accelerate import PartialState
 
 from gerne_hf import GerneConfig
 from gerne_hf.data import demo_bffhq, list_bffhq, load_bffhq, minority_accuracy
-from gerne_hf.recipes import ImageArguments, card_facts, image_backbone, image_trainer, parse_arguments, run_recipe
+from gerne_hf.recipes import (
+    ImageArguments,
+    card_facts,
+    image_backbone,
+    image_trainer,
+    parse_arguments,
+    run_recipe,
+    with_features,
+)
 from gerne_hf.utils import format_table, write_json
 
 
@@ -46,6 +54,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
         skip_undecodable=arguments.skip_undecodable,
         **backbone.images,
     )
+    data = with_features(arguments, config, backbone, data)
     make_trainer = image_trainer(arguments, backbone, data)
     facts = card_facts("bffhq", arguments)
     return run_recipe(

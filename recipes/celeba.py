@@ -11,7 +11,15 @@ from typing import Any
 
 from gerne_hf import GerneConfig
 from gerne_hf.data import celeba, demo_celeba, load_celeba
-from gerne_hf.recipes import ImageArguments, card_facts, image_backbone, image_trainer, parse_arguments, run_recipe
+from gerne_hf.recipes import (
+    ImageArguments,
+    card_facts,
+    image_backbone,
+    image_trainer,
+    parse_arguments,
+    run_recipe,
+    with_features,
+)
 
 
 def main(arguments: ImageArguments, config: GerneConfig) -> dict[str, Any]:
@@ -27,6 +35,7 @@ def main(arguments: ImageArguments, config: GerneConfig) -> dict[str, Any]:
         skip_undecodable=arguments.skip_undecodable,
         **backbone.images,
     )
+    data = with_features(arguments, config, backbone, data)
     make_trainer = image_trainer(arguments, backbone, data)
     return run_recipe(arguments, config, make_trainer, data["test"], card_facts("celeba", arguments))
 

@@ -11,7 +11,15 @@ from typing import Any
 
 from gerne_hf import GerneConfig
 from gerne_hf.data import corrupted_cifar10, demo_cifar10, load_corrupted_cifar10
-from gerne_hf.recipes import ImageArguments, card_facts, image_backbone, image_trainer, parse_arguments, run_recipe
+from gerne_hf.recipes import (
+    ImageArguments,
+    card_facts,
+    image_backbone,
+    image_trainer,
+    parse_arguments,
+    run_recipe,
+    with_features,
+)
 
 
 @dataclass
@@ -30,6 +38,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
         name = arguments.dataset_name or "uoft-cs/cifar10"
         skip = arguments.skip_undecodable
         data = load_corrupted_cifar10(name, arguments.minority, skip_undecodable=skip, **backbone.images)
+    data = with_features(arguments, config, backbone, data)
     make_trainer = image_trainer(arguments, backbone, data)
     return run_recipe(arguments, config, make_trainer, data["test"], card_facts("corrupted_cifar10", arguments))
 

@@ -25,6 +25,7 @@ from gerne_hf.recipes import (
     parse_arguments,
     require_settings,
     run_recipe,
+    with_features,
 )
 
 
@@ -50,6 +51,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
         skip_undecodable=arguments.skip_undecodable,
         **{**arguments.source, **backbone.images},
     )
+    data = with_features(arguments, config, backbone, data)
     make_trainer = image_trainer(arguments, backbone, data)
     return run_recipe(arguments, config, make_trainer, data["test"], card_facts("image_classification", arguments))
 

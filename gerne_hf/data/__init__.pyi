@@ -23,6 +23,8 @@ from .corruptions import CORRUPTIONS as CORRUPTIONS
 from .corruptions import corrupt as corrupt
 from .facts import FACTS as FACTS
 from .facts import DataFacts as DataFacts
+from .features import FeatureRows as FeatureRows
+from .features import feature_rows as feature_rows
 from .images import ImageTransform as ImageTransform
 from .images import as_pixels as as_pixels
 from .images import load_images as load_images

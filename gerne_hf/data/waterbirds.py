@@ -27,6 +27,7 @@ class _Birds(Dataset, ABC):
     """Rows with a kind of bird and a place each; a subclass says what the model sees of a row."""
 
     column_names = ("label", "place")
+    label_names = tuple(LABELS)
     origin: tuple[str, str] | None = None
     """Id and commit on the Hub, where the rows came from there."""
 

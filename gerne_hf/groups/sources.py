@@ -16,6 +16,9 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset
 
 from .fields import FieldColumns, fields_of, has_columns, read_fields
 
+FEATURE_ROW = "_feature_row"
+"""Column of a `datasets.Dataset` that says which features of a frozen backbone stand for a row's image."""
+
 _CHUNK_ROWS = 1 << 20
 """Rows of a parquet file that are read at a time."""
 

@@ -1,3 +1,7 @@
+from .frozen import backbone_checksum as backbone_checksum
+from .frozen import train_on_features as train_on_features
+from .frozen import trains_head_alone as trains_head_alone
+from .frozen import why_features_change as why_features_change
 from .heads import classification_head as classification_head
 from .heads import freeze_batch_norm as freeze_batch_norm
 from .heads import freeze_layers as freeze_layers

@@ -7,7 +7,7 @@ Imports nothing of this package. Models that recipes start from are in [`images`
 import difflib
 import types
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate.utils import tqdm
@@ -15,6 +15,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, default_data_collator
+
+ALL_BUT_HEAD = "all_but_head"
+"""Among the names of layers to freeze, stands for all of the model but its classification head."""
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 """The class of a model, which functions that return the model that they were given keep."""
@@ -77,16 +80,32 @@ def frozen_features(
         ValueError: if the model has no classification head.
     """
     model.eval()
-    parts: list[torch.Tensor] = []
-    hook = classification_head(model).register_forward_pre_hook(
-        lambda module, inputs: parts.append(inputs[0].float().cpu())
-    )
+    batches = tqdm(DataLoader(dataset, batch_size, collate_fn=default_data_collator), desc=description)
+    parts = [head_inputs(model, batch["pixel_values"].to(model.device))[0].float().cpu() for batch in batches]
+    return torch.cat(parts)
+
+
+def head_inputs(model: PreTrainedModel, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the model gives to its classification head for a batch of images, and its logits.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): an image classifier, in the mode in which it shall run.
+        pixel_values (`torch.Tensor` of shape `(n, C, H, W)`): the images, on the model's device.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: the inputs of the head, of shape `(n, D)` for most models, and the
+        logits, of shape `(n, K)`.
+
+    Raises:
+        ValueError: if the model has no classification head.
+    """
+    seen: list[torch.Tensor] = []
+    hook = classification_head(model).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     try:
-        for batch in tqdm(DataLoader(dataset, batch_size, collate_fn=default_data_collator), desc=description):
-            model(pixel_values=batch["pixel_values"].to(model.device))
+        logits = model(pixel_values=pixel_values).logits
     finally:
         hook.remove()
-    return torch.cat(parts)
+    return seen[-1], logits
 
 
 def freeze_batch_norm(model: ModelT) -> ModelT:
@@ -122,7 +141,7 @@ def freeze_layers(model: ModelT, layers: Sequence[str]) -> ModelT:
     Args:
         model (`nn.Module`): changed in place.
         layers (`Sequence[str]`): names of modules, as in `model.named_modules()`. The modules inside of them are
-            frozen too.
+            frozen too. `"all_but_head"` stands for all of the model but its classification head.
 
     Returns:
         `nn.Module`: the same model.
@@ -141,9 +160,18 @@ def freeze_layers(model: ModelT, layers: Sequence[str]) -> ModelT:
     """
     modules = dict(model.named_modules())
     for name in layers:
+        if name == ALL_BUT_HEAD and name not in modules:
+            trained = [parameter.requires_grad for parameter in classification_head(cast(Any, model)).parameters()]
+            model.requires_grad_(False)
+            for parameter, was in zip(classification_head(cast(Any, model)).parameters(), trained, strict=True):
+                parameter.requires_grad_(was)
+            continue
         if name not in modules or not name:
             near = difflib.get_close_matches(name, modules, n=3) or list(dict(model.named_children()))
-            raise ValueError(f"the model has no layer {name!r} to freeze; did you mean {', '.join(near)}?")
+            raise ValueError(
+                f"the model has no layer {name!r} to freeze; did you mean {', '.join(near)}? "
+                f"{ALL_BUT_HEAD} stands for all of the model but its classification head"
+            )
         modules[name].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(f"freezing {', '.join(layers)} leaves nothing to train; name fewer layers")

@@ -31,14 +31,14 @@ class ImageBackbone:
 
     Args:
         make_model (`Callable`): given the names of the classes, makes a model with a fresh head.
-        image_size (`int`): height and width of the images in pixels.
+        image_size (`int`, *optional*): height and width of the images in pixels; None if it takes features, no images.
         mean (`tuple[float, ...]`, defaults to `(0.5, 0.5, 0.5)`): mean of each channel, of pixel values in [0, 1].
         std (`tuple[float, ...]`, defaults to `(0.5, 0.5, 0.5)`): standard deviation of each channel.
         timm (`bool`, defaults to `False`): whether it is a model of timm.
     """
 
     make_model: Callable[[Sequence[str]], PreTrainedModel]
-    image_size: int
+    image_size: int | None
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     timm: bool = False
@@ -49,8 +49,10 @@ class ImageBackbone:
         return {"image_size": self.image_size, "mean": self.mean, "std": self.std}
 
     @property
-    def processor(self) -> BaseImageProcessor:
+    def processor(self) -> BaseImageProcessor | None:
         """`BaseImageProcessor`: does to an image what those loaders do. It is saved with the checkpoint."""
+        if self.image_size is None:
+            return None
         if self.timm:
             return timm_processor(self.image_size, self.mean, self.std)
         size = {"height": self.image_size, "width": self.image_size}

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..groups.sources import column_names
+from ..groups.sources import FEATURE_ROW, column_names
 from .findings import CodedColumn
 
 MAX_TEXTS, MAX_NUMBERS = 100, 20
@@ -57,7 +57,7 @@ def own_names(dataset: Any) -> list[str]:
         dataset: any data set.
     """
     try:
-        return column_names(dataset)
+        return [name for name in column_names(dataset) if name != FEATURE_ROW]
     except TypeError:
         return []
 

@@ -4,6 +4,7 @@ from .arguments import RecipeArguments as RecipeArguments
 from .arguments import TextArguments as TextArguments
 from .arguments import parse_arguments as parse_arguments
 from .arguments import require_settings as require_settings
+from .features import with_features as with_features
 from .images import image_backbone as image_backbone
 from .images import image_trainer as image_trainer
 from .run import card_facts as card_facts

@@ -140,11 +140,19 @@ class ImageArguments(RecipeArguments):
 
     Args:
         model_name_or_path (`str`, *optional*, defaults to `"timm/resnet50.tv_in1k"`): folder or Hub id of the
-        backbone. image_size (`int`, *optional*): height and width of the images in pixels; the size that the backbone
-            was trained with if not given.
+            backbone.
+        image_size (`int`, *optional*): height and width of the images in pixels; the size that the backbone was
+            trained with if not given.
         momentum (`float`, *optional*): momentum of SGD; if not given, the optimizer is the one that `--optim` names.
         freeze_batch_norm (`bool`, *optional*, defaults to `False`): whether to keep the pretrained statistics of
             BatchNorm layers.
+        frozen_layers (`list[str]`, *optional*): names of modules of the backbone whose weights stay as they are, or
+            "all_but_head". Where only the head is trained, the backbone's features are computed once for all epochs,
+            methods and seeds, unless they change: with BatchNorm in training mode, dropout before the head, or
+            augmented images.
+        cache_features (`bool`, *optional*, defaults to `True`): whether features are computed once where they can be.
+        features_dir (`str`, *optional*): folder in which features are kept, for other commands too; `_features` in
+            `output_dir` if not given.
         augment (`bool`, *optional*, defaults to `True`): whether to crop and mirror training images at random.
         skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
     """
@@ -157,6 +165,17 @@ class ImageArguments(RecipeArguments):
     )
     momentum: float | None = field(default=None, metadata={"help": "Momentum of SGD; --optim decides if not given."})
     freeze_batch_norm: bool = field(default=False, metadata={"help": "Keep the statistics of BatchNorm layers."})
+    frozen_layers: list[str] | None = field(
+        default=None,
+        metadata={"help": "Modules that are not trained; all_but_head: all but the last layer."},
+    )
+    cache_features: bool = field(
+        default=True, metadata={"help": "Compute the features of a backbone once where all but the head is frozen."}
+    )
+    features_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder of these features; _features in output_dir if not given."},
+    )
     augment: bool = field(default=True, metadata={"help": "Random crops and mirrored images in training."})
     skip_undecodable: bool = field(default=False, metadata={"help": "Drop rows whose image cannot be decoded."})
 

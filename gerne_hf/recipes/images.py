@@ -1,6 +1,7 @@
 """What image recipes share: the backbone that the arguments name, and the function that makes their trainers.
 
-Imports `models`, `comparison`, `trainer.py` and `arguments.py`. `run.py` uses the trainers; `texts.py` is for texts.
+Imports `models`, `data`, `comparison`, `trainer.py`, `arguments.py` and `features.py`. `run.py` uses the trainers;
+`texts.py` is for texts.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..comparison.comparing import MakeTrainer
 from ..config import GerneConfig
-from ..models.heads import freeze_batch_norm
+from ..data.features import is_features
 from ..models.images import (
     ImageBackbone,
     image_processor,
@@ -21,6 +22,7 @@ from ..models.images import (
 )
 from ..trainer import GerneTrainer
 from .arguments import ImageArguments
+from .features import class_names, frozen_model
 
 
 def image_backbone(arguments: ImageArguments) -> ImageBackbone:
@@ -49,10 +51,12 @@ def image_trainer(arguments: ImageArguments, backbone: ImageBackbone, data: dict
     """Return the function that makes the trainers of an image recipe, for [`run_recipe`].
 
     Args:
-        arguments ([`ImageArguments`]): the recipe's arguments, of which `momentum` and `freeze_batch_norm` are used.
+        arguments ([`ImageArguments`]): the recipe's arguments, of which `momentum`, `frozen_layers` and
+            `freeze_batch_norm` are used.
         backbone ([`ImageBackbone`]): the backbone to train.
-        data (`dict`): `train` and `validation`, whose rows are `pixel_values` and `label`. The training set is a
-            `datasets.Dataset` whose label column is a ClassLabel, or has the attribute `label_names`.
+        data (`dict`): `train` and `validation`, whose rows are `pixel_values` and `label`, or their features from
+            [`with_features`]. The training set is a `datasets.Dataset` whose label column is a ClassLabel, or has the
+            attribute `label_names`.
 
     Returns:
         `Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]`
@@ -60,13 +64,10 @@ def image_trainer(arguments: ImageArguments, backbone: ImageBackbone, data: dict
 
     def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         train = data["train"]
-        names = getattr(train, "label_names", None) or train.features[run.label_column or "label"].names
+        names = class_names(train, run)
 
         def init() -> PreTrainedModel:
-            model = backbone.make_model(names)
-            if arguments.freeze_batch_norm:
-                freeze_batch_norm(model)
-            return model
+            return frozen_model(arguments, backbone, names, is_features(train))
 
         more: dict[str, Any] = {}
         if arguments.momentum is not None:

@@ -59,7 +59,7 @@ def run_recipe(
         trainer = make_trainer(alone, METHODS[main].trainer)
         settings[main] = {**settings.get(main, {}), **tune(trainer, arguments.tune)}
     own = ("config", "compare", "seeds", "tune", "method_settings")
-    made_with = {name: value for name, value in vars(arguments).items() if name not in own}
+    made_with = {name: value for name, value in vars(arguments).items() if name not in (*own, "features_dir")}
     others = {name: value for name, value in chosen_settings(arguments).items() if name not in own}
     card = {**(card or {}), "other_settings": others}
     return compare(

@@ -155,7 +155,7 @@ class _RowReader:
     """Reads single rows for people: an image, or texts, or nothing where a row has neither."""
 
     def __init__(self, dataset: Any, processor: Any, model: Any, no_texts: Collection[str]):
-        self.dataset = dataset
+        self.dataset = dataset = getattr(dataset, "shown", dataset)  # images whose features the model is trained on
         tokenizer = getattr(processor, "tokenizer", processor)
         self.tokenizer = tokenizer if hasattr(tokenizer, "decode") else None
         self.mean, self.std = _normalization(processor, model)

@@ -13,7 +13,7 @@ from places import ROOT
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from gerne_hf.data.waterbirds import LABELS, PLACES, demo_waterbirds, load_waterbirds
-from gerne_hf.models import pretrained_image_model
+from gerne_hf.models import image_processor, pretrained_image_model, processor_normalization
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 SIZES = {"train": 14, "validation": 5, "test": 6}
@@ -219,7 +219,7 @@ def test_a_head_on_frozen_features(recipe, folder, backbone, tmp_path, without_p
 
 
 def test_features_are_standardized_by_the_training_rows(recipe, backbone):
-    mean, std = recipe.processor_normalization(recipe.image_processor(backbone))
+    mean, std = processor_normalization(image_processor(backbone))
     assert (list(mean), list(std)) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
     data = demo_waterbirds(60, 12, 12, image_size=16)
     features, make_head = recipe.on_features(data, pretrained_image_model(backbone, LABELS, 16))

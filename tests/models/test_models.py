@@ -166,6 +166,12 @@ def test_frozen_layers_get_no_gradient_and_the_others_do():
     assert trained and not any(name.startswith(("resnet.embedder.", "resnet.encoder.stages.0.")) for name in trained)
 
 
+def test_all_layers_but_the_head():
+    model = freeze_layers(tiny_resnet(), ["all_but_head"])
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {"classifier.1.weight", "classifier.1.bias"}
+
+
 def test_frozen_layers_that_do_not_exist_or_leave_nothing_are_refused():
     with pytest.raises(ValueError, match=r"no layer 'resnet.embeder' to freeze; did you mean resnet.embedder"):
         freeze_layers(tiny_resnet(), ["resnet.embeder"])
