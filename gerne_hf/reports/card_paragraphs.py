@@ -24,7 +24,8 @@ from .record import (
     TRAINING_PICTURE_FILE,
     RunRecord,
 )
-from .tables import format_comparison, runs_by_method
+from .scores_table import format_score_table
+from .tables import format_comparison, format_group_table, runs_by_method
 
 SMALL_GROUP = 50
 """Groups with fewer rows than this in an evaluation are named as too small to judge."""
@@ -72,6 +73,16 @@ def as_markdown(text: str) -> str:
     lines = text.splitlines()
     rows = sum(line.startswith("|") for line in lines)
     return "\n".join([*lines[:rows], "", *lines[rows:]]).rstrip()
+
+
+def group_text(result: dict[str, Any]) -> str:
+    """Return the table of groups of an evaluation, and that of metrics beyond accuracy where there are any.
+
+    Args:
+        result (`dict`): a result of [`group_metrics`](gerne_hf.evaluation.metrics.group_metrics).
+    """
+    tables = [format_group_table(result, plain), format_score_table(result, plain)]
+    return "\n\n".join(as_markdown(table).strip() for table in tables if table)
 
 
 def table_title(record: RunRecord, prefix: str) -> str:

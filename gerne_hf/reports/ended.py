@@ -5,6 +5,7 @@ Pure functions of figures; imports the tables of this room. [`GerneTrainer`](ger
 
 from typing import Any
 
+from .scores_table import format_score_table
 from .tables import format_group_table, format_recovery
 
 
@@ -39,6 +40,8 @@ def end_of_training(
     for prefix, result in results.items():
         title = f"Groups of the evaluation set ({prefix}, step {result['step']})"
         said.append(f"\n{title}\n{format_group_table(result)}\n")
+        if scores := format_score_table(result):
+            said.append(f"{scores}\n")
     if not_evaluated is not None:
         said.append(
             f"\nThe model of step {step} was not evaluated: eval_strategy={not_evaluated!r} asked for no evaluation "

@@ -14,10 +14,10 @@ from huggingface_hub import ModelCard
 
 from ..utils.markdown import plain
 from .card_paragraphs import (
-    as_markdown,
     attributes_text,
     comparison_part,
     data_text,
+    group_text,
     intended_use,
     known_limits,
     method_table,
@@ -32,7 +32,7 @@ from .metadata import card_data, listed
 from .reader_notes import contact, links, out_of_scope, words
 from .record import RunRecord
 from .reproduction import reproduction_command, settings_table, versions_text
-from .tables import format_group_table, format_recovery
+from .tables import format_recovery
 
 
 def build_card(record: RunRecord, folder: str, **given: Any) -> ModelCard:
@@ -60,7 +60,7 @@ def build_card(record: RunRecord, folder: str, **given: Any) -> ModelCard:
         "worst": worst_group(record, evaluations),
         "intended_use": intended_use(record),
         "group_tables": [
-            {"title": table_title(record, prefix), "text": as_markdown(format_group_table(result, plain))}
+            {"title": table_title(record, prefix), "text": group_text(result)}
             for prefix, result in evaluations.items()
         ],
         "picture": training_picture(folder),

@@ -11,6 +11,7 @@ from ..evaluation.metrics import SUMMARY_METRICS, worst_groups
 from ..evaluation.names import HEADLINE_METRICS, SUMMARY_TITLES, objective_title, set_title, shown_in_percent, spaced
 from ..method.plans import PLANS_WITH_BETA
 from .record import RunRecord
+from .scores_table import score_lines, score_rows
 from .tables import VERDICT, comparison_rows, runs_by_method, seed_note
 
 MAX_GROUPS = 1000
@@ -88,7 +89,7 @@ def evaluation_parts(record: RunRecord) -> list[dict[str, Any]]:
     Returns:
         `list[dict]`: `title`, `step`, `groups` and `summaries` of each evaluation as texts, and whether it is of the
         training rows (`fitted`), has counts of training rows (`has_train`), is long (`many`), and how many groups it
-        leaves out (`hidden`).
+        leaves out (`hidden`); `scores` is the table of metrics beyond accuracy, if there is one.
     """
     parts = []
     for prefix, result in _evaluations(record):
@@ -112,9 +113,17 @@ def evaluation_parts(record: RunRecord) -> list[dict[str, Any]]:
                 "many": len(groups) > 24,
                 "hidden": max(0, len(groups) - MAX_GROUPS),
                 "summaries": summaries,
+                "scores": _scores(result),
             }
         )
     return parts
+
+
+def _scores(result: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the table of metrics beyond accuracy and the sentences below it as texts; None where there are none."""
+    header, rows, hidden = score_rows(result, none="–")
+    lines = score_lines(result, none="–")
+    return {"header": header, "rows": rows, "hidden": hidden, "lines": lines} if rows or lines else None
 
 
 def _group(group: dict[str, Any], is_worst: bool) -> dict[str, Any]:

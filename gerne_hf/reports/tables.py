@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..evaluation.metrics import SUMMARY_METRICS, worst_groups
-from ..evaluation.names import SUMMARY_TITLES, objective_title, shown_in_percent, spaced
+from ..evaluation.names import SUMMARY_TITLES, metric_title, objective_title, shown_in_percent, spaced
+from ..evaluation.score_names import EXTRA_METRICS, summary_keys
 from ..groups.names import group_title
 from ..utils.markdown import format_table
 from .ranking_table import RANKING
@@ -154,6 +155,10 @@ def comparison_rows(results: dict[str, list[dict[str, Any]]]) -> tuple[list[str]
         trained = f", {group['train_count']:,} train rows" if "train_count" in group else ""
         cells = [_cell([run["groups"][i]["accuracy"] for run in runs]) for runs in results.values()]
         rows.append([f"{group_title(group['label'], group['attribute'])}{trained}", *cells])
+    everywhere = set.intersection(*(set(run) for runs in results.values() for run in runs))
+    for key in (key for name in EXTRA_METRICS for key in summary_keys(name) if key in everywhere):
+        values = ([run[key] for run in runs] for runs in results.values())
+        rows.append([metric_title(key), *("-" if None in cell else _cell(cell) for cell in values)])
     rows.append(["training time, s", *(_mean([r["train_seconds"] for r in runs]) for runs in results.values())])
     return ["accuracy, %", *results], rows, hidden
 
