@@ -17,6 +17,9 @@ class BaselineConfig(GerneConfig):
     Args:
         group_dro_step_size (`float`, *optional*, defaults to `0.01`):
             Step size of Group DRO's group weights (eta_q in its paper), positive.
+        group_dro_adjustment (`float`, *optional*, defaults to `0.0`):
+            C of Group DRO's generalization adjustment, not negative: `C / sqrt(n_g)` is added to the loss of a group
+            of `n_g` training rows, so that small groups weigh more.
         jtt_upweight (`float`, *optional*, defaults to `20.0`):
             How many more times JTT trains on a row that its first model gets wrong: such a row occurs `1 +
             jtt_upweight` times as often as another. Not negative (lambda_up in its paper, up_weight in its code, which
@@ -30,6 +33,9 @@ class BaselineConfig(GerneConfig):
     """
 
     group_dro_step_size: float = field(default=0.01, metadata={"help": "Step size of Group DRO's group weights."})
+    group_dro_adjustment: float = field(
+        default=0.0, metadata={"help": "C of Group DRO's adjustment C / sqrt(rows of a group)."}
+    )
     jtt_upweight: float = field(default=20.0, metadata={"help": "How many more times JTT trains on an error."})
     jtt_first_epochs: float = field(default=1.0, metadata={"help": "Epochs of JTT's first model."})
 
@@ -39,6 +45,11 @@ class BaselineConfig(GerneConfig):
         settle_types(self, BaselineConfig, GerneConfig)
         if not 0 < self.group_dro_step_size < math.inf:
             raise ValueError(f"group_dro_step_size must be positive; found {self.group_dro_step_size}")
+        if not 0 <= self.group_dro_adjustment < math.inf:
+            raise ValueError(
+                "group_dro_adjustment, C of C / sqrt(rows of a group), must be finite and not negative; found "
+                f"{self.group_dro_adjustment}"
+            )
         if not 0 <= self.jtt_upweight < math.inf:
             raise ValueError(f"jtt_upweight must be finite and not negative; found {self.jtt_upweight}")
         if not 0 < self.jtt_first_epochs < math.inf:

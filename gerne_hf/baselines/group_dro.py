@@ -38,15 +38,40 @@ def update_group_weights(weights: torch.Tensor, losses: torch.Tensor, step_size:
     return torch.softmax(weights.log() + step_size * losses, dim=0)
 
 
+def generalization_adjustment(counts: torch.Tensor, factor: float) -> torch.Tensor:
+    """Return what is added to the loss of each group, `C / sqrt(n_g)` (Eq. 5 of the paper).
+
+    Args:
+        counts (`torch.Tensor` of shape `(G,)`): training rows of each group, n_g.
+        factor (`float`): C.
+
+    Returns:
+        `torch.Tensor` of shape `(G,)`, float32: 0 for a group without rows, which has no weight either.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> generalization_adjustment(torch.tensor([100, 4, 0]), factor=2.0).tolist()
+    [0.20000000298023224, 1.0, 0.0]
+
+    ```
+    """
+    return torch.where(counts > 0, factor / counts.clamp(min=1).float().sqrt(), 0.0)
+
+
 class GroupDROTrainer(GerneTrainer):
-    """Minimize `sum over groups of q_g L_g` on the rows that `args.plan` draws; the weights q change with every batch.
+    """Minimize `sum over groups of q_g (L_g + C / sqrt(n_g))`; the weights q change with every batch, n_g are rows.
+
+    The rows are those that `args.plan` draws. The adjustment has no gradient: it moves the weights q, and the loss
+    that is logged.
 
     The original implementation draws all groups equally often, which is `plan="resampling"`. Losses and counts of the
     groups are summed over all processes, so that q is that of the global batch and the same on each process. It is
     saved in `trainer_state.json` and restored when training is resumed.
 
     Args:
-        args ([`BaselineConfig`]): settings; `group_dro_step_size` is the step size eta.
+        args ([`BaselineConfig`]): settings; `group_dro_step_size` is the step size eta, `group_dro_adjustment` is C.
         kwargs: the other arguments of [`GerneTrainer`].
 
     Raises:
@@ -57,6 +82,8 @@ class GroupDROTrainer(GerneTrainer):
     plans_without_attributes = ()
     """Plans that need no attributes: none here, because the weights need the groups whatever the plan is."""
 
+    _adjusted: tuple[Any, torch.Tensor] | None = None
+
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         config = self.args
@@ -65,12 +92,15 @@ class GroupDROTrainer(GerneTrainer):
         if self.loss_func is not None:
             raise ValueError("Group DRO needs the loss of each row, and compute_loss_func returns a mean")
         self._step_size = getattr(config, "group_dro_step_size", BaselineConfig.group_dro_step_size)
+        self._factor = getattr(config, "group_dro_adjustment", BaselineConfig.group_dro_adjustment)
         self.add_callback(GroupWeights())
 
     def run_identity(self) -> dict[str, Any]:
-        """Return what this run depends on: what [`GerneTrainer`] says, and the step size of the weights."""
-        step_size = getattr(self.args, "group_dro_step_size", None)
-        return {**super().run_identity(), "method_settings": {"group_dro_step_size": step_size}}
+        """Return what this run depends on: what [`GerneTrainer`] says, step size of the weights and adjustment."""
+        own = {"group_dro_step_size": getattr(self.args, "group_dro_step_size", None)}
+        if self._factor:  # checkpoints from before there was an adjustment go on
+            own["group_dro_adjustment"] = self._factor
+        return {**super().run_identity(), "method_settings": own}
 
     @property
     def group_weights(self) -> torch.Tensor:
@@ -124,10 +154,20 @@ class GroupDROTrainer(GerneTrainer):
             local = both.new_zeros(2, self.known_groups.counts.size).index_add(1, groups, both)
             sums, counts = self.accelerator.reduce(local, reduction="sum")
             counts = counts.clamp(min=1)
-            weights = update_group_weights(self.group_weights, sums / counts, self._step_size)
+            adjustment = self._adjustment()
+            weights = update_group_weights(self.group_weights, sums / counts + adjustment, self._step_size)
             self._keeper().weights = weights
             of_rows = (weights / counts)[groups] * self.accelerator.num_processes
-        return torch.dot(of_rows.to(losses.dtype), losses)
+            added = torch.dot(weights, adjustment).to(losses.dtype)  # whole on each process: the mean is taken
+        return torch.dot(of_rows.to(losses.dtype), losses) + added
+
+    def _adjustment(self) -> torch.Tensor:
+        """Return the adjustment of each group, `(G,)`, on the device, where it is kept."""
+        counts = self.known_groups.counts
+        if self._adjusted is None or self._adjusted[0] is not counts:
+            rows = torch.from_numpy(counts.ravel()).to(self.args.device)
+            self._adjusted = counts, generalization_adjustment(rows, self._factor)
+        return self._adjusted[1]
 
 
 class GroupWeights(TrainerCallback, ExportableState):

@@ -83,7 +83,10 @@ _UNBALANCED = {**_PLAIN, "class_balanced": False}
 _OWN_ROWS = {"biased_share": 0.5, **_KNOWN}  # the plan decides on the rows of its segments
 
 _NOTHING_TO_TUNE: dict[str, Draw] = {}
-_STEP_SIZES: dict[str, Draw] = {"group_dro_step_size": Range(1e-3, 1e-1, log=True)}
+_DRO_SPACE: dict[str, Draw] = {
+    "group_dro_step_size": Range(1e-3, 1e-1, log=True),
+    "group_dro_adjustment": Choice((0.0, 1.0, 2.0, 3.0, 4.0, 5.0)),
+}
 _UPWEIGHTS: dict[str, Draw] = {"jtt_upweight": Choice((2.0, 5.0, 20.0, 50.0, 100.0))}
 _JTT_SPACE: dict[str, Draw] = {**_UPWEIGHTS, "jtt_first_epochs": Choice((0.5, 1.0, 2.0, 5.0))}
 
@@ -96,7 +99,7 @@ METHODS = {
         "reweighting", {"plan": "reweighting", "beta_schedule": "constant", **_OWN_ROWS}, space=GERNE_SPACE
     ),
     "group_dro": Method(
-        "Group DRO", {"plan": "resampling", **_KNOWN}, "baselines.group_dro.GroupDROTrainer", space=_STEP_SIZES
+        "Group DRO", {"plan": "resampling", **_KNOWN}, "baselines.group_dro.GroupDROTrainer", space=_DRO_SPACE
     ),
     "dfr": Method(
         *("DFR", _UNBALANCED),

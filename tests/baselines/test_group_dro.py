@@ -8,7 +8,7 @@ from helpers import SKEWED, Gradients, assert_same, config, first_batch, mlp, st
 from watched_group_dro import ETA, group_dro, settings_of, watched
 
 from gerne_hf.baselines import BaselineConfig, GroupDROTrainer
-from gerne_hf.baselines.group_dro import update_group_weights
+from gerne_hf.baselines.group_dro import generalization_adjustment, update_group_weights
 from gerne_hf.groups.batches import GROUP_KEY
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -93,6 +93,63 @@ def test_loss_and_gradient_are_the_weighted_group_losses(tmp_path, plan, smoothi
                 parameter -= 0.1 * expected[name]
     assert len(batches) == 3 and np.abs(q - 0.25).max() > 0.005
     assert_same(weights(subject.model), weights(replica), 1e-6)
+
+
+class OriginalLoss:
+    """`LossComputer.compute_robust_loss` of the authors' repository, restated in float64."""
+
+    def __init__(self, counts, step_size, adjustment):
+        self.counts, self.step_size = torch.as_tensor(counts, dtype=DOUBLE), step_size
+        self.adjustment = torch.full_like(self.counts, adjustment)
+        self.adversary = torch.ones_like(self.counts) / len(self.counts)
+
+    def __call__(self, losses, groups):
+        members = (groups == torch.arange(len(self.counts)).unsqueeze(1)).to(DOUBLE)
+        seen = members.sum(1)
+        group_loss = (members @ losses) / (seen + (seen == 0))
+        adjusted = group_loss + self.adjustment / self.counts.sqrt()
+        self.adversary = self.adversary * torch.exp(self.step_size * adjusted.detach())
+        self.adversary = self.adversary / self.adversary.sum()
+        return adjusted @ self.adversary
+
+
+@pytest.mark.parametrize("adjustment", [0.0, 3.0])
+def test_losses_weights_and_models_are_those_of_the_original(tmp_path, adjustment):
+    """The adjustment moves the weights, and it is in the loss that is logged, as in the original."""
+    settings = dict(max_steps=4, per_device_train_batch_size=9, max_grad_norm=0.0, adjustment=adjustment)
+    subject, batches, seen = watched(tmp_path, mlp(dtype=DOUBLE), **settings)
+    subject.train()
+    replica, original = mlp(dtype=DOUBLE), OriginalLoss(np.ravel(SKEWED), ETA, adjustment)
+    optimizer = torch.optim.SGD(replica.parameters(), lr=0.1)
+    for step, batch in enumerate(batches):
+        loss = original(row_losses(replica, batch), batch[GROUP_KEY])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert seen[step].tolist() == pytest.approx(original.adversary.tolist(), rel=1e-5)
+        assert subject.state.log_history[step]["loss"] == pytest.approx(loss.item(), rel=1e-4)
+    assert_same(weights(subject.model), weights(replica), 1e-6)
+    if adjustment:  # the smallest group gains, whatever its loss
+        plain, _, unadjusted = watched(tmp_path, mlp(dtype=DOUBLE), **{**settings, "adjustment": 0.0})
+        plain.train()
+        assert seen[-1][1] > unadjusted[-1][1] + 0.01
+
+
+def test_the_adjustment_is_that_of_the_paper():
+    found = generalization_adjustment(torch.tensor([100, 25, 0]), 2.0)
+    assert found.tolist() == pytest.approx([0.2, 0.4, 0.0])
+
+
+def test_a_resume_with_another_adjustment_is_refused(tmp_path):
+    group_dro(tmp_path, save_strategy="steps", save_steps=1, adjustment=1.0).train()
+    with pytest.raises(ValueError, match="group_dro_adjustment"):
+        group_dro(tmp_path, save_strategy="steps", save_steps=1).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize("adjustment", [-1.0, float("nan"), float("inf")])
+def test_an_adjustment_out_of_range(tmp_path, adjustment):
+    with pytest.raises(ValueError, match="group_dro_adjustment, C of C / sqrt"):
+        settings_of(tmp_path, adjustment=adjustment)
 
 
 def test_a_single_step_weighs_groups_and_not_rows(tmp_path):

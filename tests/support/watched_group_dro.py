@@ -10,10 +10,10 @@ from gerne_hf.baselines import BaselineConfig, GroupDROTrainer
 ETA = 0.3
 
 
-def settings_of(output_dir, step_size=ETA, **settings):
+def settings_of(output_dir, step_size=ETA, adjustment=0.0, **settings):
     plain = config(output_dir, **{"plan": "resampling", **settings})
     given = {field.name: getattr(plain, field.name) for field in fields(plain) if field.init}
-    return BaselineConfig(**given, group_dro_step_size=step_size)
+    return BaselineConfig(**given, group_dro_step_size=step_size, group_dro_adjustment=adjustment)
 
 
 def group_dro(output_dir, model=None, train=None, step_size=ETA, hooks=None, **settings):

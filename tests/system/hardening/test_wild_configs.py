@@ -77,6 +77,7 @@ VALID = {
     "pseudo_attributes_dir": optional(text),
     "forward_mode": one_of("auto", "fused", "separate"),
     "group_dro_step_size": number(0, open_low=True),
+    "group_dro_adjustment": number(0),
     "jtt_upweight": number(0),
     "jtt_first_epochs": number(0, open_low=True),
 }
