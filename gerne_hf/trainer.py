@@ -144,7 +144,7 @@ class GerneTrainer(InferringTrainer):
         Figures are those of the evaluations that `eval_strategy` asked for; nothing is evaluated here.
         """
         super().before_train_end()
-        if self.state.is_hyper_param_search:
+        if self.state.is_hyper_param_search or not self.leaves_reports:
             return
         self._warn_if_worse()
         if not self.is_world_process_zero():
@@ -181,7 +181,7 @@ class GerneTrainer(InferringTrainer):
 
     def _show_training(self) -> None:
         """Print the group table of each evaluation set, and say so where the model at hand was not evaluated."""
-        if not self.is_world_process_zero():
+        if not self.is_world_process_zero() or not self.tells:
             return
         args, state, selected, stale = self.args, self.state, None, None
         if args.load_best_model_at_end and state.best_metric is not None:

@@ -8,7 +8,7 @@ help; [`progress`](gerne_hf.comparison.progress) finds what an interrupted compa
 import copy
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from accelerate import PartialState
@@ -24,6 +24,7 @@ from ..reports.record import COMPARISON_FILE, COMPARISON_PICTURE_FILE, RunRecord
 from ..reports.tables import VERDICT, format_comparison, seed_note
 from ..trainer import GerneTrainer
 from ..utils.files import write_json
+from .equal_tuning import finishing
 from .judging import (
     BALANCED,
     INFERRED,
@@ -39,7 +40,7 @@ from .kept_rows import load_test_rows, noted_accumulators, save_test_rows
 from .methods import METHODS, check_methods, check_on_data, method_config
 from .progress import Progress
 from .publishing import publication, pushes_by_itself
-from .ranking import WORST, ranked, ranking_metric
+from .ranking import WORST, ranked, ranking_metric, tuned_in_words
 
 MakeTrainer = Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]
 """Makes a trainer of the given class, with a model that is not trained yet, from the config of a run."""
@@ -55,6 +56,7 @@ def compare(
     card: dict[str, Any] | None = None,
     made_with: dict[str, Any] | None = None,
     report: Callable[[dict[str, list[dict[str, Any]]]], None] | None = None,
+    tuning: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Train each method for each seed, evaluate it once on the test set, print one table and save it.
 
@@ -92,6 +94,8 @@ def compare(
             ended with something else is trained again.
         report (`Callable`, *optional*): is given the results on the main process when all runs have ended, before
             anything is pushed.
+        tuning (`Mapping[str, dict]`, *optional*): by method, how it was tuned, from
+            [`tune_methods`](gerne_hf.comparison.equal_tuning.tune_methods), for table and file.
 
     Returns:
         `dict[str, list[dict]]`: by the title of the method, the test result of [`group_metrics`] for each seed,
@@ -173,7 +177,8 @@ def compare(
         begun = seconds
         if method.finish is not None:
             begin = time.perf_counter()
-            method.finish(trainer)
+            with finishing(trainer, {key: getattr(run, key) for key in (settings or {}).get(name, {})}):
+                method.finish(trainer)
             trainer.evaluate()
             seconds += time.perf_counter() - begin
         with noted_accumulators(trainer) as tested:
@@ -212,6 +217,8 @@ def compare(
     if PartialState().is_main_process:
         folders_of = {titles[name]: [runs[name, seed].folder for seed in seeds] for name in titles}
         ranking = _ranking(results, folders_of, config)
+        if tuning:
+            ranking |= tuned_in_words({titles[name]: one for name, one in tuning.items() if name in titles}, ranking)
     collect({**said, RANKING: ranking})
     if PartialState().is_main_process:
         print(f"\nTest set, {seed_note(seeds)}\n{format_comparison({**results, **said})}\n", flush=True)

@@ -135,6 +135,28 @@ def gap_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def tuned_in_words(tuning: Mapping[str, Mapping[str, Any]], ranking: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a ranking says of the search before it: `tuning`, and the sentences with one more.
+
+    Args:
+        tuning (`Mapping[str, dict]`): by title, the `trials` that a method had (0 where there is nothing to tune), and
+            the settings that were `chosen`.
+        ranking (`dict`): what [`ranked`] returned.
+    """
+    chosen = [
+        f"{title} {', '.join(f'{name} = {_short(value)}' for name, value in one['chosen'].items())}"
+        for title, one in tuning.items()
+        if one["trials"]
+    ]
+    most = max(one["trials"] for one in tuning.values())
+    said = [f"Chosen on the validation set among {most} trials each: {'; '.join(chosen)}."] if chosen else []
+    return {"tuning": {title: dict(one) for title, one in tuning.items()}, "said": [*ranking["said"], *said]}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _differences(
     best: str, results: Results, rows: Mapping[str, Sequence[Rows | None]], statistic: str
 ) -> tuple[dict[str, Difference], list[str]]:

@@ -15,6 +15,7 @@ from transformers import HfArgumentParser
 from transformers.hf_argparser import DataClassType
 
 from ..baselines.config import BaselineConfig
+from ..comparison.equal_tuning import check_spaces
 from ..comparison.methods import check_methods, main_method
 from ..config import GerneConfig
 from ..data.splits import SPLITS
@@ -34,9 +35,11 @@ class RecipeArguments:
             names in [`METHODS`](gerne_hf.comparison.METHODS), or "none".
         seeds (`str`, *optional*): seeds, separated by commas; each method is trained with each of them. `seed` if not
             given.
-        tune (`int`, *optional*, defaults to `0`): number of trials of a search for c, beta and (with
-            pseudo-attributes) the rule, which is done before the final runs and compares trials on the validation set.
-            The first trial is the settings that are given; with pseudo-attributes the second is class-balanced ERM.
+        tune (`int`, *optional*, defaults to `0`): number of trials that each method has before the final runs, over
+            its own space, such as c and beta of GERNE. Trials are compared on the validation set, and the first one is
+            the settings that are given; with pseudo-attributes the second is class-balanced ERM.
+        tune_learning_rate, tune_weight_decay (`bool`, *optional*, defaults to `False`): whether `tune` tries other
+            learning rates and weight decays, too, of every method.
         method_settings (`str` or `dict`, *optional*): settings of single methods, by method: JSON on the command line,
             a mapping in the YAML file.
     """
@@ -47,7 +50,9 @@ class RecipeArguments:
     compare: str = field(default="erm", metadata={"help": "Methods trained beside the main one: erm,resampling."})
     seeds: str | None = field(default=None, metadata={"help": "Seeds of the runs, such as 0,1,2."})
 
-    tune: int = field(default=0, metadata={"help": "Trials of a search on the validation set before the final runs."})
+    tune: int = field(default=0, metadata={"help": "Trials of each method on the validation set before all runs."})
+    tune_learning_rate: bool = field(default=False, metadata={"help": "Let --tune try learning rates, too."})
+    tune_weight_decay: bool = field(default=False, metadata={"help": "Let --tune try weight decays, too."})
     method_settings: str | None = field(
         default=None, metadata={"help": 'Settings of single methods as JSON: {"resampling": {"learning_rate": 0.1}}.'}
     )
@@ -300,7 +305,10 @@ def parse_arguments(
         parser.error(f"tune, the number of trials, must be a whole number, 0 for no search; found {arguments.tune!r}")
     try:  # before any data are read
         arguments.seed_list(config.seed)
-        check_methods(arguments.methods(main_method(config)), arguments.settings_by_method(), config)
+        methods = arguments.methods(main_method(config))
+        check_methods(methods, arguments.settings_by_method(), config)
+        if arguments.tune:
+            check_spaces(methods)
     except ValueError as error:
         parser.error(str(error))
     leave_processes_at_exit()

@@ -5,13 +5,12 @@ Imports `data`, `reports`, `comparison` and `arguments.py`. `images.py` and `tex
 
 import os
 from collections.abc import Callable
-from typing import Any, cast
-
-from transformers.trainer_utils import BestRun
+from typing import Any
 
 from ..comparison.comparing import MakeTrainer, compare, run_configs
+from ..comparison.equal_tuning import check_spaces, search_of_trainer, tune_methods
 from ..comparison.judging import with_class_balanced
-from ..comparison.methods import METHODS, main_method, method_config
+from ..comparison.methods import main_method
 from ..comparison.publishing import publication
 from ..config import GerneConfig
 from ..data.facts import FACTS
@@ -30,11 +29,11 @@ def run_recipe(
     card: dict[str, Any] | None = None,
     report: Callable[[dict[str, list[dict[str, Any]]]], None] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Search for settings if `--tune` asks for it, then train and compare all methods with [`compare`].
+    """Search for settings of all methods if `--tune` asks for it, then train and compare them with [`compare`].
 
     Args:
-        arguments ([`RecipeArguments`]): the recipe's arguments, of which `compare`, `seeds`, `tune` and
-            `method_settings` decide what is trained.
+        arguments ([`RecipeArguments`]): the recipe's arguments, of which `compare`, `seeds`, `tune`,
+            `tune_learning_rate`, `tune_weight_decay` and `method_settings` decide what is trained.
         config ([`GerneConfig`]): the recipe's settings, which describe the main method.
         make_trainer (`Callable`): function that makes a trainer with a fresh model, given a config and a class.
         test_dataset: the test set. It is read once for each run, after training, and never by the search.
@@ -53,17 +52,24 @@ def run_recipe(
     seeds = arguments.seed_list(config.seed)
     methods = with_class_balanced(arguments.methods(main))
     runs = run_configs(methods, config, seeds, settings)  # finds bad values before the search
-    if arguments.tune:
-        publication(config, [main], runs, seeds[0])  # what the Hub refuses, too, is found before the search
-        alone = method_config(config, main, settings, seed=seeds[0], push_to_hub=False)
-        trainer = make_trainer(alone, METHODS[main].trainer)
-        settings[main] = {**settings.get(main, {}), **tune(trainer, arguments.tune)}
-    own = ("config", "compare", "seeds", "tune", "method_settings")
+    own = ("config", "compare", "seeds", "tune", "tune_learning_rate", "tune_weight_decay", "method_settings")
     made_with = {name: value for name, value in vars(arguments).items() if name not in (*own, "features_dir")}
+    tuning: dict[str, dict[str, Any]] = {}
+    if arguments.tune:
+        check_spaces(methods)
+        publication(config, [main], runs, seeds[0])  # what the Hub refuses, too, is found before the search
+        settings, tuning = tune_methods(
+            *(methods, config, make_trainer, seeds[0], settings, arguments.tune),
+            folders={name: runs[name, seeds[0]].folder for name in methods},
+            made_with=made_with,
+            learning_rate=arguments.tune_learning_rate,
+            weight_decay=arguments.tune_weight_decay,
+        )
     others = {name: value for name, value in chosen_settings(arguments).items() if name not in own}
     card = {**(card or {}), "other_settings": others}
     return compare(
-        arguments.methods(main), config, make_trainer, test_dataset, seeds, settings, card, made_with, report
+        *(arguments.methods(main), config, make_trainer, test_dataset, seeds, settings, card, made_with, report),
+        tuning=tuning,
     )
 
 
@@ -79,10 +85,7 @@ def tune(trainer: GerneTrainer, n_trials: int) -> dict[str, Any]:
         are inferred, these are together with what makes other runs infer the same: the number of biased models, and no
         `threshold` unless its rule is the best.
     """
-    args = trainer.args
-    inferred = {"biased_folds": args.folds_of_biased_model, "threshold": None} if args.pseudo_attributes else {}
-    best = cast(BestRun, trainer.hyperparameter_search(n_trials=n_trials))  # one objective, so one best trial
-    return {**inferred, **best.hyperparameters}
+    return search_of_trainer(trainer, n_trials)["chosen"]
 
 
 def card_facts(recipe: str, arguments: RecipeArguments) -> dict[str, Any]:

@@ -40,7 +40,9 @@ def format_ranking(
     headers = ["method", f"validation: {name}", f"test: {SUMMARY_TITLES.get(of_test, spaced(of_test))}"]
     if of_test != "worst_group_accuracy":
         headers.append("test: worst group")
-    headers += ["its rows", "95 % interval", "test: average", "seeds", "training time, s"]
+    tuning = ranking.get("tuning")
+    headers += ["its rows", "95 % interval", "test: average", *(["trials"] if tuning else []), "seeds"]
+    headers.append("training time, s")
     rows = []
     for title in ranking["order"]:
         runs = results[title]
@@ -55,6 +57,9 @@ def format_ranking(
         cells.append(f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}")
         cells.append(f"{low:.1f} to {high:.1f}")
         cells.append(_cell([run["accuracy"] for run in runs], "accuracy"))
+        if tuning:
+            trials = tuning[title]["trials"] if title in tuning else 0
+            cells.append(str(trials) if trials else "no settings")
         cells += [str(len(runs)), f"{statistics.fmean(run['train_seconds'] for run in runs):.0f}"]
         rows.append(cells)
     return format_table(headers, rows)

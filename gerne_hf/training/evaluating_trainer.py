@@ -61,6 +61,11 @@ class EvaluatingTrainer(GroupTrainer):
     overlapping_train_counts: np.ndarray | None = None
     """Training rows of each overlapping group, `(K, A)`, for tables; set it where they are known."""
 
+    tells = True
+    """Whether training ends with group tables on the terminal; a comparison has a table of its own."""
+    leaves_reports = True
+    """Whether training leaves `group_metrics.json` and pictures; trials of a comparison's search do not."""
+
     group_results: dict[str, dict[str, Any]]
     """By prefix ("eval", "test", ...), the latest result of `group_metrics`, with the step of the weights."""
     worst_rows: dict[str, dict[int, list[dict[str, Any]]]]

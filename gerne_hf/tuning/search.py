@@ -236,12 +236,18 @@ def report_search(study: "optuna.Study", objective: str, output_dir: str) -> Bes
     if best is None:
         return None
     if {"c", "beta"} <= best["params"].keys():
-        _draw_search(records, os.path.join(folder, SEARCH_PICTURE_FILE), objective)
+        draw_search(records, os.path.join(folder, SEARCH_PICTURE_FILE), objective)
     return BestRun(str(best["number"]), best["value"], dict(best["params"]))
 
 
-def _draw_search(records: list[dict[str, Any]], path: str, objective: str) -> None:
-    """Draw the trials over c and beta; say what to install if matplotlib is not there."""
+def draw_search(records: list[dict[str, Any]], path: str, objective: str) -> None:
+    """Draw the trials over c and beta; say what to install if matplotlib is not there.
+
+    Args:
+        records (`list[dict]`): the trials, as [`trial_records`](gerne_hf.tuning.studies.trial_records) gives them.
+        path (`str`): the picture's file.
+        objective (`str`): what trials are compared by.
+    """
     try:
         from ..reports.plots import plot_search
     except ImportError:

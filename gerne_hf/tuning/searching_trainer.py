@@ -9,7 +9,8 @@ import functools
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -27,6 +28,7 @@ from ..utils.distributed import locked_by_main
 from ..utils.locks import LOCK_FILE
 from ..utils.random import seeded
 from .depends_on import trials_depend_on
+from .draws import Draw
 from .search import check_optuna, check_search, open_search, report_search, training_steps, trial_folder, trial_value
 from .space import (
     InferredSpace,
@@ -77,6 +79,9 @@ class SearchingTrainer(PlanTrainer):
     Args:
         arguments: those of [`~transformers.Trainer`], by keyword; a search needs a `model_init`.
     """
+
+    also_drawn: Mapping[str, Draw] = MappingProxyType({})
+    """By the name of a setting, what the default space draws besides c, beta and the rule."""
 
     objective: Any
     """The value of the trial that runs."""
@@ -178,7 +183,9 @@ class SearchingTrainer(PlanTrainer):
             ended = len(finished_trials(study))
             missing = max(0, n_trials - ended)
             if missing and hp_space is None:
-                enqueue_starts(study, starting_points(args, inferred))
+                others = {other: getattr(args, other) for other in self.also_drawn}
+                starts = starting_points(args, inferred)
+                enqueue_starts(study, {start: {**own, **others} for start, own in starts.items()})
             name = study.study_name
             if not missing:
                 print(
@@ -233,12 +240,17 @@ class SearchingTrainer(PlanTrainer):
     def _default_space(self, inferred: InferredSpace | None) -> Callable[[Any], dict[str, Any]]:
         """Return the function that draws the settings of a trial, or sets those of a trial that is not drawn."""
         counts, choices = self.known_groups.counts, choices_of_c(self.args.c)
+        defaults = {name: getattr(self.args, name) for name in self.also_drawn}
 
         def draw(trial: Any) -> dict[str, Any]:
             own = trial.user_attrs.get(SETTINGS)
             if inferred is None:
-                return draw_settings(trial, counts, choices, own)
-            return draw_inferred_settings(trial, inferred, choices, own)
+                settings = draw_settings(trial, counts, choices, own)
+            else:
+                settings = draw_inferred_settings(trial, inferred, choices, own)
+            for name, one in self.also_drawn.items():
+                settings[name] = one.draw(trial, name, defaults[name], settings, counts)
+            return settings
 
         return draw
 
@@ -247,6 +259,8 @@ class SearchingTrainer(PlanTrainer):
         if hp_space is not None:
             return {"space": "custom"}
         described: dict[str, Any] = {"space": "default", "values_of_c": choices_of_c(self.args.c)}
+        if self.also_drawn:
+            described["also_drawn"] = sorted(self.also_drawn)
         if inferred is not None:
             described |= {"space": "inferred groups", "rules": [*inferred.rules], "threshold": inferred.threshold}
             described["folds"] = self.args.folds_of_biased_model
