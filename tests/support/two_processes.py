@@ -13,7 +13,7 @@ from gerne_hf.utils.distributed import leave_processes_at_exit
 
 SETTINGS = dict(num_train_epochs=2, max_steps=-1, optim="adamw_torch", learning_rate=0.01, logging_steps=1, beta=0.8)
 SETTINGS |= dict(per_device_train_batch_size=13, per_device_eval_batch_size=4, save_strategy="steps", save_steps=3)
-SETTINGS |= dict(eval_strategy="epoch")
+SETTINGS |= dict(eval_strategy="epoch", extra_metrics=["tpr", "auroc", "ece", "equalized_odds_gap"])
 HELD_OUT = [[9, 14], [11, 3]]  # 37 rows: 4 full steps of 8, then 5 rows for 2 processes
 
 
