@@ -60,7 +60,8 @@ class GerneConfig(TrainingArguments):
 
         plan (`str`, *optional*, defaults to `"independent"`):
             The make-up of a batch: "independent" (GERNE as in the paper), "shared" or "collapsed" (the same expected
-            gradient at less cost and less noise), "erm", "resampling" or "reweighting". See [`BatchPlan.build`].
+            gradient at less cost and less noise), "erm", "resampling", "reweighting", "sampling_weighting" (SW of the
+            paper's App. B) or "group_weighted_loss" (every row once, groups count alike). See [`BatchPlan.build`].
         c (`float`, *optional*, defaults to `0.5`):
             Degree of bias reduction of the less biased batch (Eq. 4), in (0, 1].
         beta (`float`, *optional*, defaults to `1.0`):

@@ -96,7 +96,14 @@ METHODS = {
     "square_root": Method("square-root", _PLAIN, "baselines.square_root.SquareRootTrainer", space=_NOTHING_TO_TUNE),
     "resampling": Method("resampling", {"plan": "resampling", **_KNOWN}, space=_NOTHING_TO_TUNE),
     "reweighting": Method(
-        "reweighting", {"plan": "reweighting", "beta_schedule": "constant", **_OWN_ROWS}, space=GERNE_SPACE
+        *("reweighting of class-balanced rows", {"plan": "reweighting", "beta_schedule": "constant", **_OWN_ROWS}),
+        space=GERNE_SPACE,
+    ),
+    "sampling_weighting": Method(
+        "SW", {"plan": "sampling_weighting", "beta_schedule": "constant", **_OWN_ROWS}, space=GERNE_SPACE
+    ),
+    "group_weighted_loss": Method(
+        "group-weighted loss", {"plan": "group_weighted_loss", **_KNOWN}, space=_NOTHING_TO_TUNE
     ),
     "group_dro": Method(
         "Group DRO", {"plan": "resampling", **_KNOWN}, "baselines.group_dro.GroupDROTrainer", space=_DRO_SPACE

@@ -23,14 +23,20 @@ from .distributions import (
     less_biased_distribution,
 )
 
-PLANS = ("independent", "shared", "collapsed", "erm", "resampling", "reweighting")
+PLANS = (
+    *("independent", "shared", "collapsed", "erm", "resampling"),
+    *("reweighting", "sampling_weighting", "group_weighted_loss"),
+)
 """Names of the batch plans, as `GerneConfig.plan` takes them."""
 
-PLANS_WITH_BETA = ("independent", "shared", "collapsed", "reweighting")
+PLANS_WITH_BETA = ("independent", "shared", "collapsed", "reweighting", "sampling_weighting")
 """Plans that depend on the extrapolation factor beta, in their coefficients, their sampling or their weights."""
 
 SCHEDULED_PLANS = ("independent", "shared")
 """Plans with beta in their coefficients alone, so that it can change during the training."""
+
+PLANS_OF_EVERY_ROW = ("erm", "group_weighted_loss")
+"""Plans of which an epoch is every row once, where classes are drawn as often as they occur."""
 
 PLANS_WITHOUT_ATTRIBUTES = ("erm",)
 """Plans that need no attribute: they train on the training set as it is."""
@@ -41,7 +47,9 @@ PLAN_TITLES = {
     "collapsed": "rows drawn from GERNE's extrapolated distribution",
     "erm": "ERM",
     "resampling": "resampling: all groups of a class equally often",
-    "reweighting": "reweighting: rows weighted to GERNE's extrapolated distribution",
+    "reweighting": "reweighting: class-balanced rows, weighted to GERNE's extrapolated distribution",
+    "sampling_weighting": "SW: rows of GERNE's less biased batch, weighted to its extrapolated distribution",
+    "group_weighted_loss": "reweighting: each row once an epoch, its loss weighted so that all groups count alike",
 }
 """What cards and tables call the method that a plan amounts to, by the name of the plan."""
 
@@ -135,6 +143,11 @@ class BatchPlan:
         | `erm` | (n, p_b, 1): class-balanced ERM; with the classes as they occur `every_row` makes it plain ERM |
         | `resampling` | (n, 1/A, 1): all groups of a class equally often |
         | `reweighting` | (n, p_b, 1), each row weighted by p_ext / p_b of its group |
+        | `sampling_weighting` | (n, p_lb, 1), each row weighted by p_ext / p_lb of its group: SW of App. B |
+        | `group_weighted_loss` | (n, p_b, 1), each row weighted by 1 / (G p_b) of its group |
+
+        In the last, all G groups count alike whatever p(y) is. With the classes as they occur `every_row` makes it an
+        epoch of every row once, each weighted by N / (G n_g), of N rows and n_g of its group.
 
         Args:
             name (`str`): one of `PLANS`.
@@ -214,10 +227,15 @@ class BatchPlan:
         elif name == "resampling":
             check_rows(name, rows, 1)
             segments = (Segment("balanced", rows, classes * target, 1.0),)
+        elif name == "sampling_weighting":
+            check_rows(name, rows, 1)
+            segments = (Segment("less_biased", rows, p_lb, 1.0, _ratio(p_ext, p_lb)),)
+        elif name == "group_weighted_loss":
+            check_rows(name, rows, 1)
+            segments = (Segment("biased", rows, p_b, 1.0, _ratio((p_b > 0) / np.count_nonzero(p_b), p_b)),)
         else:
             check_rows(name, rows, 1)
-            weights = np.divide(p_ext, p_b, out=np.zeros_like(p_b), where=p_b > 0)
-            segments = (Segment("biased", rows, p_b, 1.0, weights),)
+            segments = (Segment("biased", rows, p_b, 1.0, _ratio(p_ext, p_b)),)
         return cls(name, segments, components, slopes)
 
     @classmethod
@@ -278,6 +296,11 @@ class BatchPlan:
             weights = 1.0 if segment.group_weights is None else segment.group_weights
             total = total + segment.coefficient * segment.distribution * weights
         return total
+
+
+def _ratio(wanted: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Return the weight by which drawn rows of each group stand for what is wanted; 0 for groups not drawn."""
+    return np.divide(wanted, drawn, out=np.zeros_like(drawn), where=drawn > 0)
 
 
 def biased_rows(rows: int, share: float) -> int:

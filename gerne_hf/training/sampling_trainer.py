@@ -19,7 +19,7 @@ from ..groups.index import GroupIndex
 from ..groups.proportions import filled_counts, uniform_target
 from ..method.beta import check_beta
 from ..method.distributions import beta_bounds, biased_distribution, less_biased_distribution
-from ..method.plans import PLANS_WITH_BETA, BatchPlan, biased_rows, check_rows
+from ..method.plans import PLANS_OF_EVERY_ROW, PLANS_WITH_BETA, BatchPlan, biased_rows, check_rows
 from ..method.sampling import EpochSampler, GroupSampler
 from ..streaming.stream import EpochTicketSampler, GroupStream, TicketSampler
 from .checks import (
@@ -83,11 +83,15 @@ class SamplingTrainer(EvaluatingTrainer):
             args.biased_share,
         )
         as_they_occur = classes is not None and np.array_equal(classes, groups.class_probabilities)
-        return dataclasses.replace(plan, every_row=args.plan == "erm" and as_they_occur)
+        return dataclasses.replace(plan, every_row=args.plan in PLANS_OF_EVERY_ROW and as_they_occur)
 
     def class_probabilities(self) -> np.ndarray | None:
-        """Return p(y), with which the classes are drawn, `(K,)`; None draws all equally often, as in the paper."""
-        return None if self.args.class_balanced else self.known_groups.class_probabilities
+        """Return p(y), with which the classes are drawn, `(K,)`; None draws all equally often, as in the paper.
+
+        The plan `group_weighted_loss` has every row once an epoch, whatever `class_balanced` says.
+        """
+        balanced = self.args.class_balanced and self.args.plan != "group_weighted_loss"
+        return None if balanced else self.known_groups.class_probabilities
 
     def _shares_of_classes(self) -> np.ndarray | None:
         """Return p(y), `(K,)`; None draws all classes equally often, of which none lacks rows."""

@@ -10,6 +10,7 @@ from workshop import TRAIN, Workshop
 from gerne_hf import GerneTrainer
 from gerne_hf.baselines import BiasedModelJTTTrainer, GroupDROTrainer, JTTTrainer, SquareRootTrainer
 from gerne_hf.comparison.methods import METHODS, main_method, method_config
+from gerne_hf.method.plans import PLANS
 from gerne_hf.reports.tables import format_comparison
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -83,6 +84,8 @@ def test_each_method_draws_as_it_should(everything):
         "square_root": within * (roots / roots.sum())[:, None],
         "resampling": np.full((2, 2), 0.25),
         "reweighting": within / 2,
+        "group_weighted_loss": natural,
+        "sampling_weighting": (within + 0.5) / 4,
         "group_dro": np.full((2, 2), 0.25),
         "collapsed": np.full((2, 2), 0.25),  # c (beta + 1) = 1
     }
@@ -121,7 +124,7 @@ def test_a_split_of_the_rows_goes_to_methods_with_two_batches(tmp_path):
 
 
 def test_the_main_method(tmp_path):
-    for plan in ("independent", "shared", "collapsed", "erm", "resampling", "reweighting"):
+    for plan in PLANS:
         args = config(tmp_path, plan=plan)
         assert main_method(args) == plan and method_config(args, plan).plan == plan
     args = config(tmp_path, pseudo_attributes=True, threshold=0.1)

@@ -12,7 +12,7 @@ from gerne_hf.groups.proportions import group_proportions, uniform_target
 from gerne_hf.method.plans import PLANS
 
 TOLERANCE = 1e-12
-LEAST_ROWS = {"independent": 2, "shared": 3, "collapsed": 1, "erm": 1, "resampling": 1, "reweighting": 1}
+LEAST_ROWS = {name: {"independent": 2, "shared": 3}.get(name, 1) for name in PLANS}
 ALPHA = np.array([[0.9, 0.06, 0.04], [0.05, 0.15, 0.8]])
 property_test = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -36,11 +36,13 @@ def equation_10(alpha, target, classes, c, beta):
     """Weight of each group's mean loss, by plan."""
     p_ext = alpha + c * (beta + 1) * (target - alpha)
     conditional = {"erm": alpha, "resampling": target}
-    return {name: classes[:, None] * conditional.get(name, p_ext) for name in PLANS}
+    filled = alpha * classes[:, None] > 0
+    alike = {"group_weighted_loss": filled / filled.sum()}  # whatever p(y) is
+    return {name: alike.get(name, classes[:, None] * conditional.get(name, p_ext)) for name in PLANS}
 
 
-def test_there_are_six_plans():
-    assert set(PLANS) == set(LEAST_ROWS) and len(PLANS) == 6
+def test_there_are_eight_plans():
+    assert len(set(PLANS)) == len(PLANS) == 8
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -244,13 +246,30 @@ def test_collapsed_beyond_the_bound_is_refused():
         BatchPlan.build("collapsed", 8, ALPHA, 0.5, 2.5)
 
 
-def test_only_reweighting_weights_rows():
+def test_the_plans_that_weight_rows():
     for name in PLANS:
         plan = BatchPlan.build(name, 8, ALPHA, 0.5, 0.4)
         weighted = [segment.group_weights is not None for segment in plan.segments]
-        assert any(weighted) == (name == "reweighting")
+        assert any(weighted) == (name in ("reweighting", "sampling_weighting", "group_weighted_loss"))
     weights = BatchPlan.build("reweighting", 8, ALPHA, 0.5, 0.4).segments[0].group_weights
     np.testing.assert_allclose(weights, (ALPHA + 0.7 * (1 / 3 - ALPHA)) / ALPHA, rtol=1e-12)
+
+
+def test_sw_draws_the_less_biased_batch_and_weights_it_to_the_extrapolated_distribution():
+    (segment,) = BatchPlan.build("sampling_weighting", 8, ALPHA, 0.5, 0.4).segments
+    p_lb, p_ext = ALPHA + 0.5 * (1 / 3 - ALPHA), ALPHA + 0.7 * (1 / 3 - ALPHA)
+    assert (segment.name, segment.rows, segment.coefficient) == ("less_biased", 8, 1.0)
+    np.testing.assert_allclose(segment.distribution, p_lb / 2, rtol=1e-12)
+    np.testing.assert_allclose(segment.group_weights, p_ext / p_lb, rtol=1e-12)
+
+
+def test_the_group_weighted_loss_weights_rows_by_n_over_g_times_n_g():
+    counts = np.array([[60, 4, 20], [10, 6, 0]])
+    classes = counts.sum(axis=1) / 100
+    plan = BatchPlan.build("group_weighted_loss", 8, group_proportions(counts), class_probabilities=classes)
+    expected = np.where(counts > 0, 100 / (5 * np.maximum(counts, 1)), 0)
+    np.testing.assert_allclose(plan.segments[0].group_weights, expected, rtol=1e-12)
+    np.testing.assert_allclose(plan.segments[0].distribution, counts / 100, rtol=1e-12)
 
 
 def test_single_stream():
