@@ -384,7 +384,8 @@ def search_of_trainer(trainer: GerneTrainer, n_trials: int) -> dict[str, Any]:
     """
     args = trainer.args
     inferred = {"biased_folds": args.folds_of_biased_model, "threshold": None} if args.pseudo_attributes else {}
-    best = cast(BestRun, trainer.hyperparameter_search(n_trials=n_trials))  # one objective, so one best trial
+    direction = "minimize" if args.greater_is_better is False else "maximize"  # of errors and gaps less is better
+    best = cast(BestRun, trainer.hyperparameter_search(n_trials=n_trials, direction=direction))  # one objective
     chosen = {**inferred, **best.hyperparameters}
     return {"trials": n_trials, "trained": n_trials, "chosen": chosen, "value": best.objective}
 

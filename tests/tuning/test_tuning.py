@@ -47,6 +47,14 @@ def test_the_best_trial_is_returned(searched):
         assert lower <= trial["params"]["beta"] <= upper
 
 
+def test_trials_are_compared_by_an_error_of_which_less_is_better(tmp_path):
+    subject = searching(tmp_path, metric_for_best_model="worst_ece")
+    chosen = tune(subject, 2)
+    trials = the_search(tmp_path)["trials"]
+    assert trials[0]["value"] == min(trial["value"] for trial in trials) and trials[0]["params"] == chosen
+    assert the_search(tmp_path)["objective"] == "worst_ece" and trials[0]["value"] != trials[1]["value"]
+
+
 def test_the_own_settings_come_first(searched, tmp_path):
     folder, _, _, best, printed = searched
     trials = the_search(folder)["trials"]
