@@ -12,6 +12,7 @@ from ..groups.names import group_title
 from ..method.plans import PLANS_WITH_BETA
 from ..utils.markdown import code, plain
 from .record import RunRecord
+from .scores_table import score_words
 
 HUB = "https://huggingface.co"
 PAPER = "https://arxiv.org/abs/2503.13236"
@@ -40,6 +41,7 @@ def words(record: RunRecord, evaluations: dict[str, dict[str, Any]]) -> list[str
         told.append(
             "*95 % interval*: where the true accuracy of a group lies, as far as this many rows can tell (Wilson)."
         )
+    told += score_words(next(iter(evaluations.values()), {"groups": []}))
     if record.run.trained and record.method is not None and record.method["plan"] in PLANS_WITH_BETA:
         told += [
             "*c*: how far the less biased batch is from the data: 0 has their proportions, 1 has every attribute "

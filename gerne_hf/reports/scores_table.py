@@ -9,11 +9,42 @@ from typing import Any
 
 from ..evaluation.metrics import MAX_TABLE_GROUPS
 from ..evaluation.score_names import EXTRA_METRICS, GAP, SMALLER_IS_BETTER
-from ..utils.markdown import format_table
+from ..utils.markdown import format_table, plain
 from .record import GROUP_METRICS_FILE
 
 MAX_SENTENCES = 5
 """So many sentences say what is not defined; all are in the JSON."""
+
+_MEANINGS = {
+    "f1": "the harmonic mean of precision and recall",
+    "tpr": "the true positive rate, the share of the rows of a class that the model finds",
+    "fpr": "the false positive rate, the share of the rows of other classes that it takes for the class",
+    "auroc": "how often a row of a class has a higher score than a row of another class",
+    "ece": "the calibration error, how far the model's confidence is from how often it is right",
+    GAP: "the largest difference between two attribute values in true or false positive rate",
+}
+
+
+def score_words(result: dict[str, Any]) -> list[str]:
+    """Return what the metrics beyond accuracy mean, a sentence each, and of which class they are; empty without any.
+
+    Args:
+        result (`dict`): a result of [`group_metrics`](gerne_hf.evaluation.metrics.group_metrics).
+    """
+    names = [name for name in EXTRA_METRICS if name in result or f"worst_{name}" in result]
+    told = [f"*{EXTRA_METRICS[name]}*: {_MEANINGS[name]}." for name in names]
+    of_a_class = [EXTRA_METRICS[name] for name in names if name not in ("ece", GAP)]
+    classes = list(dict.fromkeys(str(group["label"]) for group in result["groups"]))
+    if of_a_class and len(classes) == 2:
+        are = "is that" if len(of_a_class) == 1 else "are those"
+        told.append(f"{', '.join(of_a_class)} {are} of the class {plain(classes[1])}.")
+    elif of_a_class:
+        rates = [name for name in of_a_class if name in ("TPR", "FPR")]
+        means = [name for name in of_a_class if name not in rates]
+        parts = [f"{', '.join(means)} the mean of the classes"] if means else []
+        parts += [f"{', '.join(rates)} that of the worst class"] if rates else []
+        told.append(f"Each class is taken against the rest; {' and '.join(parts)}.")
+    return told
 
 
 def score_rows(result: dict[str, Any], none: str = "-") -> tuple[list[str], list[list[str]], int]:

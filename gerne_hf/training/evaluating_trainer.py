@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction
+from transformers import EvalPrediction, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.utils import logging
 
@@ -312,6 +312,10 @@ class EvaluatingTrainer(GroupTrainer):
             return True
         ours = ("gerne_hf.", "transformers.")
         others = [one for one in type(self).__mro__ if not f"{one.__module__}.".startswith(ours)]
+        callbacks = [type(one) for one in self.callback_handler.callbacks]
+        theirs = [one for one in callbacks if not f"{one.__module__}.".startswith(ours)]
+        if any(one.on_evaluate is not TrainerCallback.on_evaluate for one in theirs):
+            return True  # it may add figures to those of an evaluation
         return any(name in vars(one) for one in others for name in ("evaluate", "evaluation_loop", "log"))
 
     def _check_selected_rows(self) -> None:

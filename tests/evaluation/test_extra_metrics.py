@@ -9,6 +9,7 @@ from captured_logs import logged
 from datasets import Dataset
 from figures_by_hand import HELD_OUT
 from helpers import config, mlp, table, trainer
+from transformers import TrainerCallback
 
 from gerne_hf import group_metrics
 from gerne_hf.evaluation.logs import loggable, summaries
@@ -82,7 +83,7 @@ def test_plain_runs_have_none_of_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("metric", "better"),
-    [("worst_auroc", max), ("eval_worst_ece", min), ("equalized_odds_gap", min), ("attribute_f1/1", max)],
+    [("worst_auroc", max), ("eval_worst_ece", min), ("attribute_f1/1", max)],
 )
 def test_models_are_selected_on_them(tmp_path, metric, better):
     settings = dict(BEST, metric_for_best_model=metric, max_steps=4, learning_rate=0.3)
@@ -157,6 +158,7 @@ def test_a_stream_that_cannot_give_it_is_refused_when_it_was_read(tmp_path):
 def test_unknown_names_and_wrong_directions_are_refused_by_the_config(tmp_path):
     with pytest.raises(ValueError, match="extra_metrics may name 'f1', .*; found 'auc'"):
         config(tmp_path, extra_metrics=["f1", "auc"])
+    assert config(tmp_path, metric_for_best_model="equalized_odds_gap").greater_is_better is False
     with pytest.raises(ValueError, match="greater_is_better=True with metric_for_best_model='worst_ece'.*less"):
         config(tmp_path, metric_for_best_model="worst_ece", greater_is_better=True)
     assert config(tmp_path, metric_for_best_model="worst_ece", greater_is_better=False).greater_is_better is False
@@ -172,6 +174,13 @@ def test_without_attributes_they_are_refused(tmp_path, metric):
     assert subject.evaluate()["eval_overall_f1"] == subject.group_results["eval"]["attributes"][0]["f1"]
 
 
+class Adds(TrainerCallback):
+    """Adds a figure to those of each evaluation."""
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        metrics["eval_worst_aurco"] = 0.25
+
+
 def test_a_metric_that_no_evaluation_has_is_refused_before_training(tmp_path):
     settings = dict(BEST, eval_dataset=table(LARGE), metric_for_best_model="worst_aurco")
     with pytest.raises(
@@ -181,6 +190,9 @@ def test_a_metric_that_no_evaluation_has_is_refused_before_training(tmp_path):
     subject = trainer(tmp_path, **settings, compute_metrics=lambda given: {"worst_aurco": 0.5})
     subject.train()
     assert subject.state.best_metric == 0.5
+    subject = trainer(tmp_path / "told", **settings, callbacks=[Adds()])
+    subject.train()
+    assert subject.state.best_metric == 0.25
 
 
 # ---- few rows -------------------------------------------------------------------------------------------------------

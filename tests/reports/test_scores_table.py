@@ -9,7 +9,7 @@ from report_pages import Page, report, result
 
 from gerne_hf import group_metrics
 from gerne_hf.reports.page import write_report
-from gerne_hf.reports.scores_table import format_score_table, score_rows
+from gerne_hf.reports.scores_table import format_score_table, score_rows, score_words
 from gerne_hf.reports.tables import comparison_rows
 from gerne_hf.utils.markdown import plain
 
@@ -42,6 +42,15 @@ def test_the_gap_alone_has_no_table_and_plain_results_have_nothing():
     assert format_score_table(group_metrics([0], [0], [0])) == ""
 
 
+def test_the_words_say_of_which_class_the_figures_are(scored):
+    assert score_words(scored)[-1] == "F1, TPR are those of the class 1."
+    several = group_metrics([0, 1, 2], [0, 1, 2], [0] * 3, extra_metrics=["f1", "tpr", "fpr"])
+    assert score_words(several)[-1] == (
+        "Each class is taken against the rest; F1 the mean of the classes and TPR, FPR that of the worst class."
+    )
+    assert score_words(group_metrics([0], [0], [0])) == []
+
+
 def test_of_many_attribute_values_the_24_worst_are_shown():
     rng = np.random.default_rng(0)
     labels, places = rng.integers(0, 2, 3000), np.arange(3000) % 30
@@ -65,6 +74,7 @@ def test_terminal_and_card_of_a_run(tmp_path, capsys):
     header = next(line for line in card.splitlines() if line.startswith("| attribute"))
     assert [cell.strip() for cell in header.strip("|").split("|")] == ["attribute", "rows", "AUROC", "ECE"]
     assert "AUROC of 1: not defined, as its 20 rows are all of class class0." in card
+    assert "- *AUROC*: how often a row of a class" in card and "- AUROC is that of the class class1." in card
     assert f"Worst: AUROC {100 * found['worst_auroc']:.1f} (0)" in card
 
 
