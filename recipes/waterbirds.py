@@ -78,6 +78,8 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
         frozen.to(config.device)  # type: ignore[arg-type]  # mypy takes the decorated method for a function
         data, make_head = on_features(data, frozen)
         backbone = ImageBackbone(lambda names: make_head(), None)
+        if not arguments.workers_given:
+            config.dataloader_num_workers = 0  # features are in memory
     data = with_features(arguments, config, backbone, data)
     make_trainer = image_trainer(arguments, backbone, data)
     return run_recipe(arguments, config, make_trainer, data["test"], card_facts("waterbirds", arguments))

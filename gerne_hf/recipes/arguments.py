@@ -6,6 +6,7 @@ Imports `data`, `config.py`, `baselines` and `comparison`. `run.py` does what th
 import argparse
 import difflib
 import json
+import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from ..comparison.equal_tuning import check_spaces
 from ..comparison.methods import check_methods, main_method
 from ..config import GerneConfig
 from ..data.splits import SPLITS
-from ..utils.distributed import leave_processes_at_exit
+from ..utils.distributed import fitting_workers, leave_processes_at_exit
 from ..utils.harmless import declare
 
 
@@ -181,6 +182,8 @@ class ImageArguments(RecipeArguments):
         default=None,
         metadata={"help": "Folder of these features; _features in output_dir if not given."},
     )
+    workers_given: bool = field(default=False, init=False)
+    """Whether the command line or the settings file say `dataloader_num_workers`; set by [`parse_arguments`]."""
     augment: bool = field(default=True, metadata={"help": "Random crops and mirrored images in training."})
     skip_undecodable: bool = field(default=False, metadata={"help": "Drop rows whose image cannot be decoded."})
 
@@ -267,6 +270,9 @@ def parse_arguments(
         recipe (`str`): path of the recipe's file.
         argv (`list[str]`, *optional*): the command line; `sys.argv[1:]` if not given.
 
+    Image recipes, their demos excepted, have as many workers (`dataloader_num_workers`) as the machine has cores for
+    each process, 16 at most, if neither says how many.
+
     Returns:
         `tuple[RecipeArguments, BaselineConfig]`: the recipe's own arguments, and the settings of training.
 
@@ -281,6 +287,7 @@ def parse_arguments(
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
     first.add_argument("--demo", nargs="?", const="true", default="false")
+    first.add_argument("--dataloader_num_workers")
     early, _ = first.parse_known_args(argv)
     demo = early.demo.lower() in ("true", "1", "yes", "y", "t")
     name = f"{Path(recipe).stem}{'_demo' if demo else ''}.yaml"
@@ -311,6 +318,11 @@ def parse_arguments(
             check_spaces(methods)
     except ValueError as error:
         parser.error(str(error))
+    if isinstance(arguments, ImageArguments):
+        arguments.workers_given = early.dataloader_num_workers is not None or "dataloader_num_workers" in settings
+        if not arguments.workers_given and not arguments.demo:
+            here = int(os.environ.get("LOCAL_WORLD_SIZE") or config.world_size)  # of several machines each has its own
+            config.dataloader_num_workers = fitting_workers(here)
     leave_processes_at_exit()
     return arguments, config
 

@@ -57,7 +57,8 @@ def with_features(
 
     Args:
         arguments ([`ImageArguments`]): the recipe's arguments.
-        config ([`GerneConfig`]): the recipe's settings: device, precision, and where files are written.
+        config ([`GerneConfig`]): the recipe's settings: device, precision, and where files are written. With features
+            no workers prepare the rows, unless the arguments say how many do.
         backbone ([`ImageBackbone`]): the backbone.
         data (`dict`): data sets by name, `train` among them, with rows of `pixel_values` and `label`.
 
@@ -85,6 +86,8 @@ def with_features(
     folder = arguments.features_dir or os.path.join(config.folder, FEATURES_FOLDER)
     settings: dict[str, Any] = {"num_workers": config.dataloader_num_workers, "dtype": dtype}
     settings["quiet"] = bool(config.disable_tqdm)
+    if not arguments.workers_given:
+        config.dataloader_num_workers = 0  # rows are read from files that are mapped into memory
     if config.device.type == "cpu":
         torch.nn.Module.to(model, memory_format=torch.channels_last)  # convolutions are faster
     return {name: feature_rows(model, rows, folder, checksum, name, **settings) for name, rows in data.items()}

@@ -53,7 +53,8 @@ def run_recipe(
     methods = with_class_balanced(arguments.methods(main))
     runs = run_configs(methods, config, seeds, settings)  # finds bad values before the search
     own = ("config", "compare", "seeds", "tune", "tune_learning_rate", "tune_weight_decay", "method_settings")
-    made_with = {name: value for name, value in vars(arguments).items() if name not in (*own, "features_dir")}
+    others = {name: value for name, value in vars(arguments).items() if name not in own}
+    made_with = {name: value for name, value in others.items() if name not in ("features_dir", "workers_given")}
     tuning: dict[str, dict[str, Any]] = {}
     if arguments.tune:
         check_spaces(methods)
@@ -65,7 +66,7 @@ def run_recipe(
             learning_rate=arguments.tune_learning_rate,
             weight_decay=arguments.tune_weight_decay,
         )
-    others = {name: value for name, value in chosen_settings(arguments).items() if name not in own}
+    others = {name: value for name, value in chosen_settings(arguments).items() if name in made_with}
     card = {**(card or {}), "other_settings": others}
     return compare(
         *(arguments.methods(main), config, make_trainer, test_dataset, seeds, settings, card, made_with, report),

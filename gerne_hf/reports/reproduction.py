@@ -153,8 +153,11 @@ _PLACES = (
 )
 """Settings that say where a run lies, by the beginnings of their names."""
 
-_SETTLED = ("do_eval", "greater_is_better", "dataloader_pin_memory", "disable_tqdm", "report_to", "log_level")
-"""Settings that the Trainer settles by itself, or that concern the screen."""
+_SETTLED = (
+    *("do_eval", "greater_is_better", "dataloader_pin_memory", "dataloader_num_workers", "disable_tqdm", "report_to"),
+    "log_level",
+)
+"""Settings that the Trainer settles by itself, or that concern the screen or the machine."""
 
 
 def chosen_settings(args: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Imports [`locks`](gerne_hf.utils.locks). Which part of the data each process rea
 import atexit
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
@@ -103,6 +104,30 @@ def locked_by_main(folder: str, purpose: str, way_out: str, is_main: bool, proce
         if message is not None:
             raise FolderInUseError(message)
         yield
+
+
+def fitting_workers(local_processes: int, most: int = 16) -> int:
+    """Return how many workers a process's loader may have so that all of this machine's cores have work.
+
+    Args:
+        local_processes (`int`): processes of the run on this machine.
+        most (`int`, *optional*, defaults to `16`): most workers of a process.
+
+    Returns:
+        `int`: the cores that this process may run on, divided among the processes.
+
+    Example:
+
+    ```python
+    >>> import os
+    >>> fitting_workers(1, most=10**6) == len(os.sched_getaffinity(0))
+    True
+
+    ```
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return min(cores // max(local_processes, 1), most)
 
 
 def leave_processes_at_exit() -> None:

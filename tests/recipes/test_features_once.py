@@ -233,6 +233,16 @@ def test_features_stand_for_the_rows(tmp_path):
     assert not torch.equal(other["train"][0]["pixel_values"], found["train"][0]["pixel_values"])
 
 
+def test_rows_that_are_features_need_no_workers(tmp_path):
+    for given, workers in ((False, 0), (True, 1)):
+        arguments = ImageArguments(frozen_layers=["all_but_head"], freeze_batch_norm=True)
+        arguments.workers_given = given
+        config = GerneConfig(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, dataloader_num_workers=1)
+        make = torch.random.fork_rng()(lambda names: (torch.manual_seed(0), small_image_model(names))[1])
+        with_features(arguments, config, ImageBackbone(make, 32), demo_waterbirds(8, 4, 4))
+        assert config.dataloader_num_workers == workers
+
+
 def augmented():
     data = demo_waterbirds(24, 8, 8)
     data["train"].augment = True
