@@ -27,6 +27,9 @@ class BaselineConfig(GerneConfig):
         jtt_first_epochs (`float`, *optional*, defaults to `1.0`):
             Epochs of JTT's first model, positive (T in its paper, which chooses it on validation: 60 of 300 on
             Waterbirds, 1 of 50 on CelebA, 2 of 5 on MultiNLI).
+        mixture_ratio (`float`, *optional*, defaults to `2.0`):
+            The largest class-imbalance ratio that mixture balancing leaves, at least 1; above it rows are left out,
+            below it rows are repeated.
 
     Raises:
         ValueError: for a value that is out of range.
@@ -38,6 +41,9 @@ class BaselineConfig(GerneConfig):
     )
     jtt_upweight: float = field(default=20.0, metadata={"help": "How many more times JTT trains on an error."})
     jtt_first_epochs: float = field(default=1.0, metadata={"help": "Epochs of JTT's first model."})
+    mixture_ratio: float = field(
+        default=2.0, metadata={"help": "Largest class-imbalance ratio that mixture balancing leaves."}
+    )
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -54,3 +60,8 @@ class BaselineConfig(GerneConfig):
             raise ValueError(f"jtt_upweight must be finite and not negative; found {self.jtt_upweight}")
         if not 0 < self.jtt_first_epochs < math.inf:
             raise ValueError(f"jtt_first_epochs must be finite and positive; found {self.jtt_first_epochs}")
+        if not 1 <= self.mixture_ratio < math.inf:
+            raise ValueError(
+                "mixture_ratio, the largest class-imbalance ratio, must be finite and at least 1; found "
+                f"{self.mixture_ratio}"
+            )

@@ -127,6 +127,10 @@ METHODS = {
         *("JTT, GERNE's biased model", _UNBALANCED, "baselines.jtt_biased_model.BiasedModelJTTTrainer"),
         space=_UPWEIGHTS,
     ),
+    "mixture": Method(
+        *("mixture balancing", _UNBALANCED, "baselines.mixture.MixtureTrainer"),
+        space={"mixture_ratio": Choice((1.0, 2.0, 3.0, 4.0, 5.0))},
+    ),
     "shared": Method("GERNE (shared rows)", {"plan": "shared", **_OWN_ROWS}, space=GERNE_SPACE),
     "collapsed": Method(
         "GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_OWN_ROWS}, space=GERNE_SPACE

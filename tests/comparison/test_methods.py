@@ -8,7 +8,7 @@ from helpers import config
 from workshop import TRAIN, Workshop
 
 from gerne_hf import GerneTrainer
-from gerne_hf.baselines import BiasedModelJTTTrainer, GroupDROTrainer, JTTTrainer, SquareRootTrainer
+from gerne_hf.baselines import BiasedModelJTTTrainer, GroupDROTrainer, JTTTrainer, MixtureTrainer, SquareRootTrainer
 from gerne_hf.comparison.methods import METHODS, main_method, method_config
 from gerne_hf.method.plans import PLANS
 from gerne_hf.reports.tables import format_comparison
@@ -18,6 +18,7 @@ OWN_TRAINERS = {
     "group_dro": GroupDROTrainer,
     "jtt": JTTTrainer,
     "jtt_biased_model": BiasedModelJTTTrainer,
+    "mixture": MixtureTrainer,
     "square_root": SquareRootTrainer,
 }
 

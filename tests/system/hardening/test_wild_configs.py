@@ -79,6 +79,7 @@ VALID = {
     "group_dro_step_size": number(0, open_low=True),
     "group_dro_adjustment": number(0),
     "jtt_upweight": number(0),
+    "mixture_ratio": number(1),
     "jtt_first_epochs": number(0, open_low=True),
 }
 """What each field may hold once a config has been made of it."""
