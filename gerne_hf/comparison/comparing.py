@@ -24,6 +24,7 @@ from ..reports.record import COMPARISON_FILE, COMPARISON_PICTURE_FILE, RunRecord
 from ..reports.tables import VERDICT, format_comparison, seed_note
 from ..trainer import GerneTrainer
 from ..utils.files import write_json
+from .beforehand import counts_table, rows_by_split, where_not_to_select
 from .equal_tuning import finishing
 from .judging import (
     BALANCED,
@@ -40,12 +41,14 @@ from .kept_rows import load_test_rows, noted_accumulators, save_test_rows
 from .methods import METHODS, check_methods, check_on_data, method_config
 from .progress import Progress
 from .publishing import publication, pushes_by_itself
+from .quiet import heading, hush, on_a_terminal, warnings_once
 from .ranking import WORST, ranked, ranking_metric, tuned_in_words
 
 MakeTrainer = Callable[[GerneConfig, type[GerneTrainer]], GerneTrainer]
 """Makes a trainer of the given class, with a model that is not trained yet, from the config of a run."""
 
 
+@warnings_once()
 def compare(
     methods: Sequence[str],
     config: GerneConfig,
@@ -121,7 +124,7 @@ def compare(
         if INFERRED in titles and (BALANCED, seed) not in progress.done:
             progress.done.pop((INFERRED, seed), None)
     results: dict[str, list[dict[str, Any]]] = {}
-    unchecked = True
+    unchecked, quiet = True, len(runs) > 1 and not on_a_terminal()
 
     def collect(said: dict[str, Any]) -> None:
         """Bring the results up to date and write them to the file, with what is said of them."""
@@ -142,9 +145,13 @@ def compare(
         nonlocal unchecked, unpublished
         trainer = make_trainer(run, METHODS[name].trainer)
         trainer.card_facts = card or {}
+        if quiet:
+            hush(trainer)
         if unchecked and trainer.reference_groups is not None:
             for other in runs.values():  # what the data refuses is found before anything is trained
                 check_on_data(other, trainer.reference_groups)
+        if unchecked:
+            _say_beforehand(trainer, test_dataset, ranking_metric(config.metric_for_best_model, {}))
             unchecked = False
         checkpoint = progress.checkpoint(run, name)
         progress.begin(run, name)
@@ -158,12 +165,16 @@ def compare(
             trainer.evaluate_if_stale()  # train() evaluates as eval_strategy says, and the table needs the figures
         return trainer, seconds
 
-    for (name, seed), run in runs.items():
+    taken: list[float] = []
+    training = [key for key in runs if key not in progress.done and METHODS[key[0]].start not in methods]
+    for number, ((name, seed), run) in enumerate(runs.items(), 1):
         method = METHODS[name]
-        done = (name, seed) in progress.done
-        PartialState().print(f"\n=== {method.title}, seed {seed}{', ended before' if done else ''}", flush=True)
-        if done:
+        if (name, seed) in progress.done:
+            PartialState().print(f"=== {method.title}, seed {seed}: ended before", flush=True)
             continue
+        left = len(training) - sum(key in progress.done for key in training)
+        PartialState().print(heading(method.title, seed, number, len(runs), taken, left), flush=True)
+        started = time.perf_counter()
         if method.start is None:
             trainer, seconds = train(run, name)
         else:
@@ -210,6 +221,8 @@ def compare(
         elif again and method.start is not None:  # the next one finds the model as it was trained
             trainer.accelerator.unwrap_model(trainer.model).load_state_dict(untouched)
             trained[method.start, seed] = trainer, begun
+        if (name, seed) in training:
+            taken.append(time.perf_counter() - started)
         progress.done[name, seed] = result
         collect({})
     said = _said({name: runs[name, seeds[0]].folder for name in methods})
@@ -242,6 +255,15 @@ def compare(
         if unpublished is not None and config.hub_strategy != HubStrategy.EVERY_SAVE:
             raise unpublished
     return results
+
+
+def _say_beforehand(trainer: GerneTrainer, test_dataset: Any, metric: str) -> None:
+    """Print the rows of each group in all splits, and a warning where a group that is selected on has few."""
+    if trainer.reference_groups is None:
+        return
+    splits = rows_by_split(trainer, test_dataset)
+    warning = where_not_to_select(splits["validation"], metric)
+    PartialState().print(f"{counts_table(splits)}{f'{chr(10)}{warning}' if warning else ''}\n", flush=True)
 
 
 def _another_waits(name: str, seed: int, runs: Iterable[tuple[str, int]], done: Iterable[tuple[str, int]]) -> bool:

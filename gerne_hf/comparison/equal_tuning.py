@@ -31,6 +31,7 @@ from ..tuning.studies import SETTINGS, default_sampler
 from ..utils.distributed import locked_by_main
 from ..utils.files import write_json
 from .methods import METHODS, method_config
+from .quiet import hush, on_a_terminal, warnings_once
 from .shared_trials import KeptTrials, what_decides
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def check_spaces(names: Sequence[str]) -> None:
             space_of(name, {})
 
 
+@warnings_once()
 def tune_methods(
     names: Sequence[str],
     config: GerneConfig,
@@ -337,6 +339,8 @@ class _Search:
     def _trained(self, run: GerneConfig, name: str) -> GerneTrainer:
         trainer = self.make_trainer(run, METHODS[name].trainer)
         trainer.tells = trainer.leaves_reports = False
+        if not on_a_terminal():
+            hush(trainer)
         trainer.train()
         trainer.evaluate_if_stale()
         return trainer

@@ -49,7 +49,8 @@ def test_every_method_has_the_same_trials_and_its_default_first(tuned):
     shop, folder = tuned
     tuning = saved(folder)["ranking"]["tuning"]
     assert {title: one["trials"] for title, one in tuning.items()} == {"ERM": 0, "Group DRO": 3, "GERNE": 3}
-    defaults = {"GERNE": {"c": 0.5, "beta": 1.0}, "Group DRO": {"group_dro_step_size": 0.01}}
+    defaults = {"GERNE": {"c": 0.5, "beta": 1.0}}
+    defaults["Group DRO"] = {name: getattr(shop.config, name) for name in METHODS["group_dro"].space}
     for title, search in searches(folder).items():
         by_number = {trial["number"]: trial for trial in search["trials"]}
         assert sorted(by_number) == [0, 1, 2]
