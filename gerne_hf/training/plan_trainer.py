@@ -205,10 +205,17 @@ class PlanTrainer(SamplingTrainer):
         self._part = part
         self.loss_is_scaled_for_ga = given or batches == 1 or called_by_hand
         try:
+            if part.groups is not None and part.segment is None and self._weights_rows_itself():
+                return super().training_step(model, inputs, None)
             with replaced(self, "compute_loss", functools.partial(self._weighted_loss, self.compute_loss)):
                 return super().training_step(model, inputs, None)
         finally:
             self._part, self.loss_is_scaled_for_ga = None, given
+
+    def _weights_rows_itself(self) -> bool:
+        """Return whether `compute_loss` is the one of this class, which weights rows and asks for no number of them."""
+        own = type(self).compute_loss is PlanTrainer.compute_loss and self._loss_below is None
+        return own and "compute_loss" not in vars(self)
 
     def _weighted_loss(
         self, compute_loss: Callable, model: torch.nn.Module, inputs: dict[str, Any], *given: Any, **named: Any

@@ -3,13 +3,12 @@
 Imports nothing of this package.
 """
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
+_NOTHING = object()
 
-@contextlib.contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+
+class replaced:  # a class costs each step less than a generator function under contextlib.contextmanager
     """Set an attribute of an object for the time of a block; afterwards the object is as it was.
 
     Args:
@@ -32,13 +31,16 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
     ```
     """
-    own = name in vars(owner)
-    before = vars(owner).get(name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if own:
-            setattr(owner, name, before)
+
+    def __init__(self, owner: Any, name: str, value: Any):
+        self._owner, self._name, self._value = owner, name, value
+
+    def __enter__(self) -> None:
+        self._before = vars(self._owner).get(self._name, _NOTHING)
+        setattr(self._owner, self._name, self._value)
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._before is _NOTHING:
+            delattr(self._owner, self._name)
         else:
-            delattr(owner, name)
+            setattr(self._owner, self._name, self._before)
