@@ -9,6 +9,7 @@ recipes/configs/bffhq.yaml; the command line overrides them.
 
 import os
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +36,8 @@ class Arguments(ImageArguments):
     share: str = field(default="0.5pct", metadata={"help": "Folder of the training images."})
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
-    """Train the methods and return their test results."""
+def main(arguments: Arguments, config: GerneConfig, run: Callable = run_recipe) -> Any:
+    """Train the methods and return their test results; another `run` does something else with the same trainers."""
     output_dir = str(config.output_dir)
     folder = arguments.dataset_name or "data/bffhq"
     if arguments.demo:
@@ -57,7 +58,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     data = with_features(arguments, config, backbone, data)
     make_trainer = image_trainer(arguments, backbone, data)
     facts = card_facts("bffhq", arguments)
-    return run_recipe(
+    return run(
         arguments, config, make_trainer, data["test"], facts, lambda results: report_minority(results, output_dir)
     )
 

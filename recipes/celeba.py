@@ -7,6 +7,7 @@
 Settings: recipes/configs/celeba.yaml; the command line overrides them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from gerne_hf import GerneConfig
@@ -22,8 +23,8 @@ from gerne_hf.recipes import (
 )
 
 
-def main(arguments: ImageArguments, config: GerneConfig) -> dict[str, Any]:
-    """Train the methods and return their test results."""
+def main(arguments: ImageArguments, config: GerneConfig, run: Callable = run_recipe) -> Any:
+    """Train the methods and return their test results; another `run` does something else with the same trainers."""
     backbone = image_backbone(arguments)
     config.label_column = config.label_column or "Blond_Hair"
     config.remove_unused_columns = False  # images are decoded from a column that no model takes
@@ -37,7 +38,7 @@ def main(arguments: ImageArguments, config: GerneConfig) -> dict[str, Any]:
     )
     data = with_features(arguments, config, backbone, data)
     make_trainer = image_trainer(arguments, backbone, data)
-    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("celeba", arguments))
+    return run(arguments, config, make_trainer, data["test"], card_facts("celeba", arguments))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 Settings: recipes/configs/civilcomments.yaml; the command line overrides them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,15 +29,15 @@ class Arguments(TextArguments):
     )
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
-    """Train the methods and return their test results."""
+def main(arguments: Arguments, config: GerneConfig, run: Callable = run_recipe) -> Any:
+    """Train the methods and return their test results; another `run` does something else with the same trainers."""
     source = demo_civilcomments() if arguments.demo else arguments.dataset_name or civilcomments.HUB_NAME
     data, counts = load_civilcomments(source, arguments.grouping)
     tokenizer = text_tokenizer(arguments, data["train"], [civilcomments.TEXT])
     data = tokenize(data, tokenizer, [civilcomments.TEXT], arguments.max_length)
     config.overlapping_columns = list(civilcomments.IDENTITIES)  # evaluate over the 16 groups of WILDS
     make_trainer = text_trainer(arguments, tokenizer, data, counts)
-    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("civilcomments", arguments))
+    return run(arguments, config, make_trainer, data["test"], card_facts("civilcomments", arguments))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 Settings: recipes/configs/colored_mnist.yaml; the command line overrides them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,8 +28,8 @@ class Arguments(RecipeArguments):
     skip_undecodable: bool = field(default=False, metadata={"help": "Drop rows whose image cannot be decoded."})
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
-    """Train the methods and return their test results."""
+def main(arguments: Arguments, config: GerneConfig, run: Callable = run_recipe) -> Any:
+    """Train the methods and return their test results; another `run` does something else with the same trainers."""
     if arguments.demo:
         data = demo_colored_mnist()
     else:
@@ -55,7 +56,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
             optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
         )
 
-    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("colored_mnist", arguments))
+    return run(arguments, config, make_trainer, data["test"], card_facts("colored_mnist", arguments))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 Settings: recipes/configs/corrupted_cifar10.yaml; the command line overrides them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +30,8 @@ class Arguments(ImageArguments):
     minority: float = field(default=0.5, metadata={"help": "Minority share in training, per cent: 0.5, 1, 2 or 5."})
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
-    """Train the methods and return their test results."""
+def main(arguments: Arguments, config: GerneConfig, run: Callable = run_recipe) -> Any:
+    """Train the methods and return their test results; another `run` does something else with the same trainers."""
     backbone = image_backbone(arguments)
     if arguments.demo:
         data = load_corrupted_cifar10(demo_cifar10(), **{**corrupted_cifar10.DEMO_SIZES, **backbone.images})
@@ -40,7 +41,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
         data = load_corrupted_cifar10(name, arguments.minority, skip_undecodable=skip, **backbone.images)
     data = with_features(arguments, config, backbone, data)
     make_trainer = image_trainer(arguments, backbone, data)
-    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("corrupted_cifar10", arguments))
+    return run(arguments, config, make_trainer, data["test"], card_facts("corrupted_cifar10", arguments))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ save_to_disk. Splits that are missing are cut out of the training rows. Settings
 recipes/configs/image_classification.yaml; the command line overrides them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +37,8 @@ class Arguments(DatasetArguments, ImageArguments):
     image_column: str = field(default="image", metadata={"help": "Column of the images, or of paths of image files."})
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
-    """Train the methods and return their test results."""
+def main(arguments: Arguments, config: GerneConfig, run: Callable = run_recipe) -> Any:
+    """Train the methods and return their test results; another `run` does something else with the same trainers."""
     require_settings(arguments, config)
     backbone = image_backbone(arguments)
     config.label_column = config.label_column or "label"
@@ -53,7 +54,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     )
     data = with_features(arguments, config, backbone, data)
     make_trainer = image_trainer(arguments, backbone, data)
-    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("image_classification", arguments))
+    return run(arguments, config, make_trainer, data["test"], card_facts("image_classification", arguments))
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ def erm_start(config: GerneConfig, arguments: Arguments) -> GerneConfig:
     return replace(config, **settings, **unsaved, learning_rate=arguments.erm_learning_rate, output_dir=folder)
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
-    """Train the methods and return their test results."""
+def main(arguments: Arguments, config: GerneConfig, run: Callable = run_recipe) -> Any:
+    """Train the methods and return their test results; another `run` does something else with the same trainers."""
     if arguments.demo:
         data = demo_multinli()
         tokenizer = word_tokenizer(data["train"]["premise"][:] + data["train"]["hypothesis"][:], DEMO_LENGTH)
@@ -93,7 +93,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
 
         return trainer_for(data, tokenizer, init, run, trainer_class)
 
-    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("multinli", arguments))
+    return run(arguments, config, make_trainer, data["test"], card_facts("multinli", arguments))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ save_to_disk. Splits that are missing are cut out of the training rows. Settings
 recipes/configs/text_classification.yaml; the command line overrides them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +37,8 @@ class Arguments(DatasetArguments, TextArguments):
     text_pair_column: str | None = field(default=None, metadata={"help": "Column of the second text of each pair."})
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
-    """Train the methods and return their test results."""
+def main(arguments: Arguments, config: GerneConfig, run: Callable = run_recipe) -> Any:
+    """Train the methods and return their test results; another `run` does something else with the same trainers."""
     require_settings(arguments, config)
     config.label_column = config.label_column or "label"
     columns = [column for column in (arguments.text_column, arguments.text_pair_column) if column]
@@ -54,7 +55,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
     if config.label_column != "label":  # the name that collators know
         data, config.label_column = data.rename_column(config.label_column, "label"), "label"
     make_trainer = text_trainer(arguments, tokenizer, data)
-    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("text_classification", arguments))
+    return run(arguments, config, make_trainer, data["test"], card_facts("text_classification", arguments))
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ def on_features(data: dict[str, Any], model: PreTrainedModel) -> tuple[dict[str,
     return features, lambda: MLPForImageClassification(config)
 
 
-def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
-    """Train the methods and return their test results."""
+def main(arguments: Arguments, config: GerneConfig, run: Callable = run_recipe) -> Any:
+    """Train the methods and return their test results; another `run` does something else with the same trainers."""
     if arguments.freeze_backbone and config.push_to_hub:
         raise ValueError(
             "freeze_backbone=True trains a linear head on features, and push_to_hub=True would publish it without the "
@@ -82,7 +82,7 @@ def main(arguments: Arguments, config: GerneConfig) -> dict[str, Any]:
             config.dataloader_num_workers = 0  # features are in memory
     data = with_features(arguments, config, backbone, data)
     make_trainer = image_trainer(arguments, backbone, data)
-    return run_recipe(arguments, config, make_trainer, data["test"], card_facts("waterbirds", arguments))
+    return run(arguments, config, make_trainer, data["test"], card_facts("waterbirds", arguments))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@ from .arguments import RecipeArguments as RecipeArguments
 from .arguments import TextArguments as TextArguments
 from .arguments import parse_arguments as parse_arguments
 from .arguments import require_settings as require_settings
+from .experiments import compare_noise as compare_noise
+from .experiments import sweep_beta as sweep_beta
+from .experiments import sweep_threshold as sweep_threshold
+from .experiments import validation_folds as validation_folds
 from .features import with_features as with_features
 from .images import image_backbone as image_backbone
 from .images import image_trainer as image_trainer

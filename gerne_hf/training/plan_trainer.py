@@ -213,7 +213,7 @@ class PlanTrainer(SamplingTrainer):
             self._part, self.loss_is_scaled_for_ga = None, given
 
     def _weights_rows_itself(self) -> bool:
-        """Return whether `compute_loss` is the one of this class, which weights rows and asks for no number of them."""
+        """Return whether `compute_loss` is this class's own, which weights rows and asks for no number of them."""
         own = type(self).compute_loss is PlanTrainer.compute_loss and self._loss_below is None
         return own and "compute_loss" not in vars(self)
 
