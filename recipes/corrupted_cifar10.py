@@ -32,6 +32,8 @@ class Arguments(ImageArguments):
 
 def main(arguments: Arguments, config: GerneConfig, run: Callable = run_recipe) -> Any:
     """Train the methods and return their test results; another `run` does something else with the same trainers."""
+    if arguments.crop != "none":
+        raise ValueError(f"crop={arguments.crop!r} has no use: the images of CIFAR-10 are squares. Leave it out")
     backbone = image_backbone(arguments)
     if arguments.demo:
         data = load_corrupted_cifar10(demo_cifar10(), **{**corrupted_cifar10.DEMO_SIZES, **backbone.images})

@@ -37,6 +37,7 @@ def load_bffhq(
     std: Sequence[float] = (0.5, 0.5, 0.5),
     augment: bool = False,
     skip_undecodable: bool = False,
+    crop: str = "none",
 ) -> datasets.DatasetDict:
     """Load the three splits from a local folder. Images are decoded each time a row is read.
 
@@ -50,6 +51,7 @@ def load_bffhq(
             deviation by which the channels, in [0, 1], are normalized.
         augment (`bool`, *optional*, defaults to `False`): whether to augment the training images.
         skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
+        crop (`str`, *optional*, defaults to `"none"`): how images are made square, as for [`as_pixels`].
 
     Returns:
         `datasets.DatasetDict`: `train`, `validation` and `test`, whose rows are `pixel_values` and `label`.
@@ -59,7 +61,7 @@ def load_bffhq(
         ValueError: if a file name does not tell age and gender, or an image cannot be decoded; names the file or row.
     """
     splits = list_bffhq(folder, share)
-    return transformed(splits, folder, "image", "label", image_size, mean, std, augment, skip_undecodable)
+    return transformed(splits, folder, "image", "label", image_size, mean, std, augment, skip_undecodable, crop)
 
 
 def list_bffhq(folder: str, share: str = "0.5pct") -> datasets.DatasetDict:

@@ -63,6 +63,7 @@ def load_celeba(
     std: Sequence[float] = (0.5, 0.5, 0.5),
     augment: bool = True,
     skip_undecodable: bool = False,
+    crop: str = "none",
 ) -> datasets.DatasetDict:
     """Load the three splits that the data set has. Images are decoded each time a row is read.
 
@@ -77,6 +78,7 @@ def load_celeba(
             deviation by which the channels, in [0, 1], are normalized.
         augment (`bool`, *optional*, defaults to `True`): whether to augment the training images.
         skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
+        crop (`str`, *optional*, defaults to `"none"`): how images are made square, as for [`as_pixels`].
 
     Returns:
         `datasets.DatasetDict`: `train`, `validation` and `test`, whose rows are `pixel_values` and `label`.
@@ -100,7 +102,7 @@ def load_celeba(
         for column in columns:
             split = _named(split, column, name)
         splits[key] = split
-    return transformed(splits, name, "image", label_column, image_size, mean, std, augment, skip_undecodable)
+    return transformed(splits, name, "image", label_column, image_size, mean, std, augment, skip_undecodable, crop)
 
 
 def _named(split: datasets.Dataset, column: str, name: str) -> datasets.Dataset:

@@ -1,6 +1,6 @@
 """Rows of images: loading any data set of images; decoding, augmenting and normalizing a batch when it is read.
 
-Imports the modules of this room and no other room. `decoding.py` has the other way, decoding all images once.
+Imports `utils/` and the modules of this room. `decoding.py` has the other way, decoding all images once.
 """
 
 import io
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ..utils.crops import check_crop, resized
 from .decoding import ERRORS, tell_skipped
 from .splits import prepare_splits
 
@@ -29,7 +30,7 @@ _CROP_TRIES = 10
 class ImageTransform:
     """Turn rows of a `datasets.Dataset` into `pixel_values` and `label`; use it with `Dataset.with_transform`.
 
-    Images are squeezed into a square, so that nothing is cut off. Augmentation uses PyTorch's global random generator,
+    Images are made square as `crop` says. Augmentation uses PyTorch's global random generator,
     which [`GerneTrainer`] seeds for each batch ([`seeded`](gerne_hf.utils.random.seeded)).
 
     Args:
@@ -38,6 +39,10 @@ class ImageTransform:
         mean, std (`Sequence[float]` of length 3, *optional*, default to 0.5 for each channel): mean and standard
             deviation by which the channels, in [0, 1], are normalized.
         augment (`bool`, *optional*, defaults to `False`): whether to augment the images ([`random_crops`]).
+        crop (`str`, *optional*, defaults to `"none"`): how images are made square, as for [`as_pixels`].
+
+    Raises:
+        ValueError: for a `crop` that does not exist.
     """
 
     def __init__(
@@ -48,24 +53,29 @@ class ImageTransform:
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
         augment: bool = False,
+        crop: str = "none",
     ):
+        check_crop(crop)
+        self.crop = crop
         self.image_column, self.label_column = image_column, label_column
         self.image_size = image_size
         self.mean, self.std = list(mean), list(std)
         self.augment = augment
 
     def __call__(self, rows: dict[str, list[Any]]) -> dict[str, Any]:
-        pixels = np.stack([as_pixels(image, self.image_size) for image in rows[self.image_column]])
+        pixels = np.stack([as_pixels(image, self.image_size, self.crop) for image in rows[self.image_column]])
         images = normalize(torch.from_numpy(pixels), self.mean, self.std, self.augment)
         return {"pixel_values": images, "label": [int(label) for label in rows[self.label_column]]}
 
 
-def as_pixels(image: Image.Image, image_size: int) -> np.ndarray:
-    """Return an image as an array of its pixels.
+def as_pixels(image: Image.Image, image_size: int, crop: str = "none") -> np.ndarray:
+    """Return an image as an array of the pixels of a square.
 
     Args:
         image (`PIL.Image.Image`): an image of any size and mode.
         image_size (`int`): height and width in pixels to which it is resized.
+        crop (`str`, *optional*, defaults to `"none"`): how it is made square: "none" squeezes the whole image,
+            "center" takes the largest square in the middle, "border" squeezes the whole image and cuts an eighth off.
 
     Returns:
         `np.ndarray` of shape `(3, image_size, image_size)`, uint8: red, green and blue.
@@ -80,9 +90,11 @@ def as_pixels(image: Image.Image, image_size: int) -> np.ndarray:
     ```
     """
     image = image.convert("RGB")
-    if image.size != (image_size, image_size):
-        image = image.resize((image_size, image_size))
-    return np.asarray(image).transpose(2, 0, 1)
+    size = resized(image.size, image_size, crop)
+    if image.size != size:
+        image = image.resize(size)
+    left, top = (round((side - image_size) / 2) for side in size)  # as torchvision and timm cut
+    return np.asarray(image)[top : top + image_size, left : left + image_size].transpose(2, 0, 1)
 
 
 def normalize(
@@ -237,6 +249,7 @@ def load_images(
     std: Sequence[float] = (0.5, 0.5, 0.5),
     augment: bool = True,
     skip_undecodable: bool = False,
+    crop: str = "none",
     config: str | None = None,
     **chosen: str | None,
 ) -> datasets.DatasetDict:
@@ -253,6 +266,7 @@ def load_images(
             deviation by which the channels, in [0, 1], are normalized.
         augment (`bool`, *optional*, defaults to `True`): whether to augment the training images.
         skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
+        crop (`str`, *optional*, defaults to `"none"`): how images are made square, as for [`as_pixels`].
         config (`str`, *optional*): the data set's configuration on the Hub.
         chosen (`str`, *optional*): names of the splits `train`, `validation` and `test` in the data set, where they
             are not the usual ones.
@@ -266,7 +280,9 @@ def load_images(
     """
     name = source if isinstance(source, str) else "the data set"
     splits = prepare_splits(source, [image_column], label_column, attribute_columns, config, None, **chosen)
-    return transformed(splits, name, image_column, label_column, image_size, mean, std, augment, skip_undecodable)
+    return transformed(
+        splits, name, image_column, label_column, image_size, mean, std, augment, skip_undecodable, crop
+    )
 
 
 def transformed(
@@ -279,13 +295,14 @@ def transformed(
     std: Sequence[float],
     augment: bool,
     skip_undecodable: bool,
+    crop: str = "none",
 ) -> datasets.DatasetDict:
     """Check the images of splits, and let their rows be read as `pixel_values` and `label`.
 
     Args:
         splits (`datasets.DatasetDict`): splits with columns of images (or of paths of image files) and labels.
         name (`str`): name of the data set, for messages.
-        image_column, label_column, image_size, mean, std, augment, skip_undecodable: as for [`load_images`].
+        image_column, label_column, image_size, mean, std, augment, skip_undecodable, crop: as for [`load_images`].
 
     Returns:
         `datasets.DatasetDict`: the same splits with an [`ImageTransform`]; only `train` is augmented.
@@ -305,6 +322,6 @@ def transformed(
             split = split.cast_column(image_column, datasets.Value("string"))
             split = split.cast_column(image_column, datasets.Image())
         split = decodable_rows(split, image_column, name, key, skip_undecodable)
-        transform = ImageTransform(image_column, label_column, image_size, mean, std, augment and key == "train")
+        transform = ImageTransform(image_column, label_column, image_size, mean, std, augment and key == "train", crop)
         result[key] = split.with_transform(transform)
     return result

@@ -118,18 +118,20 @@ def load_waterbirds(
     std: Sequence[float] = (0.5, 0.5, 0.5),
     augment: bool = True,
     skip_undecodable: bool = False,
+    crop: str = "none",
 ) -> dict[str, Waterbirds]:
     """Load the three splits that the data set has, and decode all of their images.
 
     Args:
         name (`str`, *optional*, defaults to `"grodino/waterbirds"`): Hub id or folder with the columns `image`,
             `label` and `place`.
-        image_size (`int`, *optional*, defaults to `224`): height and width in pixels to which images are resized. They
-            are squeezed into a square, so that no bird is cut off.
+        image_size (`int`, *optional*, defaults to `224`): height and width in pixels to which images are resized.
         mean, std (`Sequence[float]` of length 3, *optional*, default to 0.5 for each channel): mean and standard
             deviation by which the channels, in [0, 1], are normalized.
         augment (`bool`, *optional*, defaults to `True`): whether to augment the training images.
         skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
+        crop (`str`, *optional*, defaults to `"none"`): how images are made square, as for [`as_pixels`]; with "none"
+            no bird is cut off.
 
     Returns:
         `dict[str, Waterbirds]`: `train`, `validation` and `test`.
@@ -146,7 +148,7 @@ def load_waterbirds(
     for key in SPLITS:
         labels, places = (_ids(splits[key], column, name) for column in ("label", "place"))
         images, rows = decode_images(
-            splits[key], "image", lambda image: as_pixels(image, image_size), name, key, skip_undecodable
+            splits[key], "image", lambda image: as_pixels(image, image_size, crop), name, key, skip_undecodable
         )
         data[key] = Waterbirds(images, labels[rows], places[rows], mean, std, augment and key == "train")
         data[key].origin = hub_origin(splits[key])

@@ -1,7 +1,8 @@
 """Image classifiers that recipes start from: pretrained backbones of Transformers and timm, and a small model.
 
-Imports `hub/` and, of this room, [`heads`](gerne_hf.models.heads), [`pretrained`](gerne_hf.models.pretrained) and
-[`timm_checkpoints`](gerne_hf.models.timm_checkpoints). They are trained in `recipes/images.py`.
+Imports `hub/`, `utils/` and, of this room, [`heads`](gerne_hf.models.heads),
+[`pretrained`](gerne_hf.models.pretrained) and [`timm_checkpoints`](gerne_hf.models.timm_checkpoints). They are
+trained in `recipes/images.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
     BaseImageProcessor,
+    BitImageProcessor,
     PreTrainedModel,
     ResNetConfig,
     ResNetForImageClassification,
@@ -20,6 +22,7 @@ from transformers import (
 )
 
 from ..hub.repositories import found_by
+from ..utils.crops import resized
 from .heads import label_maps
 from .pretrained import PretrainedOnce
 from .timm_checkpoints import timm_processor
@@ -35,6 +38,7 @@ class ImageBackbone:
         mean (`tuple[float, ...]`, defaults to `(0.5, 0.5, 0.5)`): mean of each channel, of pixel values in [0, 1].
         std (`tuple[float, ...]`, defaults to `(0.5, 0.5, 0.5)`): standard deviation of each channel.
         timm (`bool`, defaults to `False`): whether it is a model of timm.
+        crop (`str`, defaults to `"none"`): how images are made square: one of [`CROPS`](gerne_hf.utils.crops.CROPS).
     """
 
     make_model: Callable[[Sequence[str]], PreTrainedModel]
@@ -42,11 +46,13 @@ class ImageBackbone:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     timm: bool = False
+    crop: str = "none"
 
     @property
     def images(self) -> dict[str, Any]:
-        """`dict[str, Any]`: size, mean and deviation, as the loaders in `gerne_hf.data` take them as arguments."""
-        return {"image_size": self.image_size, "mean": self.mean, "std": self.std}
+        """`dict[str, Any]`: size, mean, deviation and crop, as loaders in `gerne_hf.data` take them as arguments."""
+        crop = {} if self.crop == "none" else {"crop": self.crop}
+        return {"image_size": self.image_size, "mean": self.mean, "std": self.std, **crop}
 
     @property
     def processor(self) -> BaseImageProcessor | None:
@@ -54,9 +60,14 @@ class ImageBackbone:
         if self.image_size is None:
             return None
         if self.timm:
-            return timm_processor(self.image_size, self.mean, self.std)
-        size = {"height": self.image_size, "width": self.image_size}
-        return ViTImageProcessor(size=size, image_mean=list(self.mean), image_std=list(self.std), resample=3)
+            return timm_processor(self.image_size, self.mean, self.std, self.crop)
+        square = {"height": self.image_size, "width": self.image_size}
+        if self.crop != "none":
+            width, height = resized((1, 1), self.image_size, self.crop)
+            size = {"shortest_edge": width} if self.crop == "center" else {"height": height, "width": width}
+            mean, std = list(self.mean), list(self.std)
+            return BitImageProcessor(size=size, crop_size=square, resample=3, image_mean=mean, image_std=std)
+        return ViTImageProcessor(size=square, image_mean=list(self.mean), image_std=list(self.std), resample=3)
 
 
 def small_image_model(names: Sequence[str]) -> ResNetForImageClassification:

@@ -5,6 +5,7 @@ are trained in `recipes/texts.py`.
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from transformers import (
@@ -120,20 +121,29 @@ def pretrained_text_model(name: str, tokenizer: PreTrainedTokenizerBase, names: 
 
 
 def pretrained_text_models(
-    name: str, tokenizer: PreTrainedTokenizerBase, names: Sequence[str]
+    name: str, tokenizer: PreTrainedTokenizerBase, names: Sequence[str], classifier_dropout: float | None = None
 ) -> Callable[[], PreTrainedModel]:
     """Return a function that makes models as [`pretrained_text_model`] does, and reads the backbone's files once.
 
     Args:
         name, tokenizer, names: as for [`pretrained_text_model`].
+        classifier_dropout (`float`, *optional*): probability of dropout before the head, in [0, 1); the backbone's own
+            if not given.
 
     Returns:
         `Callable[[], PreTrainedModel]`: makes a model with a fresh head.
+
+    Raises:
+        ValueError: for a probability out of range; when a model is made, for one without dropout before its head.
     """
+    if classifier_dropout is not None and not 0 <= classifier_dropout < 1:
+        raise ValueError(f"classifier_dropout must be in [0, 1); found {classifier_dropout}")
 
     def settle(model: PreTrainedModel) -> None:
         if model.config.pad_token_id is None:  # models with a decoder find the last token of a row by it
             model.config.pad_token_id = tokenizer.pad_token_id
+        if classifier_dropout is not None:
+            _set_classifier_dropout(model, classifier_dropout)
 
     return PretrainedOnce(
         AutoModelForSequenceClassification,
@@ -143,4 +153,24 @@ def pretrained_text_models(
         ignore_mismatched_sizes=True,
         dtype=torch.float32,
         **label_maps(names),
+    )
+
+
+_DROPOUTS = {"classifier_dropout": ("dropout", "classifier.dropout"), "seq_classif_dropout": ("dropout",)}
+"""By the field of the config that has its probability, the module of dropout before the head."""
+
+
+def _set_classifier_dropout(model: PreTrainedModel, probability: float) -> None:
+    """Set the probability of dropout before the head, in the model and in its config."""
+    modules = dict(model.named_modules())
+    for key, names in _DROPOUTS.items():
+        found = [modules[name] for name in names if isinstance(modules.get(name), torch.nn.Dropout)]
+        if hasattr(model.config, key) and found:
+            setattr(model.config, key, probability)
+            for module in found:
+                cast(torch.nn.Dropout, module).p = probability
+            return
+    raise ValueError(
+        f"classifier_dropout={probability} has no place in {type(model).__name__}, which has no dropout of its own "
+        "before the head. Leave it out"
     )

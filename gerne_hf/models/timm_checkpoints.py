@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
+from ..utils.crops import BORDER
 from ..utils.files import write_json
 
 if TYPE_CHECKING:
@@ -51,15 +52,16 @@ def is_timm(model: Any) -> bool:
 
 
 def squeezed_images(
-    image_size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bicubic"
+    image_size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bicubic", crop: str = "none"
 ) -> dict[str, Any]:
-    """Return timm's settings for images that are squeezed into a square, as the loaders in `gerne_hf.data` do it.
+    """Return timm's settings for images that are made square as the loaders in `gerne_hf.data` do it.
 
     Args:
         image_size (`int`): height and width in pixels.
         mean (`Sequence[float]`): mean of each channel, of pixel values in [0, 1].
         std (`Sequence[float]`): standard deviation of each channel.
         interpolation (`str`, defaults to `"bicubic"`): how pixels are interpolated, in the words of timm.
+        crop (`str`, defaults to `"none"`): one of [`CROPS`](gerne_hf.utils.crops.CROPS).
 
     Returns:
         `dict[str, Any]`: part of a `pretrained_cfg`.
@@ -75,27 +77,30 @@ def squeezed_images(
     return {
         "input_size": [3, image_size, image_size],
         "interpolation": interpolation,
-        "crop_pct": 1.0,
-        "crop_mode": "squash",
+        "crop_pct": BORDER if crop == "border" else 1.0,
+        "crop_mode": "center" if crop == "center" else "squash",
         "mean": list(mean),
         "std": list(std),
     }
 
 
-def timm_processor(image_size: int, mean: Sequence[float], std: Sequence[float]) -> "TimmWrapperImageProcessor":
+def timm_processor(
+    image_size: int, mean: Sequence[float], std: Sequence[float], crop: str = "none"
+) -> "TimmWrapperImageProcessor":
     """Make the processor of a timm model that does to an image what the loaders in `gerne_hf.data` do.
 
     Args:
         image_size (`int`): height and width in pixels.
         mean (`Sequence[float]`): mean of each channel, of pixel values in [0, 1].
         std (`Sequence[float]`): standard deviation of each channel.
+        crop (`str`, defaults to `"none"`): one of [`CROPS`](gerne_hf.utils.crops.CROPS).
 
     Returns:
         [`~transformers.TimmWrapperImageProcessor`]
     """
     from transformers import TimmWrapperImageProcessor  # needs timm, which this package does not
 
-    return TimmWrapperImageProcessor(pretrained_cfg=squeezed_images(image_size, mean, std))
+    return TimmWrapperImageProcessor(pretrained_cfg=squeezed_images(image_size, mean, std, crop=crop))
 
 
 def image_settings(processor: Any) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from ..comparison.equal_tuning import check_spaces
 from ..comparison.methods import check_methods, main_method
 from ..config import GerneConfig
 from ..data.splits import SPLITS
+from ..utils.crops import CROPS
 from ..utils.distributed import fitting_workers, leave_processes_at_exit
 from ..utils.harmless import declare
 
@@ -159,6 +160,8 @@ class ImageArguments(RecipeArguments):
         cache_features (`bool`, *optional*, defaults to `True`): whether features are computed once where they can be.
         features_dir (`str`, *optional*): folder in which features are kept, for other commands too; `_features` in
             `output_dir` if not given.
+        crop (`str`, *optional*, defaults to `"none"`): how images are made square: "none" squeezes the whole image,
+            "center" takes the largest square in the middle, "border" squeezes it and cuts an eighth off.
         augment (`bool`, *optional*, defaults to `True`): whether to crop and mirror training images at random.
         skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
     """
@@ -184,6 +187,13 @@ class ImageArguments(RecipeArguments):
     )
     workers_given: bool = field(default=False, init=False)
     """Whether the command line or the settings file say `dataloader_num_workers`; set by [`parse_arguments`]."""
+    crop: str = field(
+        default="none",
+        metadata={
+            "help": "How images become squares: squeezed whole; the middle; squeezed with an eighth cut off.",
+            "choices": list(CROPS),
+        },
+    )
     augment: bool = field(default=True, metadata={"help": "Random crops and mirrored images in training."})
     skip_undecodable: bool = field(default=False, metadata={"help": "Drop rows whose image cannot be decoded."})
 
@@ -195,10 +205,15 @@ class TextArguments(RecipeArguments):
     Args:
         model_name_or_path (`str`, *optional*, defaults to `"bert-base-uncased"`): folder or Hub id of the backbone.
         max_length (`int`, *optional*): most tokens of a row; the limit that the tokenizer states if not given.
+        classifier_dropout (`float`, *optional*): probability of dropout before the head, in [0, 1); the backbone's own
+            if not given.
     """
 
     model_name_or_path: str = field(default="bert-base-uncased", metadata={"help": "Backbone: Hub id or folder."})
     max_length: int | None = field(default=None, metadata={"help": "Tokens of a row; longer texts are cut."})
+    classifier_dropout: float | None = field(
+        default=None, metadata={"help": "Probability of dropout before the head; the backbone's own if not given."}
+    )
 
 
 @dataclass

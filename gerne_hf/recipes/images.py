@@ -38,13 +38,13 @@ def image_backbone(arguments: ImageArguments) -> ImageBackbone:
         OSError: if there is no such backbone, or no network; a note says what to do.
     """
     if arguments.demo:
-        return ImageBackbone(small_image_model, 32)
+        return ImageBackbone(small_image_model, 32, crop=arguments.crop)
     name = arguments.model_name_or_path
     processor = image_processor(name)
     size = arguments.image_size or native_size(processor)
     mean, std = processor_normalization(processor)
     timm = hasattr(processor, "data_config")
-    return ImageBackbone(pretrained_image_models(name, size), size, tuple(mean), tuple(std), timm)
+    return ImageBackbone(pretrained_image_models(name, size), size, tuple(mean), tuple(std), timm, arguments.crop)
 
 
 def image_trainer(arguments: ImageArguments, backbone: ImageBackbone, data: dict[str, Any]) -> MakeTrainer:

@@ -60,7 +60,7 @@ def text_trainer(
     def models(names: tuple[str, ...]) -> Callable[[], PreTrainedModel]:
         if arguments.demo:
             return lambda: small_text_model(tokenizer, names)
-        return pretrained_text_models(arguments.model_name_or_path, tokenizer, names)
+        return pretrained_text_models(arguments.model_name_or_path, tokenizer, names, arguments.classifier_dropout)
 
     def make_trainer(run: GerneConfig, trainer_class: type[GerneTrainer]) -> GerneTrainer:
         init = models(tuple(data["train"].features[run.label_column or "label"].names))
