@@ -8,7 +8,6 @@ comes what a run tells people. Baselines and comparisons stand on it.
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -18,14 +17,14 @@ from transformers.trainer_utils import IntervalStrategy, TrainOutput
 from transformers.utils import logging
 
 from .config import GerneConfig
-from .evaluation.selection import collapse_after
+from .evaluation.selection import faults_of_training
 from .groups.sources import column_names
 from .hub.repositories import hub_origin
 from .models.heads import name_labels
 from .pseudo_attributes.exports import save_findings
-from .pseudo_attributes.guard import shares_of_class, warning_after_training
+from .pseudo_attributes.guard import warning_after_training
 from .pseudo_attributes.inferring_trainer import InferringTrainer
-from .reports.ended import end_of_training
+from .reports.ended import end_of_training, fault_sentences
 from .reports.examples import save_worst_examples
 from .reports.facts import answer, model_facts
 from .reports.model_card import write_card
@@ -175,7 +174,8 @@ class GerneTrainer(InferringTrainer):
             return
         if args.should_save:
             recovery = self.recovery()
-            plot_training(self.state.log_history, os.path.join(self.run_folder, TRAINING_PICTURE_FILE))
+            path, said = os.path.join(self.run_folder, TRAINING_PICTURE_FILE), fault_sentences(self._faults())
+            plot_training(self.state.log_history, path, said)
             if recovery:
                 plot_pseudo_attributes(recovery, os.path.join(self.run_folder, RECOVERY_PICTURE_FILE))
 
@@ -188,8 +188,15 @@ class GerneTrainer(InferringTrainer):
             selected = str(args.metric_for_best_model), state.best_metric, state.best_global_step
         if self.eval_dataset is not None and not self.evaluation_is_of_these_weights():
             stale = IntervalStrategy(args.eval_strategy).value
-        if text := end_of_training(self.group_results, self.weights_step, selected, stale, self.recovery()):
+        said = fault_sentences(self._faults())
+        if text := end_of_training(self.group_results, self.weights_step, selected, stale, self.recovery(), said):
             print(text, flush=True)
+
+    def _faults(self) -> dict[str, Any]:
+        """Return how this training went wrong, as the entry `selection` of the record has it; empty if it did not."""
+        step = self.state.best_global_step if self.best_model_is_loaded else None
+        classes = self.groups.num_classes if self.groups is not None else 0
+        return faults_of_training(self.state.log_history, self.selection_metric(), step, classes)
 
     def _warn_if_worse(self) -> None:
         """Warn if the model is worse on the validation set than the biased models, which are class-balanced ERM."""
@@ -251,7 +258,7 @@ class GerneTrainer(InferringTrainer):
         """Return all that reports know of this run as it stands now: what `group_metrics.json` holds."""
         args, groups, plan = self.args, self.groups, self.plan
         name_labels(self.model, self.class_names())  # as when it is saved, for what the card says of its answers
-        method = train_groups = pseudo = None
+        method = train_groups = None
         selection: dict[str, Any] | None = None
         if groups is not None and plan is not None:
             method = {
@@ -272,21 +279,15 @@ class GerneTrainer(InferringTrainer):
                 "attribute_columns": list(args.attribute_columns) if groups is self.reference_groups else [],
                 "counts": groups.counts.tolist(),
             }
-            best = self.best_model_is_loaded
             selection = {
                 "metric": self.selection_metric(),
-                "best_model_loaded": best,
+                "best_model_loaded": self.best_model_is_loaded,
                 "step": self.weights_step,
+                **self._faults(),
             }
-            if best and self.state.best_global_step:
-                metric, step = self.selection_metric(), self.state.best_global_step
-                collapse = collapse_after(self.state.log_history, metric, step)
-                selection |= {} if collapse is None else {"collapse": collapse}
             search = self._search_of_these_settings()
             if search is not None:
                 selection["search"] = search
-        if self.pseudo is not None:
-            pseudo = self._pseudo_record()
         return RunRecord(
             model=model_facts(
                 self.accelerator.unwrap_model(self.model), self.processing_class, online=self.hub_model_id is not None
@@ -297,7 +298,7 @@ class GerneTrainer(InferringTrainer):
             method=method,
             train_groups=train_groups,
             selection=selection,
-            pseudo_attributes=pseudo,
+            pseudo_attributes=self.inferred_record(),
             example=self._example(self.card_facts.get("example")),
         )
 
@@ -306,28 +307,6 @@ class GerneTrainer(InferringTrainer):
         if self.is_in_train or self.args.world_size > 1:
             return None
         return answer(self.accelerator.unwrap_model(self.model), self.processing_class, text)
-
-    def _pseudo_record(self) -> dict[str, Any]:
-        """Return what a record says of unknown attributes: the biased models, the groups and the warnings."""
-        assert self.pseudo is not None
-        facts = self.pseudo.record
-        record: dict[str, Any] = {
-            "recovery": self.recovery(),
-            "threshold": self.args.threshold,
-            "biased_model_class_balanced_accuracy": facts.get("class_balanced_accuracy"),
-            "fingerprint": self.pseudo.fingerprint,
-            "in_sample_accuracy": facts.get("in_sample_accuracy"),
-            "out_of_fold_accuracy": facts.get("out_of_fold_accuracy"),
-            "folds": self.args.folds_of_biased_model,
-        }
-        if self.inferred is not None:
-            shares = shares_of_class(self.training_mass())
-            record["rule"] = self.inferred.rule
-            record["classes"] = [asdict(split) for split in self.inferred.classes]
-            record["shares_of_training_mass"] = shares.tolist()
-            record["warnings"] = list(self.guard_warnings)
-            record["found"] = self.found_minority()
-        return record
 
     def _run_facts(self) -> RunFacts:
         args, named = self.args, self.eval_dataset

@@ -39,7 +39,7 @@ def warn_again():
 @pytest.fixture
 def without_pictures(monkeypatch):
     """Drawing takes longer than the tiny runs whose picture nobody looks at; test_evaluation.py has it drawn."""
-    monkeypatch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
+    monkeypatch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path, faults=(): None)
 
 
 @pytest.fixture

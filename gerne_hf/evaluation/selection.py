@@ -4,6 +4,7 @@ Pure functions of names; imports [`score_names`](gerne_hf.evaluation.score_names
 [`metrics`](gerne_hf.evaluation.metrics); `training/evaluating_trainer.py` selects by them.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -164,3 +165,48 @@ def collapse_after(log_history: Sequence[dict[str, Any]], metric: str, step: int
     at = min(later, key=lambda at: later[at])
     fell = values[step] - later[at] > COLLAPSE
     return {"value": later[at], "at": at, "best": values[step]} if fell else None
+
+
+NEAR_GUESS = 0.02
+"""A loss within this share of that of a guess, ln K, is taken for it."""
+
+
+def faults_of_training(
+    log_history: Sequence[dict[str, Any]], metric: str, step: int | None, num_classes: int
+) -> dict[str, Any]:
+    """Return how a training went wrong: it collapsed after the step that was selected, or it ends as a guess.
+
+    Args:
+        log_history (`Sequence[dict]`): `trainer.state.log_history`.
+        metric (`str`): the key of the metric that models are selected on, with or without "eval_".
+        step (`int`, *optional*): the step that was selected; None where none was.
+        num_classes (`int`): K, the number of classes.
+
+    Returns:
+        `dict`: `collapse`, as [`collapse_after`] returns it, and `guess`, the `loss` with which training ends and the
+        number of `classes`; each where it is so. A training ends as a guess where the mean over the last three logs
+        of its loss, or over the last fifth of the logs if that is more, and of the losses of both batches if there are
+        two, are within 2 % of ln K.
+
+    Example:
+
+    ```python
+    >>> faults_of_training([{"loss": loss} for loss in (0.6, 0.65, 0.69, 0.693, 0.694)], "accuracy", None, 2)
+    {'guess': {'loss': 0.6923333333333334, 'classes': 2}}
+    >>> faults_of_training([{"loss": loss} for loss in (0.69, 0.6, 0.3, 0.2, 0.1)], "accuracy", None, 2)
+    {}
+
+    ```
+    """
+    found: dict[str, Any] = {}
+    collapse = collapse_after(log_history, metric, step) if step else None
+    if collapse is not None:
+        found["collapse"] = collapse
+    entries = [entry for entry in log_history if "loss" in entry]
+    last = entries[-max(3, len(entries) // 5) :]
+    names = [name for name in ("loss", "loss_biased", "loss_less_biased") if last and name in last[-1]]
+    guess = math.log(num_classes) if num_classes > 1 else math.inf
+    means = [sum(entry.get(name, math.inf) for entry in last) / len(last) for name in names]
+    if len(last) >= 3 and means and all(abs(mean - guess) <= NEAR_GUESS * guess for mean in means):
+        found["guess"] = {"loss": means[0], "classes": num_classes}
+    return found

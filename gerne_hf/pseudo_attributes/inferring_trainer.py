@@ -6,6 +6,7 @@ top rung, [`GerneTrainer`](gerne_hf.trainer.GerneTrainer), adds what a run tells
 
 import contextlib
 import copy
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from ..training.plan_trainer import PlanTrainer
 from ..tuning.searching_trainer import SearchingTrainer
 from .biased_model import check_same_labels, load_biased_model
 from .folds import fold_numbers
-from .guard import guard_table, guard_warnings
+from .guard import guard_table, guard_warnings, shares_of_class
 from .rules import InferredGroups, known_attributes
 from .scores import RECOVERY_THRESHOLDS, PseudoAttributes
 
@@ -302,6 +303,33 @@ class InferringTrainer(SearchingTrainer):
             return None
         attributes = (reference.codes % reference.num_attributes).astype(np.int64)
         return self.pseudo.found_among(attributes, inferred.hard)
+
+    def inferred_record(self) -> dict[str, Any] | None:
+        """Return what a run's record says of unknown attributes: the biased models, the groups and the warnings.
+
+        Returns:
+            `dict`: the entry `pseudo_attributes` of `group_metrics.json`; None with known attributes.
+        """
+        if self.pseudo is None:
+            return None
+        facts = self.pseudo.record
+        record: dict[str, Any] = {
+            "recovery": self.recovery(),
+            "threshold": self.args.threshold,
+            "biased_model_class_balanced_accuracy": facts.get("class_balanced_accuracy"),
+            "fingerprint": self.pseudo.fingerprint,
+            "in_sample_accuracy": facts.get("in_sample_accuracy"),
+            "out_of_fold_accuracy": facts.get("out_of_fold_accuracy"),
+            "folds": self.args.folds_of_biased_model,
+        }
+        if self.inferred is not None:
+            shares = shares_of_class(self.training_mass())
+            record["rule"] = self.inferred.rule
+            record["classes"] = [asdict(split) for split in self.inferred.classes]
+            record["shares_of_training_mass"] = shares.tolist()
+            record["warnings"] = list(self.guard_warnings)
+            record["found"] = self.found_minority()
+        return record
 
     # ---- the guard and the gate -------------------------------------------------------------------------------------
 

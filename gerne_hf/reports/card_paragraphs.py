@@ -15,6 +15,7 @@ from ..evaluation.selection import selected_on
 from ..groups.names import group_title
 from ..method.plans import PLAN_TITLES, PLANS_WITH_BETA
 from ..utils.markdown import code, format_table, plain, prose
+from .ended import fault_sentences
 from .ranking_table import RANKING
 from .record import (
     COMPARISON_FILE,
@@ -393,12 +394,7 @@ def selection_text(record: RunRecord) -> str:
     prefix, metric = _selected_on(record, chosen["metric"])
     compared_on = f"the {set_name(prefix)}'s {metric_title(metric)}"
     settings = _search_text(chosen.get("search"), compared_on)
-    collapse = chosen.get("collapse")
-    if collapse is not None:
-        settings = (
-            f"Training longer did harm: from {100 * collapse['best']:.1f} % there, that figure had fallen to "
-            f"{100 * collapse['value']:.1f} % at step {collapse['at']}. {settings}"
-        )
+    settings = " ".join([*fault_sentences(chosen), settings])
     if not record.evaluations:
         settings += " Nothing was evaluated, so there are no figures."
     if not chosen["best_model_loaded"]:

@@ -5,6 +5,8 @@ where matplotlib is missing. Imports `evaluation/` alone. The files' names are i
 [`record`](gerne_hf.reports.record).
 """
 
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -41,12 +43,13 @@ _SUMMARY_STYLES = {
 """Colour and line of the accuracies in the picture of a training."""
 
 
-def plot_training(log_history: list[dict[str, Any]], path: str) -> None:
+def plot_training(log_history: list[dict[str, Any]], path: str, faults: Sequence[str] = ()) -> None:
     """Draw the losses and the accuracies over training.
 
     Args:
         log_history (`list[dict]`): `trainer.state.log_history`.
         path (`str`): the picture's file; its ending gives the format.
+        faults (`Sequence[str]`, *optional*): sentences on how the training went wrong, written above the curves.
     """
     draws = [_plot_losses] if _loss_names(log_history) else []
     draws += [_plot_accuracies] if _evaluations_by_set(log_history) else []
@@ -59,6 +62,9 @@ def plot_training(log_history: list[dict[str, Any]], path: str) -> None:
         text = "Nothing was logged: the training was shorter than logging_steps."
         axes[0, 0].text(0.5, 0.5, text, ha="center", va="center", transform=axes[0, 0].transAxes)
         axes[0, 0].set_axis_off()
+    if faults:
+        width = 130 if len(draws) > 1 else 80
+        figure.suptitle("\n".join(textwrap.fill(fault, width) for fault in faults), color="#B00000", fontsize=9)
     save_figure(figure, path)
 
 

@@ -13,7 +13,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     subject = trainer(folder, mlp(dropout=0.3), **SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
+        patch.setattr("gerne_hf.reports.plots.plot_training", lambda *args: None)
         subject.train()
     return folder, weights(subject.model)
 

@@ -65,7 +65,7 @@ def figures(results):
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
+        patch.setattr("gerne_hf.reports.plots.plot_training", lambda *args: None)
         results, steps = run(folder)
     assert len(steps) == 16
     return folder, results

@@ -154,7 +154,7 @@ def clean(tmp_path_factory):
     """A comparison on data with nothing to fix."""
     folder = tmp_path_factory.mktemp("clean")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
+        patch.setattr("gerne_hf.reports.plots.plot_training", lambda *args: None)
         printed = []
         patch.setattr("builtins.print", lambda *text, **_: printed.append(" ".join(map(str, text))))
         results, steps = run(folder, CLEAN, seeds=(0, 1))

@@ -43,7 +43,7 @@ def everything(tmp_path_factory):
     shop = Workshop(tmp_path_factory.mktemp("all"), threshold=0.2, biased_learning_rate=0.1)
     shop.names = [name for name in METHODS if name != "independent"] + ["independent"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
+        patch.setattr("gerne_hf.reports.plots.plot_training", lambda *args: None)
         shop.results = shop.compare(shop.names)
     return shop
 

@@ -1,9 +1,11 @@
 """The end of a training: no evaluation that nobody asked for, reports before `on_train_end`, figures of their step."""
 
 import json
+import math
 import os
 
 import pytest
+import torch
 from figures_by_hand import HELD_OUT, expected_for
 from helpers import mlp, table, trainer
 from test_evaluation import Replay
@@ -154,3 +156,26 @@ def test_the_best_step_that_was_saved_counts_and_not_one_in_between(tmp_path):
 
 class BestUnsaved(Replay):
     seeds = {1: 0, 2: 8, 3: 2, 4: 0}
+
+
+def test_a_training_that_ends_as_a_guess_says_so_everywhere(tmp_path, capsys, monkeypatch):
+    told = []
+    monkeypatch.setattr("gerne_hf.reports.plots.plot_training", lambda history, path, faults=(): told.extend(faults))
+    still = dict(learning_rate=0.0, logging_steps=1, max_steps=4)
+    subject = trainer(tmp_path, eval_dataset=table(HELD_OUT), eval_strategy="epoch", **still)
+    torch.nn.init.zeros_(subject.model.second.weight)  # all classes are equally likely
+    torch.nn.init.zeros_(subject.model.second.bias)
+    subject.train()
+    saved = json.loads((tmp_path / "group_metrics.json").read_text())["selection"]
+    assert saved["guess"] == {"loss": pytest.approx(math.log(2), abs=1e-3), "classes": 2}
+    said = "The training loss ends at 0.693, that of a guess among 2 classes"
+    assert f"WARNING: {said}" in capsys.readouterr().out
+    assert len(told) == 1 and told[0].startswith(said)
+    subject.create_model_card()
+    assert said in (tmp_path / "README.md").read_text()
+
+
+def test_a_training_that_learns_is_no_guess(tmp_path):
+    subject = trainer(tmp_path, eval_dataset=table(HELD_OUT), logging_steps=1, max_steps=30, learning_rate=0.5)
+    subject.train()
+    assert "guess" not in json.loads((tmp_path / "group_metrics.json").read_text())["selection"]

@@ -241,3 +241,11 @@ def test_a_hundred_groups(figures, tmp_path):
 def test_two_methods_are_not_stretched(figures, tmp_path):
     plot_comparison({"ERM": result(2, 2), "GERNE": result(2, 2)}, str(tmp_path / "two.png"))
     assert figures[0].get_size_inches()[0] == 6 and "worst" not in figures[0].axes[0].get_title()
+
+
+def test_the_picture_of_a_training_says_what_went_wrong(tmp_path):
+    history = [{"step": step, "loss": 0.69} for step in range(1, 5)]
+    plot_training(history, str(tmp_path / "plain.svg"))
+    plot_training(history, str(tmp_path / "told.svg"), ["It learned nothing."])
+    assert "It learned nothing." in (tmp_path / "told.svg").read_text()
+    assert "It learned nothing." not in (tmp_path / "plain.svg").read_text()

@@ -110,7 +110,7 @@ def order(faults):
 def run(kind, name, finish="", resume=False, pictures=True, faults=None, **settings):
     if faults is not None:
         order(faults)
-    plots.plot_training = DRAW if pictures else lambda log_history, path: None
+    plots.plot_training = DRAW if pictures else lambda *args: None
     outcome, trainer = {}, None
     with logged("gerne_hf") as outcome["warnings"]:
         try:

@@ -72,6 +72,6 @@ def study(tmp_path_factory):
     """The file of a study of one trial."""
     folder = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
+        patch.setattr("gerne_hf.reports.plots.plot_training", lambda *args: None)
         searching(folder).hyperparameter_search(lambda trial: {}, n_trials=1)
     return folder / "search" / "study.db"
