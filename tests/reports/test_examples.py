@@ -113,7 +113,12 @@ def test_rows_in_another_order_are_not_mistaken_for_others(tmp_path):
 @pytest.mark.parametrize("k", [0, 1])
 def test_without_examples_no_losses_are_computed(tmp_path, monkeypatch, k):
     given, add = [], GroupAccumulator.add
-    monkeypatch.setattr(GroupAccumulator, "add", lambda self, *parts: (given.append(len(parts)), add(self, *parts)))
+
+    def noted(self, *parts, **more):
+        given.append(len(parts) + len(more))
+        add(self, *parts, **more)
+
+    monkeypatch.setattr(GroupAccumulator, "add", noted)
     subject = trainer(tmp_path, worst_examples=k)
     subject.evaluate(table(HELD_OUT), metric_key_prefix="test")
     assert given and set(given) == {4 if k else 3}  # labels, groups, predictions, and losses
