@@ -193,6 +193,7 @@ class _Search:
             raise ValueError(
                 "--tune compares trials on the validation set, and there is none. Give one, or leave --tune out"
             )
+        probe.check_selected_metric()
         groups, sets = probe.reference_groups, probe.eval_dataset
         self.counts = np.ones((1, 1), dtype=np.int64) if groups is None else groups.counts
         self.metric = probe.selection_metric()

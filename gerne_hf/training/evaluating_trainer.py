@@ -97,9 +97,8 @@ class EvaluatingTrainer(GroupTrainer):
         Raises:
             ValueError: for a metric to select on that no evaluation has.
         """
-        metric = self.args.metric_for_best_model
-        if metric is not None and self.eval_dataset is not None and not self._has_figures_of_users():
-            check_known(selected_on(metric.removeprefix("eval_"), self._set_names())[1])
+        if trial is None:  # a search asks before its first trial
+            self.check_selected_metric()
         self._best_step = None
         for prefix in self.evaluation_prefixes():  # of another model, even if it had as many steps
             self.group_results.pop(prefix, None)
@@ -301,6 +300,16 @@ class EvaluatingTrainer(GroupTrainer):
     def extra_metrics(self) -> tuple[str, ...]:
         """The metrics beyond accuracy that evaluations compute: those asked for, and the one that is selected on."""
         return with_selected(self.args.extra_metrics or (), self.args.metric_for_best_model)
+
+    def check_selected_metric(self) -> None:
+        """Refuse a metric to select on that no evaluation has; called before a training, and before a search.
+
+        Raises:
+            ValueError: names the metrics that there are. Where the user's own code may add some, nothing is refused.
+        """
+        metric = self.args.metric_for_best_model
+        if metric is not None and self.eval_dataset is not None and not self._has_figures_of_users():
+            check_known(selected_on(metric.removeprefix("eval_"), self._set_names())[1])
 
     def _set_names(self) -> list[str]:
         """Return the names of the evaluation sets, none for a single one."""

@@ -136,8 +136,9 @@ class SearchingTrainer(PlanTrainer):
 
         Raises:
             ImportError: without Optuna.
-            ValueError: for a plan without beta and no `hp_space`, a direction that the metric does not have, no
-                evaluation set, or a study of a given name or storage that was made with other data or settings.
+            ValueError: for a plan without beta and no `hp_space`, a direction that the metric does not have, a
+                metric that no evaluation has, no evaluation set, or a study of a given name or storage that was made
+                with other data or settings.
             RuntimeError: without a `model_init`, or if no trial completed.
             FolderInUseError: if another search is at work in `output_dir`.
         """
@@ -155,6 +156,8 @@ class SearchingTrainer(PlanTrainer):
             stock=stock,
             metric=self.selection_metric(),
         )
+        if compute_objective is None:
+            self.check_selected_metric()
         objective = "objective" if compute_objective is not None else self._objective_name()
         counts = self.known_groups.counts
         inferred = self._inferred_space() if args.pseudo_attributes and hp_space is None else None

@@ -175,6 +175,13 @@ def test_without_a_validation_set_nothing_is_tuned(tmp_path):
     assert not shop.begun
 
 
+def test_trials_are_not_compared_by_a_metric_that_no_evaluation_has(tmp_path):
+    shop = Workshop(tmp_path, metric_for_best_model="worst_aurco")
+    with pytest.raises(ValueError, match="'worst_aurco' is in no evaluation. Did you mean 'worst_auroc'"):
+        shop.run_recipe(compare="erm", tune=2)
+    assert not shop.begun
+
+
 def test_what_is_drawn():
     both = further_space(learning_rate=True, weight_decay=True)
     assert list(both) == ["learning_rate", "weight_decay"] and further_space(False, False) == {}

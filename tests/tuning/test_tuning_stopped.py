@@ -90,7 +90,11 @@ def test_an_interrupt_restores_and_is_made_up_for(tmp_path):
 
 
 def test_an_error_that_is_no_trials_own_ends_the_search(tmp_path):
-    subject = searching(tmp_path, metric_for_best_model="no_such_accuracy", greater_is_better=True)
+    settings = dict(metric_for_best_model="no_such_accuracy", greater_is_better=True)
+    with pytest.raises(ValueError, match="'no_such_accuracy' is in no evaluation"):
+        searching(tmp_path, **settings).hyperparameter_search(n_trials=3)
+    assert not (tmp_path / "search" / "study.db").exists()
+    subject = searching(tmp_path, **settings, compute_metrics=lambda given: {})  # which may give it, but does not
     with pytest.raises(KeyError, match="compared by eval_no_such_accuracy, and the evaluation has only"):
         subject.hyperparameter_search(n_trials=3)
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/search/study.db")
