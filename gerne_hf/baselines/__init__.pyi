@@ -1,3 +1,4 @@
+from .afr import AFRTrainer as AFRTrainer
 from .config import BaselineConfig as BaselineConfig
 from .dfr import refit_last_layer as refit_last_layer
 from .group_dro import GroupDROTrainer as GroupDROTrainer

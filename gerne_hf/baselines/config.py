@@ -30,6 +30,16 @@ class BaselineConfig(GerneConfig):
         mixture_ratio (`float`, *optional*, defaults to `2.0`):
             The largest class-imbalance ratio that mixture balancing leaves, at least 1; above it rows are left out,
             below it rows are repeated.
+        afr_held_out (`float`, *optional*, defaults to `0.2`):
+            Share of the training rows that AFR holds out for its last layer, in (0, 1).
+        afr_gamma (`float`, *optional*, defaults to `4.0`):
+            How much more rows count in AFR's last layer that ERM is unsure of, not negative.
+        afr_penalty (`float`, *optional*, defaults to `0.1`):
+            Factor of the squared distance from ERM's last layer in AFR, not negative.
+        afr_learning_rate (`float`, *optional*, defaults to `0.01`):
+            Learning rate of AFR's last layer, positive.
+        afr_steps (`int`, *optional*, defaults to `500`):
+            Steps of gradient descent of AFR's last layer, at least 1; the best on validation is kept.
 
     Raises:
         ValueError: for a value that is out of range.
@@ -44,6 +54,11 @@ class BaselineConfig(GerneConfig):
     mixture_ratio: float = field(
         default=2.0, metadata={"help": "Largest class-imbalance ratio that mixture balancing leaves."}
     )
+    afr_held_out: float = field(default=0.2, metadata={"help": "Share of the training rows that AFR holds out."})
+    afr_gamma: float = field(default=4.0, metadata={"help": "How much more rows count that ERM is unsure of, in AFR."})
+    afr_penalty: float = field(default=0.1, metadata={"help": "AFR's penalty on the distance from ERM's last layer."})
+    afr_learning_rate: float = field(default=0.01, metadata={"help": "Learning rate of AFR's last layer."})
+    afr_steps: int = field(default=500, metadata={"help": "Steps of gradient descent of AFR's last layer."})
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -60,8 +75,26 @@ class BaselineConfig(GerneConfig):
             raise ValueError(f"jtt_upweight must be finite and not negative; found {self.jtt_upweight}")
         if not 0 < self.jtt_first_epochs < math.inf:
             raise ValueError(f"jtt_first_epochs must be finite and positive; found {self.jtt_first_epochs}")
+        self._check_last_layers()
         if not 1 <= self.mixture_ratio < math.inf:
             raise ValueError(
                 "mixture_ratio, the largest class-imbalance ratio, must be finite and at least 1; found "
                 f"{self.mixture_ratio}"
             )
+
+    def _check_last_layers(self) -> None:
+        """Check the settings of methods that fit the last layer."""
+        if not 0 < self.afr_held_out < 1:
+            raise ValueError(
+                f"afr_held_out, the share of training rows that are held out, must lie in (0, 1); found "
+                f"{self.afr_held_out}"
+            )
+        for name in ("afr_gamma", "afr_penalty"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and not negative; found {getattr(self, name)}")
+        for name in ("afr_learning_rate",):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and positive; found {getattr(self, name)}")
+        for name in ("afr_steps",):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; found {getattr(self, name)}")

@@ -131,6 +131,11 @@ METHODS = {
         *("mixture balancing", _UNBALANCED, "baselines.mixture.MixtureTrainer"),
         space={"mixture_ratio": Choice((1.0, 2.0, 3.0, 4.0, 5.0))},
     ),
+    "afr": Method(
+        *("AFR", _UNBALANCED, "baselines.afr.AFRTrainer"),
+        finished_by="baselines.afr.reweight_last_layer",
+        space={"afr_gamma": Range(1.0, 20.0, log=True), "afr_penalty": Choice((0.0, 0.01, 0.1, 0.2, 0.3))},
+    ),
     "shared": Method("GERNE (shared rows)", {"plan": "shared", **_OWN_ROWS}, space=GERNE_SPACE),
     "collapsed": Method(
         "GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_OWN_ROWS}, space=GERNE_SPACE

@@ -8,7 +8,14 @@ from helpers import config
 from workshop import TRAIN, Workshop
 
 from gerne_hf import GerneTrainer
-from gerne_hf.baselines import BiasedModelJTTTrainer, GroupDROTrainer, JTTTrainer, MixtureTrainer, SquareRootTrainer
+from gerne_hf.baselines import (
+    AFRTrainer,
+    BiasedModelJTTTrainer,
+    GroupDROTrainer,
+    JTTTrainer,
+    MixtureTrainer,
+    SquareRootTrainer,
+)
 from gerne_hf.comparison.methods import METHODS, main_method, method_config
 from gerne_hf.method.plans import PLANS
 from gerne_hf.reports.tables import format_comparison
@@ -19,6 +26,7 @@ OWN_TRAINERS = {
     "jtt": JTTTrainer,
     "jtt_biased_model": BiasedModelJTTTrainer,
     "mixture": MixtureTrainer,
+    "afr": AFRTrainer,
     "square_root": SquareRootTrainer,
 }
 

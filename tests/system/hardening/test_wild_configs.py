@@ -80,6 +80,11 @@ VALID = {
     "group_dro_adjustment": number(0),
     "jtt_upweight": number(0),
     "mixture_ratio": number(1),
+    "afr_held_out": number(0, 1, open_low=True, open_high=True),
+    "afr_gamma": number(0),
+    "afr_penalty": number(0),
+    "afr_learning_rate": number(0, open_low=True),
+    "afr_steps": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
     "jtt_first_epochs": number(0, open_low=True),
 }
 """What each field may hold once a config has been made of it."""
