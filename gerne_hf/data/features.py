@@ -50,7 +50,7 @@ class FeatureTransform:
         self.place = place
 
     def __call__(self, rows: dict[str, list[Any]]) -> dict[str, Any]:
-        return _fields(_read(self.place), rows[FEATURE_ROW])
+        return _read(self.place).fields(rows[FEATURE_ROW])
 
 
 class FeatureRows(Dataset):
@@ -67,7 +67,8 @@ class FeatureRows(Dataset):
     def __init__(self, rows: Any, place: str):
         self.shown = rows
         """The rows as people see them."""
-        self.table = _read(place)
+        self.place = place
+        self.table = _read(place).rows
         self.column_names = column_names(rows)
         if hasattr(rows, "label_names"):
             self.label_names = rows.label_names
@@ -85,15 +86,41 @@ class FeatureRows(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Return rows with `pixel_values` of shape `(D,)`, float32, and the other fields of the rows."""
-        fields = _fields(self.table, indices)
+        fields = _read(self.place).fields(indices)
         return [dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)]
 
 
-def _fields(table: datasets.Dataset, rows: Sequence[int]) -> dict[str, Any]:
-    """Return the fields of some rows: features of shape `(n, D)`, and lists of numbers."""
-    found = table.with_format("numpy")[list(rows)]
-    features = torch.from_numpy(np.ascontiguousarray(found.pop(_COLUMN)))
-    return {_COLUMN: features, **{name: values.tolist() for name, values in found.items()}}
+class _Table:
+    """The fields of rows in Arrow files, memory-mapped: features as arrays that are views of the files."""
+
+    def __init__(self, place: str):
+        files = sorted(os.path.join(place, file) for file in os.listdir(place) if file.endswith(".arrow"))
+        parts = [datasets.Dataset.from_file(file) for file in files]
+        self.rows = datasets.concatenate_datasets([part for part in parts if len(part)] or parts[:1])
+        table = self.rows.data.table
+        width = table[_COLUMN].type.list_size
+        self.chunks = [
+            part.flatten().to_numpy(zero_copy_only=True).reshape(-1, width) for part in table[_COLUMN].chunks
+        ]
+        self.starts = np.cumsum([0, *map(len, self.chunks)])
+        self.others = {name: table[name].to_numpy() for name in table.column_names if name != _COLUMN}
+
+    def fields(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Return the fields of some rows: features of shape `(n, D)`, and lists of numbers."""
+        numbers = np.asarray(rows, dtype=np.int64)
+        lying = np.searchsorted(self.starts, numbers, side="right") - 1
+        features = np.empty((len(numbers), self.chunks[0].shape[1]), dtype=np.float32)
+        for i in np.unique(lying):
+            mine = lying == i
+            features[mine] = self.chunks[i][numbers[mine] - self.starts[i]]
+        others = {name: values[numbers].tolist() for name, values in self.others.items()}
+        return {_COLUMN: torch.from_numpy(features), **others}
+
+
+@functools.lru_cache(maxsize=16)
+def _read(place: str) -> _Table:
+    """Return the table in a folder."""
+    return _Table(place)
 
 
 def _with_features(rows: Any, place: str) -> Any:
@@ -197,14 +224,6 @@ def feature_rows(
         state.wait_for_everyone()
     state.print(f"Computed the features of {len(rows):,} {name} rows once, in {time.perf_counter() - begun:.0f} s.")
     return _with_features(rows, place)
-
-
-@functools.lru_cache(maxsize=16)
-def _read(place: str) -> datasets.Dataset:
-    """Return the features in a folder, memory-mapped."""
-    files = sorted(os.path.join(place, file) for file in os.listdir(place) if file.endswith(".arrow"))
-    parts = [datasets.Dataset.from_file(file) for file in files]
-    return datasets.concatenate_datasets([part for part in parts if len(part)] or parts[:1])
 
 
 @torch.inference_mode()
