@@ -5,4 +5,5 @@ from .group_dro import GroupDROTrainer as GroupDROTrainer
 from .jtt import JTTTrainer as JTTTrainer
 from .jtt_biased_model import BiasedModelJTTTrainer as BiasedModelJTTTrainer
 from .mixture import MixtureTrainer as MixtureTrainer
+from .self_disagreement import train_where_dropout_disagrees as train_where_dropout_disagrees
 from .square_root import SquareRootTrainer as SquareRootTrainer

@@ -40,6 +40,14 @@ class BaselineConfig(GerneConfig):
             Learning rate of AFR's last layer, positive.
         afr_steps (`int`, *optional*, defaults to `500`):
             Steps of gradient descent of AFR's last layer, at least 1; the best on validation is kept.
+        self_rows (`int`, *optional*, defaults to `100`):
+            Rows of largest disagreement that SELF trains the last layer on, at least 1.
+        self_dropout (`float`, *optional*, defaults to `0.5`):
+            Dropout of the model that SELF compares with, in (0, 1).
+        self_learning_rate (`float`, *optional*, defaults to `0.01`):
+            Learning rate of SELF's last layer, positive.
+        self_steps (`int`, *optional*, defaults to `250`):
+            Steps for which SELF trains the last layer, at least 1.
 
     Raises:
         ValueError: for a value that is out of range.
@@ -59,6 +67,10 @@ class BaselineConfig(GerneConfig):
     afr_penalty: float = field(default=0.1, metadata={"help": "AFR's penalty on the distance from ERM's last layer."})
     afr_learning_rate: float = field(default=0.01, metadata={"help": "Learning rate of AFR's last layer."})
     afr_steps: int = field(default=500, metadata={"help": "Steps of gradient descent of AFR's last layer."})
+    self_rows: int = field(default=100, metadata={"help": "Rows that SELF trains the last layer on."})
+    self_dropout: float = field(default=0.5, metadata={"help": "Dropout of the model that SELF compares with."})
+    self_learning_rate: float = field(default=0.01, metadata={"help": "Learning rate of SELF's last layer."})
+    self_steps: int = field(default=250, metadata={"help": "Steps for which SELF trains the last layer."})
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -92,9 +104,11 @@ class BaselineConfig(GerneConfig):
         for name in ("afr_gamma", "afr_penalty"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be finite and not negative; found {getattr(self, name)}")
-        for name in ("afr_learning_rate",):
+        if not 0 < self.self_dropout < 1:
+            raise ValueError(f"self_dropout, a probability, must lie in (0, 1); found {self.self_dropout}")
+        for name in ("afr_learning_rate", "self_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be finite and positive; found {getattr(self, name)}")
-        for name in ("afr_steps",):
+        for name in ("afr_steps", "self_steps", "self_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; found {getattr(self, name)}")

@@ -136,6 +136,17 @@ METHODS = {
         finished_by="baselines.afr.reweight_last_layer",
         space={"afr_gamma": Range(1.0, 20.0, log=True), "afr_penalty": Choice((0.0, 0.01, 0.1, 0.2, 0.3))},
     ),
+    "self": Method(
+        *("SELF (dropout)", _UNBALANCED),
+        start="erm",
+        finished_by="baselines.self_disagreement.train_where_dropout_disagrees",
+        space={
+            "self_rows": Choice((20, 100, 500)),
+            "self_dropout": Choice((0.5, 0.7, 0.9)),
+            "self_learning_rate": Choice((1e-4, 1e-3, 1e-2)),
+        },
+        fits_validation_rows=True,
+    ),
     "shared": Method("GERNE (shared rows)", {"plan": "shared", **_OWN_ROWS}, space=GERNE_SPACE),
     "collapsed": Method(
         "GERNE (collapsed)", {"plan": "collapsed", "beta_schedule": "constant", **_OWN_ROWS}, space=GERNE_SPACE

@@ -48,6 +48,10 @@ def boolean(value):
     return isinstance(value, bool)
 
 
+def positive(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 VALID = {
     "hub_patience": number(0),
     "hub_overwrite": boolean,
@@ -81,10 +85,14 @@ VALID = {
     "jtt_upweight": number(0),
     "mixture_ratio": number(1),
     "afr_held_out": number(0, 1, open_low=True, open_high=True),
+    "self_dropout": number(0, 1, open_low=True, open_high=True),
+    "self_learning_rate": number(0, open_low=True),
+    "self_steps": positive,
+    "self_rows": positive,
     "afr_gamma": number(0),
     "afr_penalty": number(0),
     "afr_learning_rate": number(0, open_low=True),
-    "afr_steps": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+    "afr_steps": positive,
     "jtt_first_epochs": number(0, open_low=True),
 }
 """What each field may hold once a config has been made of it."""
