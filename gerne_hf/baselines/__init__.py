@@ -1,4 +1,4 @@
-"""The methods that people compare with, on the same trainer: Group DRO, JTT, DFR, and sampling by class.
+"""The methods that people compare with, on the same trainer: Group DRO, JTT, DFR, AFR, SELF, and sampling by class.
 
 Each overrides public hooks of the ladder and nothing private; `square_root.py` is the one to read first. Imports
 `trainer.py`; the table of methods that runs them is in `comparison/methods.py`.

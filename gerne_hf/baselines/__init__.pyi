@@ -1,4 +1,5 @@
 from .afr import AFRTrainer as AFRTrainer
+from .afr import reweight_last_layer as reweight_last_layer
 from .config import BaselineConfig as BaselineConfig
 from .dfr import refit_last_layer as refit_last_layer
 from .group_dro import GroupDROTrainer as GroupDROTrainer
