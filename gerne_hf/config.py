@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from .checkpoints.identity import RUN_FIELDS
+from .evaluation.affordable import TRAINING_ACCURACIES
 from .evaluation.score_names import EXTRA_METRICS, check_extra_metrics
 from .evaluation.selection import AUTOMATIC, settled_direction
 from .method.beta import BETA_SCHEDULES
@@ -25,6 +26,7 @@ _CHOICES = {
     "beta_out_of_bounds": ("error", "warn", "ignore"),
     "beta_schedule": BETA_SCHEDULES,
     "pseudo_rule": ("auto", *RULES),
+    "training_accuracies": TRAINING_ACCURACIES,
 }
 
 _OF_TRANSFORMERS = {one.name for one in fields(TrainingArguments)}
@@ -134,6 +136,9 @@ class GerneConfig(TrainingArguments):
         attribute_source (`str`, *optional*):
             Who or what says which attribute a row has ("annotated by two people", "computed from the file names"): a
             sentence for the card.
+        training_accuracies (`str`, *optional*, defaults to `"auto"`):
+            Whether a comparison evaluates the training rows for the card: "always", "never", or "auto", unless that
+            would take more than a tenth of the time of the training.
         worst_examples (`int`, *optional*, defaults to `4`):
             Rows of each group, those with the lowest probability of their true label, whose image or text a recipe
             saves from the test set to `output_dir/_examples`, for `gerne-report`; 0 keeps none. They are **data**:
@@ -242,6 +247,10 @@ class GerneConfig(TrainingArguments):
     )
     attribute_source: str | None = field(
         default=None, metadata={"help": "For the card: who or what says which attribute a row has."}
+    )
+    training_accuracies: str = field(
+        default="auto",
+        metadata={"help": "Evaluate the training rows for the card; auto: if cheap.", "choices": TRAINING_ACCURACIES},
     )
     worst_examples: int = field(
         default=4, metadata={"help": "Worst rows of each group to keep as images or texts for gerne-report; 0: none."}

@@ -12,11 +12,13 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, TrainOutput
 from transformers.utils import logging
 
 from .config import GerneConfig
+from .evaluation.affordable import why_left_out
 from .evaluation.selection import faults_of_training
 from .groups.sources import column_names
 from .hub.repositories import hub_origin
@@ -71,6 +73,8 @@ class GerneTrainer(InferringTrainer):
 
     card_facts: Mapping[str, Any] = MappingProxyType({})
     """What cards say that no run knows, as arguments of [`GerneTrainer.create_model_card`] by name."""
+    training_rows_left_out: str | None = None
+    """Why the training rows are not evaluated for the card."""
 
     @tells_the_others
     def __init__(
@@ -220,6 +224,15 @@ class GerneTrainer(InferringTrainer):
             # evaluate() would log train_runtime, training's own figure
             self.predict(cast(Any, self.train_dataset), metric_key_prefix="train")
 
+    def evaluate_training_rows_if_cheap(self) -> None:
+        """Call [`evaluate_training_rows`] as `training_accuracies` says, and keep for the card why it is not done."""
+        rows = 0 if self.groups is None else len(self.groups)
+        seconds = self._run_facts().seconds
+        reason = why_left_out(self.args.training_accuracies, rows, self.seconds_a_row, seconds)
+        (self.training_rows_left_out,) = broadcast_object_list([reason])  # clocks of processes differ
+        if self.training_rows_left_out is None:
+            self.evaluate_training_rows()
+
     def save_worst_examples(self, dataset: Any, prefix: str = "test") -> str | None:
         """Write the rows that the last evaluation of a data set was most wrong about to `output_dir/_examples`.
 
@@ -332,6 +345,7 @@ class GerneTrainer(InferringTrainer):
             hub_id=self.hub_model_id,
             hub_revision=self.args.hub_revision if self.hub_model_id is not None else None,
             attribute_source=args.attribute_source,
+            training_accuracies_left_out=self.training_rows_left_out,
         )
 
     def _search_of_these_settings(self) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ _NO_PART_IN_RESULTS: tuple[str, ...] = (  # how the names of fields begin that r
     *("output_dir", "pseudo_attributes_dir", "resume_from_checkpoint", "resume_with_changes"),
     *("logging_", "log_", "hub_", "push_to_hub", "report_to", "disable_tqdm", "project", "trackio"),
     *("run_name", "dataloader_", "save_total_limit", "tf32", "ddp_", "worst_examples", "local_rank"),
-    *("attribute_source", "extra_metrics"),
+    *("attribute_source", "extra_metrics", "training_accuracies"),
 )
 
 _PART_OF_RESULTS = ("dataloader_drop_last",)

@@ -196,7 +196,7 @@ def compare(
             trainer.evaluate(test_dataset, metric_key_prefix="test")
         save_test_rows(trainer, tested, run.folder)
         if (name, seed) in presentable:
-            trainer.evaluate_training_rows()  # for the model card
+            trainer.evaluate_training_rows_if_cheap()  # for the model card
         trainer.save_group_metrics(run.folder)
         result = {**trainer.group_results["test"], "seed": seed, "train_seconds": round(seconds, 1)}
         validation = trainer.group_results.get(trainer.evaluation_prefixes()[0], {})

@@ -63,6 +63,7 @@ def build_card(record: RunRecord, folder: str, **given: Any) -> ModelCard:
             {"title": table_title(record, prefix), "text": group_text(result)}
             for prefix, result in evaluations.items()
         ],
+        "training_left_out": record.run.training_accuracies_left_out,
         "picture": training_picture(folder),
         "comparison": comparison_part(folder),
         "method_table": method_table(record),

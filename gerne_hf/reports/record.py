@@ -84,6 +84,7 @@ class RunFacts:
         hub_id (`str`, *optional*): Hub id of the repository that the model is pushed to.
         hub_revision (`str`, *optional*): branch of that repository; None for its default one.
         attribute_source (`str`, *optional*): who or what says which attribute a row has.
+        training_accuracies_left_out (`str`, *optional*): why the training rows were not evaluated for the card.
     """
 
     trainer: str
@@ -101,6 +102,7 @@ class RunFacts:
     hub_id: str | None
     hub_revision: str | None = None
     attribute_source: str | None = None
+    training_accuracies_left_out: str | None = None
 
     @property
     def trained(self) -> bool:

@@ -7,6 +7,7 @@ no plan: that is the next rung, [`SamplingTrainer`](gerne_hf.training.sampling_t
 import contextlib
 import functools
 import inspect
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -70,6 +71,8 @@ class EvaluatingTrainer(GroupTrainer):
     """By prefix ("eval", "test", ...), the latest result of `group_metrics`, with the step of the weights."""
     worst_rows: dict[str, dict[int, list[dict[str, Any]]]]
     """By prefix and position of the group, the rows that the latest evaluation was most wrong about."""
+    seconds_a_row: float | None = None
+    """Seconds that the latest evaluation took for a row; None before the first one."""
     compute_metrics: Any
     _accumulator: GroupAccumulator | StreamAccumulator | None = None
     _best_step: int | None = None
@@ -225,9 +228,11 @@ class EvaluatingTrainer(GroupTrainer):
         with self._hooks_between(self.compute_metrics, self.preprocess_logits_for_metrics) as metrics:
             if metrics is None and prediction_loss_only:
                 prediction_loss_only = None  # so evaluate() has it where there are no metrics, and here there are
+            begun = time.perf_counter()
             output = super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
+            self.seconds_a_row = (time.perf_counter() - begun) / max(output.num_samples or 0, 1)
         if self._result is not None and self._accumulator is not None:
             self.group_results[metric_key_prefix] = {**self._result, "step": self.weights_step}
             known = self.sets.is_known(index, None if stream is None else stream.dataset)

@@ -175,8 +175,10 @@ def check_card(tmp_path, result):
     for metric in ("worst_group_accuracy", "group_balanced_accuracy", "accuracy"):
         assert figures["test", metric] == pytest.approx(result[metric], abs=1e-4)
     assert card.data.license == "apache-2.0" and ", demo" in card.text
-    for title in ("test set", "validation set", "training set"):
+    for title in ("test set", "validation set"):
         assert f"Accuracy of each group, {title}" in card.text
+    left_out = "Training accuracies left out: evaluating the" in card.text  # where it would have taken long
+    assert left_out != ("Accuracy of each group, training set" in card.text)
 
 
 @pytest.mark.slow

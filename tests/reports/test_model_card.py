@@ -75,6 +75,35 @@ def test_rows_that_the_model_was_fitted_to_are_on_the_card_but_are_no_result(tmp
     assert len(runtimes) == 1 and f"{runtimes[0]:.0f} s |" in card.text  # of the training, not of these rows
 
 
+@pytest.mark.parametrize(
+    "choice, seconds_a_row, said",
+    [
+        (
+            "auto",
+            0.01,
+            "evaluating the {rows} training rows would take about {needs} s, more than a tenth of the 7 s of",
+        ),
+        ("auto", 1e-5, None),
+        ("always", 0.01, None),
+        ("never", 1e-5, "the run was told never to evaluate its training rows"),
+    ],
+)
+def test_training_rows_that_take_long_are_left_out(tmp_path, choice, seconds_a_row, said):
+    subject = trained(tmp_path, training_accuracies=choice)
+    assert 0 < subject.seconds_a_row < 1  # of the test set
+    for entry in subject.state.log_history:
+        if "train_runtime" in entry:
+            entry["train_runtime"] = 7.0
+    subject.seconds_a_row = seconds_a_row
+    subject.evaluate_training_rows_if_cheap()
+    text = " ".join(card_of(subject).text.split())
+    assert ("train" in subject.group_results) == ("Accuracy of each group, training set" in text) == (said is None)
+    rows = len(subject.groups)
+    said = None if said is None else said.format(rows=rows, needs=f"{rows * seconds_a_row:.2g}")
+    assert ("Training accuracies left out: " in text) == (said is not None)
+    assert said is None or f"Training accuracies left out: {said}" in text
+
+
 def test_training_rows_without_the_attribute_are_left_alone(tmp_path):
     unknown = dict(pseudo_attributes=True, threshold=0.2, train=table().remove_columns("place"))
     subject = trained(tmp_path, **unknown)

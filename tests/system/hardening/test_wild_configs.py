@@ -76,6 +76,7 @@ VALID = {
     "biased_weight_decay": optional(number(0)),
     "biased_epochs": optional(number(0)),
     "extra_metrics": lambda value: value is None or (isinstance(value, list) and set(value) <= set(EXTRA_METRICS)),
+    "training_accuracies": one_of("auto", "always", "never"),
     "attribute_source": lambda value: value is None or (isinstance(value, str) and value),
     "biased_model": optional(text),
     "pseudo_attributes_dir": optional(text),
