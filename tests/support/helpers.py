@@ -1,5 +1,6 @@
 """Tiny data sets and models, built in place, for the tests of the trainer."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from gerne_hf import GerneConfig, GerneTrainer
+
+gc.freeze()  # every training collects garbage as it begins; what is imported by now need not be looked at each time
 
 SKEWED = [[40, 8], [10, 30]]
 """Rows of each group, (K, A): the attribute tells the label for 7 rows in 9."""
