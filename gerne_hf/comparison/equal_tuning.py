@@ -146,6 +146,12 @@ def tune_methods(
     way_out = "Two searches would overwrite each other's trials. Wait for its end, or choose another output_dir"
     state = PartialState()
     with locked_by_main(search.folder, "searching", way_out, state.is_main_process, state.num_processes):
+        many = f"{len(in_order)} methods" if len(in_order) > 1 else METHODS[in_order[0]].title
+        state.print(
+            f"Tuning {many}, {n_trials} trials each, by the {metric_title(search.metric)} of the validation set. "
+            f"Trials are kept in {search.folder}.",
+            flush=True,
+        )
         for name in in_order:
             folder = folders.get(name, os.path.join(config.folder, f"{name}-seed{seed}"))
             found = search.of_method(name, settings, folder)
@@ -258,6 +264,8 @@ class _Search:
         run = self.config_of(name, settings, folder)
         trainer = self.make_trainer(run, METHODS[name].trainer)
         trainer.also_drawn = dict(self.further)
+        if not on_a_terminal():
+            hush(trainer)
         return search_of_trainer(trainer, self.n_trials)
 
     def _trial(
