@@ -16,6 +16,7 @@ from transformers import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
 from ..trainer import GerneTrainer
+from ..utils.quiet import be_quiet
 
 
 class _Once(logging.Filter):
@@ -74,6 +75,7 @@ def warnings_once() -> Iterator[None]:
         yield
     finally:
         _active.clear()
+        be_quiet(False)
         warnings.showwarning = show
         for handler in handlers:
             handler.removeFilter(once)
@@ -103,6 +105,7 @@ def hush(trainer: GerneTrainer) -> None:
     Args:
         trainer ([`GerneTrainer`]): a trainer that was just made.
     """
+    be_quiet(True)  # and so are the trainers that it makes
     trainer.tells = False
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)

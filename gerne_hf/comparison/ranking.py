@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..evaluation.names import metric_title
+from ..evaluation.selectable import FEW_ROWS
 from ..reports.ranking_table import worst_group_of
 from .telling_apart import STATISTICS, Difference, Rows, difference
 
@@ -104,7 +105,12 @@ def ranked(
     gap = gap_of(results[plain]) if plain is not None and results.get(plain) else None
     if gap is not None:
         found["gap"] = gap
-        if gap["none"]:
+        if gap["none"] and gap["rows"] < FEW_ROWS:
+            said.append(
+                f"Whether {plain} has a gap cannot be told: its worst group has {gap['rows']} test "
+                f"row{'s' if gap['rows'] > 1 else ''}."
+            )
+        elif gap["none"]:
             said.append(
                 f"{plain} shows no gap: its worst group ({_percent(gap['worst'])} %, 95 % interval up to "
                 f"{_percent(gap['worst_high'])} %) is not below its average ({_percent(gap['average'])} %) by more "
@@ -122,7 +128,7 @@ def gap_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         `dict`: the means over seeds of `average`, `worst` and `worst_high`, the upper end of the worst group's 95 %
-        interval; and `none`, whether the average lies below that end.
+        interval; `rows` of the smallest of these; and `none`, whether the average lies below that end.
     """
     worst = [worst_group_of(run) for run in runs]
     average = statistics.fmean(run["accuracy"] for run in runs)
@@ -131,6 +137,7 @@ def gap_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "average": average,
         "worst": statistics.fmean(group["accuracy"] for group in worst),
         "worst_high": high,
+        "rows": min(group["count"] for group in worst),
         "none": average <= high,
     }
 

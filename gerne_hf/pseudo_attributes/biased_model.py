@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..checkpoints.seals import checkpoint_to_resume
@@ -22,6 +23,7 @@ from ..method.outputs import logits_of
 from ..models.heads import classification_head
 from ..training.checks import check_head
 from ..training.plan_trainer import PlanTrainer
+from ..utils.quiet import is_quiet
 from .fit_record import RECORD_FILE, fit_record
 
 WEIGHT_DECAY_FACTOR, LEARNING_RATE_FACTOR = 2.0, 0.1
@@ -95,6 +97,9 @@ class BiasedFit:
             **self.arguments,
         )
         trainer.hidden_columns = self.hidden_columns
+        if is_quiet():
+            trainer.remove_callback(ProgressCallback)
+            trainer.remove_callback(PrinterCallback)
         check_head(self.model, trainer.known_groups)  # scores and labels are over the same classes
         trainer.known_groups.check_trainable(needs_attributes=False)
         if self.config.biased_model is None:

@@ -81,6 +81,13 @@ def test_erm_without_a_gap():
     assert "ERM is the cheapest of these, 10 s of training." in found["said"]  # of two alike, the best itself
 
 
+def test_of_few_rows_no_gap_can_be_told():
+    group = {"label": "a", "attribute": "b", "count": 5, "accuracy": 0.0, "ci_low": 0.0, "ci_high": 0.43}
+    run = {"accuracy": 0.23, "groups": [group], "seed": 0, "train_seconds": 1.0}
+    found = ranked({"ERM": [{**run, "validation": {"worst_group_accuracy": 0.0}}]}, {"ERM": [None]})
+    assert found["said"] == ["Whether ERM has a gap cannot be told: its worst group has 5 test rows."]
+
+
 def test_the_gap_by_hand():
     group = {"label": "a", "attribute": "b", "count": 10}
     runs = [
