@@ -89,9 +89,12 @@ def test_every_plan_weights_its_segments(tmp_path, plan, mode):
     subject = trainer(tmp_path, model, plan=plan, forward_mode=mode, per_device_train_batch_size=12)
     batch = first_batch(subject)
     row_weights = None
-    if plan == "reweighting":
-        alpha = np.array(SKEWED) / np.sum(SKEWED, axis=1, keepdims=True)
-        ratio = extrapolated_distribution(alpha, 0.5, 1.0) / alpha
+    alpha = np.array(SKEWED) / np.sum(SKEWED, axis=1, keepdims=True)
+    p_ext, p_lb = (extrapolated_distribution(alpha, 0.5, beta) for beta in (1.0, 0.0))
+    ratios = {"reweighting": p_ext / alpha, "sampling_weighting": p_ext / p_lb}
+    ratios["group_weighted_loss"] = np.sum(SKEWED) / (4 * np.array(SKEWED))
+    if plan in ratios:
+        ratio = ratios[plan]
         row_weights = torch.from_numpy(ratio.ravel())[batch[GROUP_KEY]]
     parts = [part_gradient(model, batch, rows, row_weights=row_weights) for rows in subject.plan.slices()]
     coefficients = subject.plan.coefficients.tolist()
