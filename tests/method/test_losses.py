@@ -265,7 +265,8 @@ def weighted_group_gradients(problem: Problem, weights: np.ndarray) -> torch.Ten
 def test_expected_gradient_is_eq_10(problem, name):
     alpha = problem.index.alpha
     p_ext = alpha + C * (1 + BETA) * (1 / 3 - alpha)
-    conditional = {"erm": alpha, "resampling": np.full_like(alpha, 1 / 3)}.get(name, p_ext)
+    even = np.full_like(alpha, 1 / 3)
+    conditional = {"erm": alpha, "resampling": even, "group_weighted_loss": even}.get(name, p_ext)
     plan = problem.plan(name)
     batches = np.concatenate(list(GroupSampler(problem.index, plan, num_rows=800 * plan.rows, seed=1).blocks()))
     gradients = torch.stack(
@@ -279,5 +280,5 @@ def test_expected_gradient_is_eq_10(problem, name):
 
     assert distance(conditional / 2) < 4
     # The test can tell this plan's expectation from those of its neighbours.
-    wrong = [alpha, np.full_like(alpha, 1 / 3)] if name not in ("erm", "resampling") else [p_ext]
+    wrong = [alpha, even] if conditional is p_ext else [p_ext]
     assert min(distance(other / 2) for other in wrong) > 4
