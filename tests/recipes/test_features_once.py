@@ -193,7 +193,7 @@ def test_processes_compute_their_parts(places, tmp_path):
         kept = sorted((out / "_features").iterdir())
         kept = [place for place in kept if place.is_dir()]
         assert [len(list(place.iterdir())) for place in kept] == [processes] * 3
-        tables.append({place.name: features._read(str(place))[:] for place in kept})
+        tables.append({place.name: features._read(str(place)).rows[:] for place in kept})
     one, two = tables
     assert set(one) == set(two)  # the number of processes does not matter to a later command
     for name, table in one.items():
