@@ -82,7 +82,7 @@ def warnings_once() -> Iterator[None]:
         if bars:
             transformers_logging.enable_progress_bar()
         if once.again:
-            print(f"{once.again} warnings of later runs had been said before, and were left out.", flush=True)
+            print(f"Warnings that had been said before and were left out: {once.again}.", flush=True)
 
 
 def _handlers() -> Iterator[logging.Handler]:

@@ -94,7 +94,8 @@ def ranked(
         found["not_told_apart"] = alike
         found["unknown"] = unknown
         found["cheapest"] = cheapest = min([best, *alike], key=lambda title: _seconds(results[title]))
-        said += _sentences(best, told, alike, unknown, results, rows, statistic)
+        equal = [title for title in order[1:] if known[title] == known[best] and title not in fitted]
+        said += _sentences(best, told, alike, unknown, results, rows, statistic, equal)
         if alike:
             said.append(_on_costs(best, cheapest, results))
     if fitted and best is not None:
@@ -205,10 +206,12 @@ def _sentences(
     results: Results,
     rows: Mapping[str, Sequence[Rows | None]],
     statistic: str,
+    equal: Sequence[str],
 ) -> list[str]:
     """Return the sentences on what can be told apart on the test set."""
     said = []
     how = ""
+    shared = f", and so {'is' if len(equal) == 1 else 'are'} {_listed(equal)}" if equal else ""
     if told:
         kept = next(one for one in rows[best] if one is not None)
         seeds = len(results[best])
@@ -217,13 +220,14 @@ def _sentences(
     others = [title for title in told if told[title].is_told and told[title].low > 0]
     if alike:
         said.append(
-            f"{best} is best on the validation set. On the test set it cannot be told apart from {_listed(alike)} "
-            f"({how})."
+            f"{best} is best on the validation set{shared}. On the test set it cannot be told apart from "
+            f"{_listed(alike)} ({how})."
         )
     elif told:
         all_of_them = "all others" if len(told) > 1 else next(iter(told))
         said.append(
-            f"{best} is best on the validation set. On the test set it can be told apart from {all_of_them} ({how})."
+            f"{best} is best on the validation set{shared}. On the test set it can be told apart from {all_of_them} "
+            f"({how})."
         )
     for title in (title for title in told if told[title].high < 0):
         one = told[title]

@@ -39,7 +39,7 @@ def test_the_log_of_14_runs(tmp_path, capfd, caplog, monkeypatch):
     assert [said.count(f": run {k} of 14") for k in range(1, 15)] == [1] * 14 and said.count(" left\n") >= 12
     assert [str(one.message) for one in warned].count("the scheduler was called too early") == 1
     assert caplog.text.count("a column is not used") == 1 and len(caplog.text.splitlines()) < 30
-    assert "warnings of later runs had been said before, and were left out." in said
+    assert "Warnings that had been said before and were left out: " in said
     assert (
         "training rows" in out.splitlines()[1]
         and "has 7 validation rows (and 3 more groups have fewer than 10): do not select on it" in out
@@ -81,7 +81,7 @@ def test_warnings_are_said_once_and_errors_always(capsys):
     once = [("WARNING", "few rows"), ("WARNING", "few rows of b")]
     assert [one for one in seen if one[0] == "WARNING"][::2] == [*once, once[0]]  # afterwards as before
     assert seen.count(("ERROR", "broken")) == 3 * 2 and warnings.showwarning is shown
-    assert "8 warnings of later runs had been said before" in capsys.readouterr().out
+    assert "Warnings that had been said before and were left out: 8." in capsys.readouterr().out
     assert transformers_logging.is_progress_bar_enabled()
 
 

@@ -59,6 +59,17 @@ def test_what_cannot_be_told_apart_and_what_is_cheapest(four):
     assert "no gap" not in said and found["gap"]["none"] is False
 
 
+def test_methods_that_are_equal_on_the_validation_set_are_named(four):
+    results, rows = four
+    results = {
+        **results,
+        "GERNE": [{**r, "validation": results["resampling"][0]["validation"]} for r in results["GERNE"]],
+    }
+    assert "resampling is best on the validation set, and so is GERNE. On the test" in " ".join(
+        ranked(results, rows)["said"]
+    )
+
+
 def test_one_that_does_better_on_the_test_set_is_named(four):
     results, rows = four
     results = {**results, "ERM": [{**run, "validation": {"worst_group_accuracy": 0.99}} for run in results["ERM"]]}
