@@ -4,7 +4,7 @@
     python benchmarks/defaults.py --waterbirds grodino/waterbirds --backbone outputs/lite0 \
         --multinli nyu-mll/multi_nli --minilm FOLDER --mnist ylecun/mnist --seeds 0,1,2
 
-All else is as in the settings of each data set (recipes/configs, benchmarks/configs), the same for every line; a step has
+All else is as in the settings of a data set (recipes/configs, benchmarks/configs), the same for every line; a step has
 as many rows for resampling as for both batches of GERNE together. "product" is c (beta + 1): 1 has the expectation of
 resampling, more over-represents minorities. A model is selected on the validation set where the settings say so, and
 judged once on the test set; which line is best is to be read from the validation columns. Runs that are complete are
