@@ -1,10 +1,12 @@
 """What methods state of their spaces: draws lie in them and so does the default; names are fields of the config."""
 
+import json
 from dataclasses import fields
 
 import numpy as np
 import optuna
 import pytest
+from helpers import mlp, table, trainer
 
 from gerne_hf.baselines import BaselineConfig
 from gerne_hf.comparison.methods import METHODS
@@ -42,3 +44,16 @@ def test_the_spaces_are_of_fields_of_the_config():
         assert method.searches_itself == (name == "pseudo"), name
     assert list(GERNE_SPACE) == ["c", "beta"]  # beta is drawn for the c before it
     assert isinstance(LEARNING_RATE, Around) and 0.0 in WEIGHT_DECAY.values
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_trainers_own_search_draws_more_where_it_is_asked_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("gerne_hf.reports.plots.plot_search", lambda *_, **__: None)
+    subject = trainer(tmp_path, model_init=lambda: mlp(), eval_dataset=table(seed=3), max_steps=1, weight_decay=0.05)
+    subject.also_drawn = {"weight_decay": WEIGHT_DECAY}
+    best = subject.hyperparameter_search(n_trials=3)
+    trials = json.loads((tmp_path / "search" / "search.json").read_text(encoding="utf-8"))["trials"]
+    assert all(set(trial["params"]) == {"c", "beta", "weight_decay"} for trial in trials) and len(trials) == 3
+    first = next(trial for trial in trials if trial["number"] == 0)
+    assert first["params"] == {"c": 0.5, "beta": 1.0, "weight_decay": 0.05}
+    assert set(best.hyperparameters) == {"c", "beta", "weight_decay"} and subject.args.weight_decay == 0.05
