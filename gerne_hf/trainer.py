@@ -24,7 +24,7 @@ from .groups.sources import column_names
 from .hub.repositories import hub_origin
 from .models.heads import name_labels
 from .pseudo_attributes.exports import save_findings
-from .pseudo_attributes.guard import warning_after_training
+from .pseudo_attributes.guard import not_judged, warning_after_training
 from .pseudo_attributes.inferring_trainer import InferringTrainer
 from .reports.ended import end_of_training, fault_sentences
 from .reports.examples import save_worst_examples
@@ -209,6 +209,8 @@ class GerneTrainer(InferringTrainer):
         result = self.group_results.get(self.evaluation_prefixes()[0], {})
         reference = self.pseudo.record.get("class_balanced_accuracy")
         warning = warning_after_training(result.get("class_balanced_accuracy"), reference)
+        if not result and self.inferred.hard.any():  # where no class is split, it is class-balanced ERM itself
+            warning = not_judged(reference)
         if warning is not None and warning not in self.guard_warnings:
             self.guard_warnings.append(warning)
             if self.is_world_process_zero():

@@ -142,3 +142,17 @@ def warning_after_training(class_balanced: float | None, reference: float | None
         f"the biased models, {100 * reference:.1f} %, which are class-balanced ERM on a part of the rows. The "
         "groups that were inferred do not help here: train with plan='erm', or lower c (beta + 1)"
     )
+
+
+def not_judged(reference: float | None) -> str:
+    """Return the warning that nothing tells whether a model with inferred groups is worse than class-balanced ERM.
+
+    Args:
+        reference (`float`, *optional*): class-balanced accuracy of the biased models, where it is known.
+    """
+    at_least = "" if reference is None else f", of which the biased models have {100 * reference:.1f} %"
+    return (
+        "No evaluation of this model was asked for, so nothing tells whether the groups that were inferred help or make "
+        "it worse than class-balanced ERM. Give an eval_dataset and eval_strategy='epoch', or call trainer.evaluate() "
+        f"and look at class_balanced_accuracy{at_least}"
+    )

@@ -179,6 +179,15 @@ def test_a_model_that_is_worse_than_class_balanced_erm_is_warned_of_after_traini
     assert "is below that of the biased models" in subject.run_record().pseudo_attributes["warnings"][-1]
 
 
+def test_a_model_that_nobody_judged_is_warned_of_after_training(tmp_path, caplog):
+    subject = default(tmp_path, table(TRAIN), table(VALIDATION, seed=7), eval_strategy="no")
+    with caplog.at_level("WARNING"):
+        subject.train()
+    said = "nothing tells whether the groups that were inferred help or make it worse than class-balanced ERM"
+    assert subject.inferred.hard.any() and said in caplog.text
+    assert said in subject.run_record().pseudo_attributes["warnings"][-1]
+
+
 def test_a_beta_beyond_the_bounds_is_warned_of(tmp_path, caplog):
     """App. C proves the bounds for known attributes; there the same beta is refused."""
     settings = dict(c=1.0, beta=5.0, max_steps=2, plan="shared", pseudo_rule="threshold", threshold=0.2)
