@@ -152,7 +152,7 @@ def not_judged(reference: float | None) -> str:
     """
     at_least = "" if reference is None else f", of which the biased models have {100 * reference:.1f} %"
     return (
-        "No evaluation of this model was asked for, so nothing tells whether the groups that were inferred help or make "
-        "it worse than class-balanced ERM. Give an eval_dataset and eval_strategy='epoch', or call trainer.evaluate() "
-        f"and look at class_balanced_accuracy{at_least}"
+        "No evaluation of this model was asked for, so nothing tells whether the groups that were inferred help or "
+        "make it worse than class-balanced ERM. Give an eval_dataset and eval_strategy='epoch', or call "
+        f"trainer.evaluate() and look at class_balanced_accuracy{at_least}"
     )

@@ -278,8 +278,11 @@ def _by_mistakes(rows: ScoredRows, names: tuple[str, ...], evaluation: ScoredEva
     for label in range(len(names)):
         own = rows.labels == label
         count, total = int((found & own).sum()), int(own.sum())
-        if count < MIN_HARD_ROWS or count == total:
+        if count < MIN_HARD_ROWS:
             reasons.append(f"left whole: {count} of {total} rows are hard, and {MIN_HARD_ROWS} are needed")
+            continue
+        if 2 * count > total:
+            reasons.append(f"left whole: {count} of {total} rows are hard, so the biased models have not learned it")
             continue
         if evaluation is not None:
             of_class = evaluation.labels == label

@@ -121,10 +121,15 @@ def test_fewer_than_five_mistakes_are_left_alone(rule):
     assert found.classes[1].hard == 20
 
 
-def test_a_class_of_mistakes_only_is_left_alone():
-    rows, evaluation, _, _ = planted([[0, 400], [20, 380]], wrong=1.0)
-    found = infer("mistakes", rows, evaluation)
-    assert found.classes[0].reason == "left whole: 400 of 400 rows are hard, and 5 are needed"
+@pytest.mark.parametrize("rule", ["mistakes", "confident_mistakes"])
+@pytest.mark.parametrize("right", [0, 150])
+def test_a_class_of_mistakes_is_left_alone(rule, right):
+    """Most of its rows are no minority of it: the biased models have not learned this class."""
+    rows, evaluation, _, _ = planted([[right, 400 - right], [20, 380]], wrong=1.0)
+    found = infer(rule, rows, evaluation)
+    assert found.classes[0].reason.endswith("of 400 rows are hard, so the biased models have not learned it")
+    assert found.classes[0].reason.startswith("left whole: ") and not found.hard[rows.labels == 0].any()
+    assert found.classes[1].hard == 20
 
 
 def test_mistakes_are_confident_below_half_of_an_even_share():
