@@ -11,9 +11,9 @@ takes over the model of another one counts by what it adds. Ends with 1 if a rat
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
-import runpy
 import sys
 import tempfile
 import time
@@ -24,11 +24,12 @@ from machine import describe_machine
 
 import gerne_hf.recipes.run as running
 from gerne_hf.comparison import METHODS
-from gerne_hf.recipes import parse_arguments
+from gerne_hf.recipes import ImageArguments, parse_arguments
 from gerne_hf.utils import format_table
 
 BOUND = 1.15
 RECIPES = Path(__file__).parents[1] / "recipes"
+sys.path.insert(0, str(RECIPES))
 
 
 def measure(recipe: str, compare: str, seeds: str, options: list[str]) -> dict[str, float]:
@@ -44,8 +45,8 @@ def measure(recipe: str, compare: str, seeds: str, options: list[str]) -> dict[s
             clock["comparison"] = time.perf_counter() - begin
 
     path = str(RECIPES / f"{recipe}.py")
-    own = runpy.run_path(path)
-    arguments_class = own.get("Arguments", own.get("ImageArguments"))
+    module = importlib.import_module(recipe)
+    arguments_class = getattr(module, "Arguments", None) or ImageArguments
     with tempfile.TemporaryDirectory() as folder:
         argv = [
             "--demo",
@@ -64,7 +65,7 @@ def measure(recipe: str, compare: str, seeds: str, options: list[str]) -> dict[s
         running.compare = timed  # type: ignore[assignment]
         try:
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-                own["main"](arguments, config)
+                module.main(arguments, config)
         finally:
             running.compare = original
         saved = json.loads((Path(folder) / "comparison.json").read_text(encoding="utf-8"))

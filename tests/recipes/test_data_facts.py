@@ -10,7 +10,9 @@ from gerne_hf.recipes.run import card_facts
 RECIPES = ROOT / "recipes"
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(set(RECIPES.glob("*.py")) - {RECIPES / "paper.py"}), ids=lambda path: path.stem
+)
 def test_every_recipe_tells_its_facts(path):
     assert f'card_facts("{path.stem}", arguments)' in path.read_text(encoding="utf-8")
     if "classification" not in path.stem:

@@ -69,7 +69,7 @@ def facts():
     model = {"name": "MLP", "task": None, "base": None, "adapter": False, "timm": False, "own": True}
     model |= {"processor": None, "labels": [], "local_base": False, "base_license": {}}
     data = {"attribute_columns": ["place"], "overlapping_columns": [], "data_origin": None, "hub_id": None}
-    data |= {"hub_revision": None, "attribute_source": None}
+    data |= {"hub_revision": None, "attribute_source": None, "training_accuracies_left_out": None}
     training = {"trainer": "GerneTrainer", "plan": "independent", "steps": 40, "seconds": 12.5, "devices": "1 x cpu"}
     rows = {"processes": 1, "evaluation_sets": [], "train_rows": 1282, "streamed": False}
     return {"model": model, "run": {**training, **rows, **data}}
