@@ -13,6 +13,7 @@ from places import ROOT
 from transformers import TrainingArguments
 
 from gerne_hf import GerneConfig
+from gerne_hf.reports.ended import fault_sentences
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "benchmarks/README.md", "recipes/README.md")]
 DOCUMENT = pytest.mark.parametrize("path", DOCUMENTS, ids=[path.parent.name or "top" for path in DOCUMENTS])
@@ -104,3 +105,14 @@ def test_commands_name_scripts_files_and_options_that_exist(path, monkeypatch, c
 
 def options(words: list[str]) -> set[str]:
     return {word.split("=")[0] for word in words if word.startswith("--")}
+
+
+WENT_WRONG = {"collapse": {"value": 0.0, "at": 0, "best": 1.0}, "guess": {"loss": 0.69, "classes": 2}}
+
+
+@pytest.mark.parametrize("card", sorted((ROOT / "model_cards").glob("*/README.md")), ids=lambda path: path.parent.name)
+def test_no_card_that_is_shown_is_of_a_run_that_went_wrong(card):
+    """A training that fell by more than 10 points after the selected step, or that ends as a guess, says so."""
+    said = ("Training longer did harm", "that of a guess among")
+    for words, sentence in zip(said, fault_sentences(WENT_WRONG), strict=True):
+        assert words in sentence and words not in card.read_text(encoding="utf-8")
