@@ -6,14 +6,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def logged(name: str) -> Iterator[list[str]]:
-    """A list that receives the warnings of the logger `name`, whether or not they reach the root logger.
-
-    Left out is the one that the groups of an evaluation set are small, which all are here; it comes once a process.
-    """
+def logged(name: str, besides: str | None = None) -> Iterator[list[str]]:
+    """A list that receives the warnings of the logger `name`, whether or not they reach the root logger; left out are
+    those with the text `besides`."""
     found: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.addFilter(lambda record: "fewer than 10 rows of the evaluation set" not in record.getMessage())
+    handler.addFilter(lambda record: besides is None or besides not in record.getMessage())
     handler.emit = lambda record: found.append(record.getMessage())
     logger = logging.getLogger(name)
     logger.addHandler(handler)

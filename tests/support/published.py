@@ -112,7 +112,8 @@ def run(kind, name, finish="", resume=False, pictures=True, faults=None, **setti
         order(faults)
     plots.plot_training = DRAW if pictures else lambda *args: None
     outcome, trainer = {}, None
-    with logged("gerne_hf") as outcome["warnings"]:
+    # All evaluation sets are small here; that is warned of once a process.
+    with logged("gerne_hf", besides="fewer than 10 rows of the evaluation set") as outcome["warnings"]:
         try:
             trainer = make(kind, name, **settings)
             trainer.train(resume_from_checkpoint=resume)
