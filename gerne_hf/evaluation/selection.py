@@ -135,7 +135,7 @@ COLLAPSE = 0.1
 
 
 def collapse_after(log_history: Sequence[dict[str, Any]], metric: str, step: int) -> dict[str, Any] | None:
-    """Return how far an accuracy fell after the step that was selected on it; None unless by more than 0.1.
+    """Return how far below the selected step an accuracy is at the end of training; None unless by more than 0.1.
 
     Args:
         log_history (`Sequence[dict]`): `trainer.state.log_history`.
@@ -143,7 +143,7 @@ def collapse_after(log_history: Sequence[dict[str, Any]], metric: str, step: int
         step (`int`): the step that was selected.
 
     Returns:
-        `dict`: the metric's `value` at its lowest after the step, the step `at` which that was, and the `best` value.
+        `dict`: the metric's `value` at its last evaluation, the step `at` which that was, and the `best` value.
 
     Example:
 
@@ -162,7 +162,7 @@ def collapse_after(log_history: Sequence[dict[str, Any]], metric: str, step: int
     later = {at: value for at, value in values.items() if at > (step or 0)}
     if not key.endswith("accuracy") or step not in values or not later:
         return None
-    at = min(later, key=lambda at: later[at])
+    at = max(later)
     fell = values[step] - later[at] > COLLAPSE
     return {"value": later[at], "at": at, "best": values[step]} if fell else None
 

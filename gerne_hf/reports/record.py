@@ -134,7 +134,8 @@ class RunRecord:
         train_groups (`dict`, *optional*): names and `(K, A)` counts of the groups that were trained on.
         selection (`dict`, *optional*): `metric`, `best_model_loaded`, `step`, and `search`: the names of the settings
             that a search has chosen and its number of trials; `collapse`: the value of the metric at the `step`
-            (`best`) and the lowest `value` after it, at the step `at`.
+            (`best`) and its last `value`, at the step `at`, where that is far lower; `guess`: the `loss` with which
+            training ended and the number of `classes`, where that is the loss of a guess.
         pseudo_attributes (`dict`, *optional*): threshold, recovery of the minority, and facts of the biased model;
             None with known attributes.
         example (`dict`, *optional*): a text as `input` (None: a white image), and the model's `output`, `label` and

@@ -75,6 +75,15 @@ def test_a_second_model_needs_no_file_and_is_the_same(tmp_path, kind):
     assert not all(torch.equal(weight, heads[1][name]) for name, weight in heads[0].items())  # fresh heads
 
 
+@pytest.mark.parametrize("kind", [vit, timm, bert])
+def test_every_model_knows_what_it_was_made_of(tmp_path, kind):
+    """Cards name the base model."""
+    make_model = kind(tmp_path / "backbone")()
+    for _ in range(3):
+        model = make_model(["a", "b"])
+        assert model.config._name_or_path == model.name_or_path == str(tmp_path / "backbone")
+
+
 def test_other_classes_are_another_head(tmp_path):
     models = vit(tmp_path / "backbone")()
     assert [models(names).classifier.out_features for names in (["a", "b"], ["a", "b", "c"])] == [2, 3]
