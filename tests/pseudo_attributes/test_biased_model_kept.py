@@ -110,7 +110,7 @@ CHANGES = {
 def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fitted")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gerne_hf.reports.plots.plot_training", lambda log_history, path: None)
+        patch.setattr("gerne_hf.reports.plots.plot_training", lambda *args: None)
         return folder, fit(folder, **SMALL).directory
 
 

@@ -48,7 +48,7 @@ def logits(model) -> list:
 
 def push() -> dict:
     """Train and push; the logits by name."""
-    plots.plot_training = lambda log_history, path: None
+    plots.plot_training = lambda *args: None
     HfApi().create_repo("tester/base")
     bert().push_to_hub("tester/base")
     HfApi().create_repo("tester/branch")

@@ -16,7 +16,7 @@ class Kill(TrainerCallback):
         wait(trainer.push_in_progress.jobs)  # the Hub refuses them: no half request, and nothing was told yet
         os.kill(os.getpid(), signal.SIGKILL)
 
-published.plots.plot_training = lambda log_history, path: None
+published.plots.plot_training = lambda *args: None
 for settings in json.loads(sys.argv[1]):
     if not os.fork():
         trainer = published.make("text", **settings)
