@@ -57,7 +57,9 @@ class PretrainedOnce:
     def _made_again(self, model_class: Any, config: Any, weights: dict[str, torch.Tensor]) -> PreTrainedModel:
         kept, dtype = copy.deepcopy(config), self.settings.get("dtype")
         with _quietly():  # which weights are fresh was told when the files were read
-            model = model_class.from_pretrained(None, config=kept, state_dict=dict(weights), dtype=dtype)
+            # Copies, as Transformers makes the very tensors that it is given the model's parameters.
+            own = {name: weight.clone() for name, weight in weights.items()}
+            model = model_class.from_pretrained(None, config=kept, state_dict=own, dtype=dtype)
         model.config.name_or_path = model.name_or_path = config.name_or_path  # what cards call the base model
         return model
 

@@ -76,6 +76,19 @@ def test_a_second_model_needs_no_file_and_is_the_same(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", [vit, timm, bert])
+def test_a_model_that_is_trained_leaves_those_made_later_as_they_are(tmp_path, kind):
+    make_model = kind(tmp_path / "backbone")()
+    for _ in range(3):  # the first is read from the files, the others are made again
+        model, _ = seeded(make_model, 1)
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
+        with torch.no_grad():
+            for value in (*model.parameters(), *model.buffers()):
+                value.add_(1)
+        again, _ = seeded(make_model, 1)
+        assert all(torch.equal(value, weights[name]) for name, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [vit, timm, bert])
 def test_every_model_knows_what_it_was_made_of(tmp_path, kind):
     """Cards name the base model."""
     make_model = kind(tmp_path / "backbone")()
