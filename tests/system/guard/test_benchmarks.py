@@ -18,7 +18,7 @@ def overhead(*arguments: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two processes, each on a core of its own")
 def test_two_processes_take_turns():
-    done = overhead("--processes", "2", "--models", "bert", "--batch_size", "4", "--steps", "2", "--rounds", "2")
+    done = overhead("--processes", "2", "--models", "bert", "--batch_size", "4", "--steps", "4", "--rounds", "5")
     assert done.returncode in (0, 1), done.stderr[-4000:]  # 1: the bound is missed, which four rows will do
     *_, row = done.stdout.splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
