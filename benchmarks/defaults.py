@@ -15,16 +15,13 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from machine import describe_machine
-from transformers import HfArgumentParser
-from unknown_attributes import PAPERS_OWN, TASKS, Task, cell, settings_of
+from unknown_attributes import PAPERS_OWN, TASKS, Task, cell, settings_of, trainer_of
 
-from gerne_hf import GerneConfig, GerneTrainer, beta_bounds
+from gerne_hf import GerneConfig, beta_bounds
 from gerne_hf.utils import format_table, write_json
 
 PRODUCTS = (1.0, 1.1, 1.2, 1.3)
@@ -50,18 +47,10 @@ def run(task: Task, own: dict[str, Any], seed: int, folder: Path, arguments: arg
     names = GerneConfig.__dataclass_fields__
     settings = {name: value for name, value in given.items() if name in names and name not in PAPERS_OWN}
     settings.update(own, seed=seed, output_dir=str(folder), report_to=[], disable_tqdm=True)
-    (config,) = HfArgumentParser(GerneConfig).parse_dict(settings)
-    config = replace(config)
     data, make_model = task.load(arguments)
-    sgd = {"lr": config.learning_rate, "momentum": 0.9, "weight_decay": config.weight_decay}
     begin = time.perf_counter()
-    trainer = GerneTrainer(
-        model_init=make_model,
-        args=config,
-        train_dataset=data["train"],
-        eval_dataset=data["validation"],
-        optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
-    )
+    trainer = trainer_of(settings, data, make_model)
+    config = trainer.args
     if config.plan == "independent" and config.beta > beta_bounds(trainer.groups.alpha, config.c)[1]:
         return {"out_of_bounds": True}
     trainer.train()

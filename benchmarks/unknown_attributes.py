@@ -172,6 +172,20 @@ TASKS = {
 }
 
 
+def trainer_of(settings: dict[str, Any], data: dict[str, Any], make_model: Callable[[], Any]) -> GerneTrainer:
+    """Return a trainer with the fields of the config and the optimizer of the recipes, SGD with momentum."""
+    (config,) = HfArgumentParser(GerneConfig).parse_dict(settings)
+    config = replace(config)
+    sgd = {"lr": config.learning_rate, "momentum": 0.9, "weight_decay": config.weight_decay}
+    return GerneTrainer(
+        model_init=make_model,
+        args=config,
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
+    )
+
+
 def run(task: Task, method: str, seed: int, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train one method once and return its figures on the test set, which is read once, after training."""
     given = settings_of(task.config)
@@ -189,18 +203,9 @@ def run(task: Task, method: str, seed: int, folder: Path, arguments: argparse.Na
         settings["num_train_epochs"] = arguments.epochs
     settings.update(METHODS[method][1], seed=seed, output_dir=str(folder), report_to=[], disable_tqdm=True)
     settings["pseudo_attributes_dir"] = str(folder.parent / f"biased-models-seed{seed}")
-    (config,) = HfArgumentParser(GerneConfig).parse_dict(settings)
-    config = replace(config)
     data, make_model = task.load(arguments)
-    sgd = {"lr": config.learning_rate, "momentum": 0.9, "weight_decay": config.weight_decay}
     begin = time.perf_counter()
-    trainer = GerneTrainer(
-        model_init=make_model,
-        args=config,
-        train_dataset=data["train"],
-        eval_dataset=data["validation"],
-        optimizer_cls_and_kwargs=(torch.optim.SGD, sgd),
-    )
+    trainer = trainer_of(settings, data, make_model)
     trainer.train()
     seconds = time.perf_counter() - begin
     output = trainer.predict(data["test"], metric_key_prefix="test")
