@@ -8,7 +8,8 @@ The settings of each data set are those of its recipe (recipes/configs), which w
 known attributes. "paper's rule" is the share t of each class, in one fold: t = 0.01, and the t of the recipe's
 settings, which was selected on the validation set. "default" has no setting for unknown attributes at all and no
 attribute anywhere but in the test set; "validation attributes" has them in the validation set too. `--only` and
-`--methods` run a part; runs that are complete are not repeated, and the table shows all that are.
+`--methods` run a part; runs that are complete are not repeated, and the table shows all that are. "CPU s" is the time
+of the processor that a run took, biased models included, which other work on the machine does not change.
 """
 
 import argparse
@@ -204,10 +205,10 @@ def run(task: Task, method: str, seed: int, folder: Path, arguments: argparse.Na
     settings.update(METHODS[method][1], seed=seed, output_dir=str(folder), report_to=[], disable_tqdm=True)
     settings["pseudo_attributes_dir"] = str(folder.parent / f"biased-models-seed{seed}")
     data, make_model = task.load(arguments)
-    begin = time.perf_counter()
+    begin = time.process_time()
     trainer = trainer_of(settings, data, make_model)
     trainer.train()
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     output = trainer.predict(data["test"], metric_key_prefix="test")
     logits = np.asarray(output.predictions)
     truth = np.asarray(data["test"][task.attribute])
@@ -272,7 +273,7 @@ def table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
                     str(len(runs)),
                 ]
             )
-    header = ["data: method", "worst group", "balanced", "average", "gap closed", "precision", "recall", "s", "seeds"]
+    header = ["data: method", "worst group", "balanced", "average", "gap closed", "precision", "recall", "CPU s", "seeds"]
     return format_table(header, lines)
 
 
