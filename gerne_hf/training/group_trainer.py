@@ -12,7 +12,6 @@ from typing import Any, ClassVar, cast
 
 import datasets
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
 from transformers.trainer_utils import PredictionOutput, RemoveColumnsCollator, SaveStrategy, TrainOutput
 from transformers.utils import logging
 
@@ -95,7 +94,6 @@ class GroupTrainer(ResumableTrainer):
         """What is known of the content of the data sets."""
         self._index_sets(train_dataset, eval_dataset)
         super().__init__(args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **arguments)
-        self.callback_handler.callbacks.insert(0, LoadersOfCallbacks(self))
         if args.label_names not in (None, ["labels"]):
             raise ValueError(
                 f"label_names={args.label_names!r}: a batch's labels are found under 'labels' here, in training "
@@ -257,6 +255,10 @@ class GroupTrainer(ResumableTrainer):
         with self.feeding_own_loop():
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
+    def loader_for_callbacks(self, loader: Any) -> Any:
+        """Return a loader whose batches the model takes: they have no group ids."""
+        return self.without_groups(loader)
+
     def without_groups(self, loader: Any) -> Any:
         """Return a loader of the same rows without group ids; a loader that is none of this trainer's as it is.
 
@@ -416,28 +418,3 @@ class GroupTrainer(ResumableTrainer):
         loader = super().get_eval_dataloader(eval_dataset)
         self._persistent_loaders.append((wanted, self.feeds_own_loop, loader))
         return loader
-
-
-class LoadersOfCallbacks(TrainerCallback):
-    """Gives callbacks loaders without group ids, in place of those of the trainer's own loops.
-
-    It comes before the user's callbacks.
-
-    Args:
-        trainer ([`GroupTrainer`]): the trainer.
-    """
-
-    def __init__(self, trainer: GroupTrainer):
-        self.trainer = trainer
-
-    def on_train_begin(self, *given: Any, **more: Any) -> None:
-        """Replace the training loader."""
-        handler = self.trainer.callback_handler
-        handler.train_dataloader = self.trainer.without_groups(handler.train_dataloader)
-
-    def on_prediction_step(self, *given: Any, **more: Any) -> None:
-        """Replace the loader of the evaluation, at its first step."""
-        handler = self.trainer.callback_handler
-        handler.eval_dataloader = self.trainer.without_groups(handler.eval_dataloader)
-
-    on_evaluate = on_predict = on_prediction_step

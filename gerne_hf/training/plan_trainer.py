@@ -21,6 +21,7 @@ from ..method.beta import check_beta, scheduled_beta
 from ..method.losses import LossMeter, PlanLoss
 from ..method.outputs import check_own_loss, slice_rows, split_loss
 from ..method.plans import PLANS_WITH_BETA, BatchPlan
+from ..models.training_mode import training_mode_kept
 from ..utils.attributes import replaced
 from .checks import check_one_backward
 from .overrides import override_below, override_without_super
@@ -205,10 +206,11 @@ class PlanTrainer(SamplingTrainer):
         self._part = part
         self.loss_is_scaled_for_ga = given or batches == 1 or called_by_hand
         try:
-            if part.groups is not None and part.segment is None and self._weights_rows_itself():
-                return super().training_step(model, inputs, None)
-            with replaced(self, "compute_loss", functools.partial(self._weighted_loss, self.compute_loss)):
-                return super().training_step(model, inputs, None)
+            with training_mode_kept(model):
+                if part.groups is not None and part.segment is None and self._weights_rows_itself():
+                    return super().training_step(model, inputs, None)
+                with replaced(self, "compute_loss", functools.partial(self._weighted_loss, self.compute_loss)):
+                    return super().training_step(model, inputs, None)
         finally:
             self._part, self.loss_is_scaled_for_ga = None, given
 

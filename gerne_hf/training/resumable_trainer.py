@@ -4,13 +4,11 @@ Stands on [`PublishingTrainer`](gerne_hf.training.publishing_trainer.PublishingT
 next rung is [`GroupTrainer`](gerne_hf.training.group_trainer.GroupTrainer).
 """
 
-import contextlib
 import functools
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -31,6 +29,7 @@ from ..checkpoints.seals import UNFINISHED_FILE, newest_whole, read_seal, seal, 
 from ..checkpoints.weights import read_back, warm_start
 from ..utils.distributed import locked_by_main
 from ..utils.locks import this_process
+from .callback_handler import TrainersCallbackHandler
 from .publishing_trainer import PublishingTrainer
 
 logger = logging.get_logger(__name__)
@@ -42,7 +41,8 @@ class ResumableTrainer(PublishingTrainer):
     A checkpoint is sealed when all processes have written their files, and only then are older ones deleted. Which
     settings and data make a run is said by the hook [`ResumableTrainer.run_identity`]. The hook
     [`ResumableTrainer.begin_epoch`] is called before each epoch, [`ResumableTrainer.checkpoint_facts`] when a
-    checkpoint is saved, and [`ResumableTrainer.before_train_end`] when training is done and no callback knows it yet.
+    checkpoint is saved, [`ResumableTrainer.before_train_end`] when training is done and no callback knows it yet, and
+    [`ResumableTrainer.loader_for_callbacks`] when a loop has its loader.
 
     Args:
         arguments: those of [`~transformers.Trainer`], by keyword.
@@ -51,6 +51,20 @@ class ResumableTrainer(PublishingTrainer):
     _ended_early = False
     _told_to_end = False
     _run: dict[str, Any] = {}  # which run this is, for seals
+
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
+        self.callback_handler = TrainersCallbackHandler(
+            self.callback_handler, self.before_train_end, self.loader_for_callbacks
+        )
+
+    def loader_for_callbacks(self, loader: Any) -> Any:
+        """Return the loader that callbacks are given in the place of one of the trainer's own loops.
+
+        Args:
+            loader ([`~torch.utils.data.DataLoader`]): the loader of a training or an evaluation.
+        """
+        return loader
 
     def run_identity(self) -> dict[str, Any]:
         """Return what this run depends on, by name; a checkpoint with other values is refused on resume.
@@ -97,19 +111,7 @@ class ResumableTrainer(PublishingTrainer):
         checkpoint = self._checked_checkpoint(resume) if resume else None
         if trial is None:
             self.begin_pushes(checkpoint)
-        with self._told_before_the_end():
-            return super().train(checkpoint, trial, ignore_keys)
-
-    @contextlib.contextmanager
-    def _told_before_the_end(self) -> Iterator[None]:
-        """Have [`before_train_end`] called when training ends, before any other callback hears of it."""
-        first = TellBeforeTheEnd(self.before_train_end)
-        self.callback_handler.callbacks.insert(0, first)
-        try:
-            yield
-        finally:
-            if first in self.callback_handler.callbacks:
-                self.callback_handler.callbacks.remove(first)
+        return super().train(checkpoint, trial, ignore_keys)
 
     def before_train_end(self) -> None:
         """Do what belongs to the run: called when it is done and the best model is loaded, before `on_train_end`.
@@ -366,23 +368,6 @@ class ResumableTrainer(PublishingTrainer):
         """Say from which checkpoint in the folder `parent` the run can go on."""
         kept = newest_whole(parent, contents=True)[0]
         return f"{kept} is whole: train(resume_from_checkpoint=True) goes on from it" if kept else "None is whole"
-
-
-class TellBeforeTheEnd(TrainerCallback):
-    """Calls a function when training ends; [`ResumableTrainer`] has it as the first of all callbacks.
-
-    Args:
-        tell (`Callable`): called without arguments.
-    """
-
-    def __init__(self, tell: Callable[[], None]):
-        self._tell = tell
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Call the function, before any other callback hears of the end."""
-        self._tell()
 
 
 class SaveAfterEvaluation(TrainerCallback):

@@ -13,7 +13,6 @@ from transformers import Trainer, TrainerCallback
 
 from gerne_hf import GerneTrainer
 from gerne_hf.reports.page import render
-from gerne_hf.training.resumable_trainer import TellBeforeTheEnd
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -64,7 +63,6 @@ def test_the_reports_are_there_when_callbacks_hear_of_the_end(tmp_path):
     assert "train_runtime" in subject.state.log_history[-1]
     assert events.reports["evaluations"]["eval"] == json.loads(json.dumps(subject.group_results["eval"]))
     assert events.reports["run"]["seconds"] > 0
-    assert not any(isinstance(callback, TellBeforeTheEnd) for callback in subject.callback_handler.callbacks)
 
 
 class StopsAtFive(TrainerCallback):
