@@ -7,6 +7,8 @@ from .distributions import extrapolated_distribution as extrapolated_distributio
 from .distributions import less_biased_distribution as less_biased_distribution
 from .losses import LossMeter as LossMeter
 from .losses import PlanLoss as PlanLoss
+from .making import make_plan as make_plan
+from .own_loops import plan_loss as plan_loss
 from .plans import PLAN_TITLES as PLAN_TITLES
 from .plans import PLANS as PLANS
 from .plans import PLANS_WITH_BETA as PLANS_WITH_BETA
@@ -16,4 +18,5 @@ from .pseudo_groups import EASY as EASY
 from .pseudo_groups import HARD as HARD
 from .pseudo_groups import PSEUDO_NAMES as PSEUDO_NAMES
 from .pseudo_groups import pseudo_attributes as pseudo_attributes
+from .sampling import GroupBatchSampler as GroupBatchSampler
 from .sampling import GroupSampler as GroupSampler

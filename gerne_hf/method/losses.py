@@ -64,10 +64,24 @@ class PlanLoss:
                 for i, rows in enumerate(self.plan.slices())
             ]
             return torch.stack(means)
-        per_row = self._per_row(outputs, labels)
+        return self.weighted(self._per_row(outputs, labels), groups)
+
+    def weighted(self, losses: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the losses of a batch's rows, each times the weight of its group if the plan has group weights.
+
+        Args:
+            losses (`torch.Tensor` of shape `(plan.rows,)`): the loss of each row.
+            groups (`torch.Tensor` of shape `(plan.rows,)`, *optional*): group ids; needed by plans with group weights.
+
+        Returns:
+            `torch.Tensor` of shape `(plan.rows,)`
+
+        Raises:
+            ValueError: if the plan has group weights and `groups` is missing.
+        """
         if not self._weighted_rows:
-            return per_row
-        parts = [self._weighted(i, per_row[rows], _at(groups, rows)) for i, rows in enumerate(self.plan.slices())]
+            return losses
+        parts = [self._weighted(i, losses[rows], _at(groups, rows)) for i, rows in enumerate(self.plan.slices())]
         return torch.cat(parts)
 
     def one_segment(

@@ -1,6 +1,7 @@
 """`GroupSampler`: draws the rows of each batch of a plan, as a pure function of seed and epoch.
 
-`EpochSampler` yields every row once, for the plan of which an epoch is that.
+`EpochSampler` yields every row once, for the plan of which an epoch is that. `GroupBatchSampler` yields the batches of
+either, for loaders of your own.
 
 Imports [`plans`](gerne_hf.method.plans), [`GroupIndex`](gerne_hf.groups.index.GroupIndex) and the class `Sampler` of
 torch; the drawing is NumPy. The trainer that uses it is in `training/plan_trainer.py`; data that is streamed is drawn
@@ -8,12 +9,12 @@ by the same sampler, in `streaming/`.
 """
 
 import numbers
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, Sampler
 
 from ..groups.index import GroupIndex
 from .plans import BatchPlan, Segment
@@ -203,6 +204,80 @@ class EpochSampler(GroupSampler):
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(len(self), generator=generator).numpy()
         yield from in_batches([order if self._rows is None else self._rows[order]], self.plan.rows)
+
+
+class GroupBatchSampler(BatchSampler):
+    """Yields the batches of a plan as lists of row numbers, for a [`~torch.utils.data.DataLoader`] of any trainer.
+
+    Pass it as `batch_sampler`. A batch is one of the plan, segment after segment, so the collator must keep the order
+    of the rows, and on several processes each must get whole batches, as Accelerate deals them out unless told
+    otherwise (`split_batches`). Call [`set_epoch`](GroupBatchSampler.set_epoch) before each epoch, as for samplers of
+    torch; loaders that Accelerate prepared do it by themselves.
+
+    Args:
+        groups ([`GroupIndex`]): the groups of the rows, made from the very data set that the loader reads.
+        plan ([`BatchPlan`]): the make-up of a batch; [`make_plan`](gerne_hf.method.making.make_plan) makes one.
+        seed (`int`, defaults to `0`): decides the rows of every epoch, together with the number of the epoch.
+        num_rows (`int`, *optional*): rows in an epoch, rounded up to whole batches; the number of rows in `groups` if
+            not given.
+        batch_multiple (`int`, defaults to `1`): number of processes, to a multiple of which the number of batches is
+            rounded up.
+        drop_last (`bool`, defaults to `False`): whether rows and batches are rounded down and not up.
+
+    Raises:
+        ValueError: as [`GroupSampler`].
+
+    Example:
+
+    ```python
+    >>> groups = GroupIndex.from_arrays(labels=[0, 0, 0, 1, 1, 1], attributes=[0, 0, 1, 0, 1, 1])
+    >>> plan = BatchPlan.build("resampling", rows=4, alpha=groups.alpha)
+    >>> batches = GroupBatchSampler(groups, plan, seed=1)
+    >>> len(batches), [len(rows) for rows in batches]
+    (2, [4, 4])
+
+    ```
+    """
+
+    sampler: GroupSampler
+
+    def __init__(
+        self,
+        groups: GroupIndex,
+        plan: BatchPlan,
+        seed: int = 0,
+        num_rows: int | None = None,
+        batch_multiple: int = 1,
+        drop_last: bool = False,
+    ):
+        cls = EpochSampler if plan.every_row else GroupSampler
+        # By the name `sampler` Accelerate finds what it tells the epoch on several processes.
+        super().__init__(cls(groups, plan, num_rows, seed, batch_multiple, drop_last), plan.rows, drop_last)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches the next iteration yields.
+
+        Args:
+            epoch (`int`): number of the epoch, from 0. Each epoch has batches of its own.
+        """
+        self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for block in self.sampler.blocks():
+            if block.shape[1] == self.batch_size or not self.drop_last:
+                yield from block.tolist()
+
+    def group_ids(self, rows: Sequence[int]) -> torch.Tensor:
+        """Return the group of each row of a batch, which plans that weight groups need for their loss.
+
+        Args:
+            rows (`Sequence[int]`): row numbers, such as those of a batch.
+
+        Returns:
+            `torch.Tensor` of shape `(len(rows),)`, int64: the group of class `y` and attribute value `a` has the id
+            `y * A + a`.
+        """
+        return torch.from_numpy(self.sampler.groups.codes[np.asarray(rows, dtype=np.int64)].astype(np.int64))
 
 
 def in_batches(parts: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:

@@ -4,7 +4,6 @@ Stands on [`EvaluatingTrainer`](gerne_hf.training.evaluating_trainer.EvaluatingT
 of such batches is the next rung, [`PlanTrainer`](gerne_hf.training.plan_trainer.PlanTrainer).
 """
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ from ..groups.contents import LARGEST
 from ..groups.fingerprints import group_fingerprint
 from ..groups.index import GroupIndex
 from ..groups.proportions import filled_counts, uniform_target
-from ..method.beta import check_beta
 from ..method.distributions import beta_bounds, biased_distribution, less_biased_distribution
-from ..method.plans import PLANS_OF_EVERY_ROW, PLANS_WITH_BETA, BatchPlan, biased_rows, check_rows
+from ..method.making import plan_for, shares_of_classes
+from ..method.plans import PLANS_WITH_BETA, BatchPlan, biased_rows, check_rows
 from ..method.sampling import EpochSampler, GroupSampler
 from ..streaming.stream import EpochTicketSampler, GroupStream, TicketSampler
 from .checks import (
@@ -68,22 +67,18 @@ class SamplingTrainer(EvaluatingTrainer):
         Raises:
             ValueError: for a beta outside its bounds, or a batch that is too small for the plan.
         """
-        args, groups = self.args, self.known_groups
-        if args.plan in PLANS_WITH_BETA:
-            check_beta(args.beta, self.beta_bounds, args.c, self.rule_for_beta)
-        classes = self._shares_of_classes()
-        plan = BatchPlan.build(
-            args.plan,
+        args = self.args
+        return plan_for(
+            self.known_groups,
             self._train_batch_size,
-            groups.alpha,
+            args.plan,
             args.c,
             args.beta,
-            classes,
+            shares_of_classes(self.known_groups, self.class_probabilities()),
             self.target_distribution(),
             args.biased_share,
+            self.rule_for_beta,
         )
-        as_they_occur = classes is not None and np.array_equal(classes, groups.class_probabilities)
-        return dataclasses.replace(plan, every_row=args.plan in PLANS_OF_EVERY_ROW and as_they_occur)
 
     def class_probabilities(self) -> np.ndarray | None:
         """Return p(y), with which the classes are drawn, `(K,)`; None draws all equally often, as in the paper.
@@ -92,11 +87,6 @@ class SamplingTrainer(EvaluatingTrainer):
         """
         balanced = self.args.class_balanced and self.args.plan != "group_weighted_loss"
         return None if balanced else self.known_groups.class_probabilities
-
-    def _shares_of_classes(self) -> np.ndarray | None:
-        """Return p(y), `(K,)`; None draws all classes equally often, of which none lacks rows."""
-        chosen, present = self.class_probabilities(), self.known_groups.counts.sum(axis=1) > 0
-        return present / present.sum() if chosen is None and not present.all() else chosen
 
     def target_distribution(self) -> np.ndarray:
         """Return the distribution within each class that training balances towards, `(K, A)`; uniform (Eq. 4)."""
@@ -293,7 +283,7 @@ class SamplingTrainer(EvaluatingTrainer):
 
     def _stream(self, name: str, rows: int, distribution: np.ndarray) -> DataLoader:
         """Return a loader of batches whose rows are drawn from p(a|y), `(K, A)`."""
-        classes = self._shares_of_classes()
+        classes = shares_of_classes(self.known_groups, self.class_probabilities())
         weights = 1.0 / self.known_groups.num_classes if classes is None else classes[:, None]
         plan = BatchPlan.single(name, rows, weights * distribution)
         sampler = self._sampler_of(plan, self.args.seed)
