@@ -23,12 +23,12 @@ from .evaluation.selection import faults_of_training
 from .groups.sources import column_names
 from .hub.repositories import hub_origin
 from .models.heads import name_labels
-from .pseudo_attributes.exports import save_findings
 from .pseudo_attributes.guard import not_judged, warning_after_training
 from .pseudo_attributes.inferring_trainer import InferringTrainer
 from .reports.ended import end_of_training, fault_sentences
 from .reports.examples import save_worst_examples
 from .reports.facts import answer, model_facts
+from .reports.group_report import GroupReport
 from .reports.model_card import write_card
 from .reports.naming import method_name
 from .reports.record import (
@@ -41,6 +41,7 @@ from .reports.record import (
     RunRecord,
 )
 from .reports.reproduction import chosen_settings
+from .reports.terminal import show
 from .streaming.reservoir import ReservoirStream
 from .utils.distributed import tells_the_others
 
@@ -155,19 +156,7 @@ class GerneTrainer(InferringTrainer):
         args = self.args
         if self.groups is not None:
             logger.info(f"Group metrics saved to {self.save_group_metrics()}")
-        if self.pseudo is not None and self.inferred is not None and args.should_save:
-            save_findings(
-                self.pseudo,
-                self.inferred,
-                self.train_dataset,
-                self.run_folder,
-                args.worst_examples,
-                self.processing_class,
-                self.guard_warnings,
-                self.training_mass(),
-                model=self.accelerator.unwrap_model(self.model),
-                no_texts=args.attribute_columns,
-            )
+        self.save_inferred()
         try:
             from .reports.plots import plot_pseudo_attributes, plot_training
         except ImportError:
@@ -194,7 +183,7 @@ class GerneTrainer(InferringTrainer):
             stale = IntervalStrategy(args.eval_strategy).value
         said = fault_sentences(self._faults())
         if text := end_of_training(self.group_results, self.weights_step, selected, stale, self.recovery(), said):
-            print(text, flush=True)
+            show(text)
 
     def _faults(self) -> dict[str, Any]:
         """Return how this training went wrong, as the entry `selection` of the record has it; empty if it did not."""
@@ -374,6 +363,22 @@ class GerneTrainer(InferringTrainer):
         if not self.args.should_save:
             return None
         return self.run_record().save(directory or self.run_folder)
+
+    def group_report(self, prefix: str = "eval") -> GroupReport:
+        """Return the groups of the latest evaluation under a prefix, to be shown, drawn and saved.
+
+        Args:
+            prefix (`str`, *optional*, defaults to `"eval"`): the `metric_key_prefix` of that evaluation.
+
+        Raises:
+            ValueError: if nothing was evaluated under that prefix.
+        """
+        if prefix not in self.group_results:
+            known = ", ".join(map(repr, self.group_results)) or "none"
+            raise ValueError(f"nothing was evaluated under the prefix {prefix!r}; there are: {known}. Evaluate first")
+        args = self.args
+        name = method_name(type(self).__name__, args.plan, args.class_balanced, args.pseudo_attributes)
+        return GroupReport(self.group_results[prefix], name, prefix)
 
     def write_reports(self, directory: str | None = None) -> None:
         """Bring group metrics, picture and card in `output_dir` up to date, or write the metrics into a checkpoint.

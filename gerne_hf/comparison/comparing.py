@@ -22,6 +22,7 @@ from ..reports.model_card import write_card
 from ..reports.ranking_table import RANKING, format_ranking
 from ..reports.record import COMPARISON_FILE, COMPARISON_PICTURE_FILE, RunRecord
 from ..reports.tables import VERDICT, format_comparison, seed_note
+from ..reports.terminal import show
 from ..trainer import GerneTrainer
 from ..utils.files import write_json
 from .beforehand import counts_table, rows_by_split, where_not_to_select
@@ -234,8 +235,8 @@ def compare(
             ranking |= tuned_in_words({titles[name]: one for name, one in tuning.items() if name in titles}, ranking)
     collect({**said, RANKING: ranking})
     if PartialState().is_main_process:
-        print(f"\nTest set, {seed_note(seeds)}\n{format_comparison({**results, **said})}\n", flush=True)
-        print(f"{_answer(results, ranking)}\n", flush=True)
+        show(f"\nTest set, {seed_note(seeds)}\n{format_comparison({**results, **said})}\n")
+        show(f"{_answer(results, ranking)}\n")
         for line in gate_lines(results.get(METHODS[INFERRED].title, [])):
             print(line, flush=True)
         _save_picture(results, config.folder)
@@ -263,7 +264,8 @@ def _say_beforehand(trainer: GerneTrainer, test_dataset: Any, metric: str) -> No
         return
     splits = rows_by_split(trainer, test_dataset)
     warning = where_not_to_select(splits["validation"], metric)
-    PartialState().print(f"{counts_table(splits)}{f'{chr(10)}{warning}' if warning else ''}\n", flush=True)
+    if PartialState().is_main_process:
+        show(f"{counts_table(splits)}{f'{chr(10)}{warning}' if warning else ''}\n")
 
 
 def _another_waits(name: str, seed: int, runs: Iterable[tuple[str, int]], done: Iterable[tuple[str, int]]) -> bool:

@@ -34,6 +34,7 @@ from .loading import load_splits as load_splits
 from .multinli import demo_multinli as demo_multinli
 from .multinli import has_negation as has_negation
 from .multinli import load_multinli as load_multinli
+from .prediction_files import evaluate_prediction_file as evaluate_prediction_file
 from .splits import SPLITS as SPLITS
 from .splits import choose_splits as choose_splits
 from .splits import complete_splits as complete_splits

@@ -151,32 +151,99 @@ def group_metrics(
     attribute_names = _names(attribute_names, num_attributes, "attribute_names")
 
     hits = predicted == labels
-    size = num_classes * num_attributes
-    count = group_counts(labels, groups, num_classes, num_attributes).ravel()
-    correct = group_counts(labels[hits], groups[hits], num_classes, num_attributes).ravel()
-    seen = count > 0
-    accuracy = np.divide(correct, count, out=np.full(size, np.nan), where=seen)
-    train = _train_counts(train_group_counts, num_classes, num_attributes)
-
+    counts = group_counts(labels, groups, num_classes, num_attributes)
+    correct = group_counts(labels[hits], groups[hits], num_classes, num_attributes)
     class_count = np.bincount(labels, minlength=num_classes)
     class_correct = np.bincount(labels[hits], minlength=num_classes)
+    train = _train_counts(train_group_counts, num_classes, num_attributes)
+    classes = class_correct, class_count
+    result = _figures(correct, counts, classes, train, label_names, attribute_names, overlap)
+    if (predicted < 0).any():
+        result["rows_without_prediction"] = int((predicted < 0).sum())
+    if extra_metrics:
+        if probabilities is None and rows.scores is not None:
+            probabilities = rows.scores
+        given = None if probabilities is None else np.asarray(probabilities)
+        scores = group_scores(extra_metrics, predicted, labels, groups, given, label_names, attribute_names)
+        for sentence in scores["not_defined"]:
+            warnings.warn(sentence, stacklevel=2)
+        result |= scores
+    return result
+
+
+def metrics_from_counts(
+    correct: ArrayLike,
+    counts: ArrayLike,
+    label_names: Sequence[str] | None = None,
+    attribute_names: Sequence[str] | None = None,
+    train_group_counts: ArrayLike | None = None,
+) -> dict[str, Any]:
+    """Compute what [`group_metrics`] returns from the numbers of rows alone, for rows that are too many to keep.
+
+    Args:
+        correct (int array of shape `(K, A)`): rows of each group that are predicted right.
+        counts (int array of shape `(K, A)`): rows of each group.
+        label_names, attribute_names (`Sequence[str]`, *optional*): names of the K classes and the A attribute values.
+        train_group_counts (int array of shape `(K, A)`, *optional*): as for [`group_metrics`].
+
+    Returns:
+        `dict`: as [`group_metrics`], without metrics beyond accuracy.
+
+    Raises:
+        ValueError: for arrays of different shapes, no rows, and more correct rows than there are.
+
+    Example:
+
+    ```python
+    >>> metrics_from_counts(correct=[[9, 1], [4, 8]], counts=[[10, 4], [5, 10]])["worst_group_accuracy"]
+    0.25
+
+    ```
+    """
+    correct, counts = np.asarray(correct), np.asarray(counts)
+    if counts.ndim != 2 or correct.shape != counts.shape:
+        raise ValueError(f"correct and counts must have one shape (K, A); found {correct.shape} and {counts.shape}")
+    if not counts.sum():
+        raise ValueError("there are no rows to compute group metrics from")
+    if (correct > counts).any() or (correct < 0).any():
+        raise ValueError("correct must be numbers from 0 to those of counts, group by group")
+    label_names = _names(label_names, counts.shape[0], "label_names")
+    attribute_names = _names(attribute_names, counts.shape[1], "attribute_names")
+    train = _train_counts(train_group_counts, *counts.shape)
+    classes = correct.sum(axis=1), counts.sum(axis=1)
+    return _figures(correct, counts, classes, train, label_names, attribute_names, overlap=False)
+
+
+def _figures(
+    correct: np.ndarray,
+    counts: np.ndarray,
+    classes: tuple[np.ndarray, np.ndarray],
+    train: np.ndarray | None,
+    label_names: Sequence[str],
+    attribute_names: Sequence[str],
+    overlap: bool,
+) -> dict[str, Any]:
+    """Return summaries and groups of [`group_metrics`] from the rows of groups and classes; see there."""
+    class_correct, class_count = classes
+    num_attributes = counts.shape[1]
+    correct, count = correct.ravel(), counts.ravel()
+    seen = count > 0
+    accuracy = np.divide(correct, count, out=np.full(len(count), np.nan), where=seen)
     class_accuracy = class_correct[class_count > 0] / class_count[class_count > 0]
     worst = int(np.nanargmin(accuracy))
     worst_label, worst_attribute = label_names[worst // num_attributes], attribute_names[worst % num_attributes]
     result: dict[str, Any] = {
-        "accuracy": float(hits.mean()),
+        "accuracy": float(class_correct.sum() / class_count.sum()),
         "group_balanced_accuracy": float(accuracy[seen].mean()),
         "worst_group_accuracy": float(accuracy[worst]),
         "worst_group": group_title(worst_label, worst_attribute),
         "class_balanced_accuracy": float(class_accuracy.mean()),
         "worst_class_accuracy": float(class_accuracy.min()),
     }
-    if (predicted < 0).any():
-        result["rows_without_prediction"] = int((predicted < 0).sum())
     if train is not None and not overlap and train[seen].sum() > 0:
         result["adjusted_accuracy"] = float((accuracy[seen] * train[seen]).sum() / train[seen].sum())
     result["groups"] = []
-    for g in range(size):
+    for g in range(len(count)):
         low, high = wilson_interval(int(correct[g]), int(count[g]))
         entry = {
             "label": label_names[g // num_attributes],
@@ -189,14 +256,6 @@ def group_metrics(
         if train is not None:
             entry["train_count"] = int(train[g])
         result["groups"].append(entry)
-    if extra_metrics:
-        if probabilities is None and rows.scores is not None:
-            probabilities = rows.scores
-        given = None if probabilities is None else np.asarray(probabilities)
-        scores = group_scores(extra_metrics, predicted, labels, groups, given, label_names, attribute_names)
-        for sentence in scores["not_defined"]:
-            warnings.warn(sentence, stacklevel=2)
-        result |= scores
     return result
 
 

@@ -22,10 +22,12 @@ from ..evaluation.selection import AUTOMATIC, automatic_metric
 from ..groups.index import GroupIndex
 from ..method.plans import PLANS_WITH_BETA, BatchPlan
 from ..method.pseudo_groups import EASY, PSEUDO_NAMES, provisional_index, smallest_threshold
+from ..reports.terminal import show
 from ..streaming.stream import GroupStream
 from ..training.plan_trainer import PlanTrainer
 from ..tuning.searching_trainer import SearchingTrainer
 from .biased_model import check_same_labels, load_biased_model
+from .exports import save_findings
 from .folds import fold_numbers
 from .guard import guard_table, guard_warnings, shares_of_class
 from .rules import InferredGroups, known_attributes
@@ -346,7 +348,7 @@ class InferringTrainer(SearchingTrainer):
             self.index_anew_if_replaced()
             self.settle_training_groups()
             self.settle_plan()
-            self._show_inferred()
+            self.show_inferred()
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _biased_weights_in(self, wanted: str | bool) -> str | None:
@@ -367,7 +369,45 @@ class InferringTrainer(SearchingTrainer):
         assert self.plan is not None
         return self.plan.expected_weights()
 
-    def _show_inferred(self) -> None:
+    def find_groups(self, rows: Any = None) -> InferredGroups:
+        """Infer the groups, show them, and write what was found to `output_dir`, without training the main model.
+
+        Args:
+            rows (*optional*): the training rows with columns that the model is not given, which may explain the hard
+                rows; the training set if not given.
+
+        Returns:
+            [`InferredGroups`]
+
+        Raises:
+            ValueError: without `pseudo_attributes=True`, and as [`infer_groups`](InferringTrainer.infer_groups).
+        """
+        if not self.args.pseudo_attributes or self.train_dataset is None:
+            raise ValueError("groups are inferred with GerneConfig(pseudo_attributes=True) and a train_dataset alone")
+        inferred = self.infer_groups()
+        self.settle_training_groups()
+        self.settle_plan()
+        self.show_inferred()
+        self.save_inferred(rows)
+        return inferred
+
+    def save_inferred(self, rows: Any = None) -> None:
+        """Write `inferred_groups.json`, the CSV of all rows and the examples, on the main process.
+
+        Args:
+            rows (*optional*): as for [`find_groups`](InferringTrainer.find_groups).
+        """
+        args = self.args
+        if self.pseudo is None or self.inferred is None or not args.should_save:
+            return
+        save_findings(
+            *(self.pseudo, self.inferred, self.train_dataset if rows is None else rows, self.run_folder),
+            *(args.worst_examples, self.processing_class, self.guard_warnings, self.training_mass()),
+            model=self.accelerator.unwrap_model(self.model),
+            no_texts=args.attribute_columns,
+        )
+
+    def show_inferred(self) -> None:
         """Print the table of the inferred groups, and warn of what may go wrong."""
         inferred, pseudo = self.inferred, self.pseudo
         if inferred is None or pseudo is None or self._told is inferred:
@@ -378,10 +418,7 @@ class InferringTrainer(SearchingTrainer):
         self.guard_warnings = guard_warnings(inferred, self.training_mass(), pseudo.record, folds, evaluated)
         if not self.is_world_process_zero():
             return
-        print(
-            f"\nGroups inferred by the rule {inferred.rule!r}\n{guard_table(inferred, self.training_mass())}",
-            flush=True,
-        )
+        show(f"\nGroups inferred by the rule {inferred.rule!r}\n{guard_table(inferred, self.training_mass())}")
         if inferred.whole:
             print("\nNothing to fix was found: no class was split, so training is class-balanced ERM.", flush=True)
         for warning in self.guard_warnings:

@@ -23,6 +23,7 @@ from ..data.splits import SPLITS
 from ..utils.crops import CROPS
 from ..utils.distributed import fitting_workers, leave_processes_at_exit
 from ..utils.harmless import declare
+from ..utils.plain_errors import show_plain_errors
 
 
 @dataclass
@@ -295,10 +296,12 @@ def parse_arguments(
         SystemExit: if an argument or setting is unknown (the message names the nearest known one), the settings file
             cannot be read, or methods, seeds or the number of trials have values that they cannot have.
     """
+    show_plain_errors(Path(recipe).stem)
     declare(arguments_class)  # the card's command shows them, and no other option of the command line
     description = f"Recipe {Path(recipe).stem}."
     classes = [DataClassType(arguments_class), DataClassType(BaselineConfig)]
-    parser = HfArgumentParser(classes, description=description, allow_abbrev=False)
+    usage = f"{Path(recipe).name} [--NAME VALUE ...]    (--help lists all arguments)"  # errors show it: a line will do
+    parser = HfArgumentParser(classes, usage=usage, description=description, allow_abbrev=False)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
     first.add_argument("--demo", nargs="?", const="true", default="false")

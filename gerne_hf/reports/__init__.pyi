@@ -1,6 +1,8 @@
 from .examples import save_training_examples as save_training_examples
 from .examples import save_worst_examples as save_worst_examples
 from .facts import model_facts as model_facts
+from .group_report import GroupReport as GroupReport
+from .group_report import compare_reports as compare_reports
 from .model_card import build_card as build_card
 from .model_card import write_card as write_card
 from .page import ReportError as ReportError
@@ -17,3 +19,4 @@ from .tables import format_comparison as format_comparison
 from .tables import format_group_table as format_group_table
 from .tables import format_recovery as format_recovery
 from .tables import format_search_table as format_search_table
+from .terminal import show as show

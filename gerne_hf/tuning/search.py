@@ -18,6 +18,7 @@ from ..config import GerneConfig
 from ..method.plans import PLANS_WITH_BETA
 from ..reports.record import SEARCH_FILE, SEARCH_FOLDER, SEARCH_PICTURE_FILE
 from ..reports.tables import NO_BETTER_METHOD, format_search_table
+from ..reports.terminal import show
 from ..utils.files import write_json
 from .space import CLASS_BALANCED
 from .studies import MADE_WITH, STUDY_NAME, default_pruner, default_sampler, open_study, trial_records
@@ -220,7 +221,7 @@ def report_search(study: "optuna.Study", objective: str, output_dir: str) -> Bes
             records = [best, *(record for record in records if record is not best)]
     table = format_search_table(records, objective)
     said = f"\n\n{verdict}." if verdict else ""
-    print(f"\nTrials, compared on the evaluation set\n{table}{said}\n", flush=True)
+    show(f"\nTrials, compared on the evaluation set\n{table}{said}\n")
     folder = os.path.join(output_dir, SEARCH_FOLDER)
     os.makedirs(folder, exist_ok=True)
     report = {

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "gerne_hf"
 LAYERS = (
     *("utils", "hub", "checkpoints", "groups", "models", "method", "evaluation", "evaluate_modules", "config", "data"),
     *("streaming", "reports", "training", "tuning", "pseudo_attributes", "trainer", "baselines", "comparison"),
-    *("recipes", "__init__"),
+    *("recipes", "cli", "__init__"),
 )
 """From the ground up: a module imports from its own layer and those before it."""
 

@@ -1,0 +1,3 @@
+from .app import main as main
+from .groups import find_groups as find_groups
+from .model import judge as judge
