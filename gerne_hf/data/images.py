@@ -251,6 +251,7 @@ def load_images(
     skip_undecodable: bool = False,
     crop: str = "none",
     config: str | None = None,
+    skip_unusable_rows: bool = False,
     **chosen: str | None,
 ) -> datasets.DatasetDict:
     """Load any data set with a column of images. Images are decoded each time a row is read.
@@ -268,6 +269,7 @@ def load_images(
         skip_undecodable (`bool`, *optional*, defaults to `False`): whether to drop rows whose image cannot be decoded.
         crop (`str`, *optional*, defaults to `"none"`): how images are made square, as for [`as_pixels`].
         config (`str`, *optional*): the data set's configuration on the Hub.
+        skip_unusable_rows (`bool`, *optional*, defaults to `False`): whether rows that lack a value are left out.
         chosen (`str`, *optional*): names of the splits `train`, `validation` and `test` in the data set, where they
             are not the usual ones.
 
@@ -279,7 +281,9 @@ def load_images(
         TypeError, ValueError: as [`prepare_splits`]; and ValueError if an image cannot be decoded.
     """
     name = source if isinstance(source, str) else "the data set"
-    splits = prepare_splits(source, [image_column], label_column, attribute_columns, config, None, **chosen)
+    splits = prepare_splits(
+        source, [image_column], label_column, attribute_columns, config, None, skip_unusable_rows, **chosen
+    )
     return transformed(
         splits, name, image_column, label_column, image_size, mean, std, augment, skip_undecodable, crop
     )

@@ -16,6 +16,7 @@ from ..groups.columns import encode_column
 from ..groups.sources import add_column
 from ..hub.repositories import explained
 from .loading import load_splits, readable, require_columns
+from .missing import usable_rows
 
 logger = logging.get_logger(__name__)
 
@@ -234,6 +235,7 @@ def prepare_splits(
     attribute_columns: Sequence[str] = (),
     config: str | None = None,
     check: Callable[[datasets.Dataset, str], None] | None = None,
+    skip_unusable_rows: bool = False,
     **chosen: str | None,
 ) -> datasets.DatasetDict:
     """Load any data set as train, validation and test with the columns needed, and named classes and attribute values.
@@ -248,6 +250,8 @@ def prepare_splits(
         config (`str`, *optional*): the data set's configuration on the Hub.
         check (`Callable`, *optional*): function that is called with each split as it was loaded, and with a name of
             the split for messages.
+        skip_unusable_rows (`bool`, *optional*, defaults to `False`): whether rows that lack a value are left out and
+            counted.
         chosen (`str`, *optional*): names of the splits `train`, `validation` and `test` in the data set, where they
             are not the usual ones.
 
@@ -269,9 +273,12 @@ def prepare_splits(
         attributes = list(attribute_columns) if key != "train" or cut else []
         needed = list(dict.fromkeys([*columns, label_column, *attributes]))
         require_columns(split, needed, f"{name}, split {key!r},", _COLUMNS)
-        if check is not None:
-            check(split, f"{name}, split {key!r},")
         kept = {*needed, *attribute_columns}
         splits[key] = split.select_columns([column for column in split.column_names if column in kept])
+    inputs = columns if check is not None or skip_unusable_rows else ()  # a missing image is one that is undecodable
+    splits = usable_rows(splits, [*inputs, label_column, *attribute_columns], name, skip_unusable_rows)
+    for key, split in splits.items():
+        if check is not None:
+            check(split, f"{name}, split {key!r},")
     splits = with_classes(splits, label_column, attribute_columns, name)
     return complete_splits(splits, label_column, attribute_columns)

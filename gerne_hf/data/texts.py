@@ -26,6 +26,7 @@ def load_texts(
     label_column: str = "label",
     attribute_columns: Sequence[str] = (),
     config: str | None = None,
+    skip_unusable_rows: bool = False,
     **chosen: str | None,
 ) -> datasets.DatasetDict:
     """Load any data set of texts, or of pairs of texts, with labels and attributes as ClassLabel columns.
@@ -38,6 +39,7 @@ def load_texts(
         label_column (`str`, *optional*, defaults to `"label"`): column of the class: categories of any type.
         attribute_columns (`Sequence[str]`, *optional*): columns of the attributes: categories of any type.
         config (`str`, *optional*): the data set's configuration on the Hub.
+        skip_unusable_rows (`bool`, *optional*, defaults to `False`): whether rows that lack a value are left out.
         chosen (`str`, *optional*): names of the splits `train`, `validation` and `test` in the data set, where they
             are not the usual ones.
 
@@ -53,7 +55,9 @@ def load_texts(
         for column in columns:
             check_texts(split, column, name)
 
-    return prepare_splits(source, columns, label_column, attribute_columns, config, check, **chosen)
+    return prepare_splits(
+        source, columns, label_column, attribute_columns, config, check, skip_unusable_rows, **chosen
+    )
 
 
 def check_texts(split: datasets.Dataset, column: str, name: str) -> None:

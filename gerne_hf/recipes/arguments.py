@@ -225,18 +225,21 @@ class DatasetArguments(RecipeArguments):
         dataset_config (`str`, *optional*): configuration of the data set on the Hub.
         train_split, validation_split, test_split (`str`, *optional*): names of the splits in the data set, where they
             are not the usual ones.
+        skip_unusable_rows (`bool`, *optional*, defaults to `False`): whether rows that lack a text, an image, a label
+            or an attribute are left out and counted; without it they are refused.
     """
 
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the data set on the Hub."})
     train_split: str | None = field(default=None, metadata={"help": "Name of the training split."})
     validation_split: str | None = field(default=None, metadata={"help": "Name of the validation split."})
     test_split: str | None = field(default=None, metadata={"help": "Name of the test split."})
+    skip_unusable_rows: bool = field(default=False, metadata={"help": "Leave out rows that lack a value, and count."})
 
     @property
-    def source(self) -> dict[str, str | None]:
-        """The arguments `config`, `train`, `validation` and `test` of [`prepare_splits`]."""
+    def source(self) -> dict[str, Any]:
+        """The arguments of [`prepare_splits`] that say which rows: configuration, splits, and what is left out."""
         chosen = {key: getattr(self, f"{key}_split") for key in SPLITS}
-        return {"config": self.dataset_config, **chosen}
+        return {"config": self.dataset_config, "skip_unusable_rows": self.skip_unusable_rows, **chosen}
 
 
 def require_settings(arguments: DatasetArguments, config: GerneConfig) -> None:

@@ -141,7 +141,7 @@ def test_an_attribute_of_a_value_a_row():
 
 def test_a_row_without_a_text_is_counted_before_splits_are_cut():
     texts = [f"t{i}" if i != 40 else None for i in range(60)]
-    with pytest.raises(ValueError, match="split 'train', has no text in the column 'text' of row 40; fill it"):
+    with pytest.raises(ValueError, match="split 'train' has no value of 'text' in 1 row, the first of them row 40"):
         load_texts(splits(text=texts), "text", None, "mood", ["topic"])
 
 
