@@ -12,7 +12,7 @@ COVERAGE := --cov --cov-report=term
 # What `make test-min` leaves out. Where a build of torch of several GB is too much: MIN_EXCEPT="torch peers"
 MIN_EXCEPT ?= peers
 
-.PHONY: demo test test-slow test-min coverage quality style clean
+.PHONY: demo test test-slow test-min coverage quality style docs clean
 
 demo: $(STAMP)  ## train ERM and GERNE on a small grammar, and print one table
 	$(BIN)/accelerate launch recipes/multinli.py --demo
@@ -39,8 +39,11 @@ style: $(STAMP)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP)  ## the documentation site, in docs/_build; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
+
 clean:
-	rm -rf $(VENV) $(MIN_VENV) outputs build dist .coverage .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(MIN_VENV) outputs build dist .coverage .pytest_cache .ruff_cache .mypy_cache .hypothesis docs/_build docs/_pictures docs/repository docs/api/*.rst
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

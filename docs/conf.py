@@ -1,0 +1,45 @@
+"""Settings of the documentation site. `make docs` builds it; what the pages need beyond Sphinx is in `_ext/`."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+import gerne_hf  # noqa: E402
+
+project = "gerne_hf"
+author = "The gerne_hf founders"
+release = gerne_hf.__version__
+about = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+repository = about.get("urls", {}).get("Repository", "").rstrip("/")
+
+extensions = ["myst_nb", "sphinx_copybutton", "api_pages", "borrowed", "pictures"]
+exclude_patterns = ["_build", "_ext", "README.md"]
+
+myst_enable_extensions = ["deflist", "dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+nb_execution_mode = "cache"
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+
+autodoc_typehints = "none"  # docstrings say the types
+autodoc_preserve_defaults = True
+autodoc_member_order = "bysource"
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
+
+smartquotes = False
+html_theme = "furo"
+html_title = "gerne_hf"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {"source_repository": repository, "source_branch": "main", "source_directory": "docs/"}
+if not repository:
+    html_theme_options = {}
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True

@@ -1,0 +1,46 @@
+"""What the site is made of besides its pages: files of the repository as pages, and pictures."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+from borrowed import PAGES, as_page
+from places import ROOT
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("[bench](../benchmarks/README.md#cost)", "[bench](measured.md#cost)"),
+        ("[top](../README.md#results)", "[top](../index.md)"),
+        ("[short](../docs/results.md#cost)", "[short](../results.md#cost)"),
+        ("![picture](assets/a.png)", "![picture](../../recipes/assets/a.png)"),
+        ("[code](paper.py)", "[code](https://host/us/it/blob/main/recipes/paper.py)"),
+        ("[here](#below), [there](https://example.org)", "[here](#below), [there](https://example.org)"),
+        ("```\n[x](paper.py)\n```", "```\n[x](paper.py)\n```"),
+    ],
+)
+def test_links_of_a_borrowed_file_lead_to_pages(link, expected):
+    assert as_page(link, "recipes/README.md", "repository/recipes.md", "https://host/us/it") == expected
+
+
+def test_without_a_repository_a_link_to_a_file_is_its_text():
+    assert as_page("see [code](paper.py).", "recipes/README.md", "repository/recipes.md", "") == "see code."
+
+
+def test_borrowed_files_exist_and_are_in_the_menu():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert all((ROOT / path).is_file() for path in PAGES)
+    assert all(page.removesuffix(".md") in index for page in PAGES.values() if page != "index.md")
+
+
+def test_pictures_are_drawn_for_light_and_dark_pages_and_are_shown(tmp_path):
+    pytest.importorskip("matplotlib")
+    import pictures
+
+    pictures.draw(tmp_path)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {f"{name}-{theme}.svg" for name in pictures.PICTURES for theme in ("light", "dark")}
+    assert all(ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg") for name in drawn)
+    pages = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("method.md", "architecture.md"))
+    assert set(re.findall(r"_pictures/(\S+\.svg)", pages)) == drawn
