@@ -39,8 +39,8 @@ style: $(STAMP)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP)  ## the documentation site, in docs/_build; a warning is an error
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
+docs: $(STAMP)  ## the documentation site, in docs/_build/html; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 clean:
 	rm -rf $(VENV) $(MIN_VENV) outputs build dist .coverage .pytest_cache .ruff_cache .mypy_cache .hypothesis docs/_build docs/_pictures docs/repository docs/api/*.rst

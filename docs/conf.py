@@ -18,11 +18,15 @@ repository = about.get("urls", {}).get("Repository", "").rstrip("/")
 extensions = ["myst_nb", "sphinx_copybutton", "api_pages", "borrowed", "pictures"]
 exclude_patterns = ["_build", "_ext", "README.md"]
 
-myst_enable_extensions = ["deflist", "dollarmath", "colon_fence"]
+myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
+nb_execution_cache_path = str(HERE / "_build" / "notebooks")
+nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
+nb_output_stderr = "remove"  # bars of progress
+nb_render_markdown_format = "myst"
 
 autodoc_typehints = "none"  # docstrings say the types
 autodoc_preserve_defaults = True
@@ -36,6 +40,7 @@ html_title = "gerne_hf"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_show_copyright = False
 html_copy_source = False
 html_theme_options = {"source_repository": repository, "source_branch": "main", "source_directory": "docs/"}
 if not repository:

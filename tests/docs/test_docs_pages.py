@@ -1,5 +1,6 @@
 """What the site is made of besides its pages: files of the repository as pages, and pictures."""
 
+import ast
 import re
 from xml.etree import ElementTree
 
@@ -44,3 +45,22 @@ def test_pictures_are_drawn_for_light_and_dark_pages_and_are_shown(tmp_path):
     assert all(ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg") for name in drawn)
     pages = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("method.md", "architecture.md"))
     assert set(re.findall(r"_pictures/(\S+\.svg)", pages)) == drawn
+
+
+def test_messages_in_the_table_of_troubles_are_those_of_the_package():
+    said = "\n".join(spoken(path.read_text(encoding="utf-8")) for path in (ROOT / "gerne_hf").rglob("*.py"))
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    table = page.split("## Messages")[1].split("\n\n")[1]
+    messages = re.findall(r"^\| `(.+?)` \|", table, flags=re.MULTILINE)
+    assert len(messages) > 10
+    lacking = [(m, part) for m in messages for part in m.split("...") if part.strip() and part not in said]
+    assert not lacking
+
+
+def spoken(code: str) -> str:
+    """The texts in a module, each on a line of its own, with nothing where values come."""
+    texts = []
+    for node in ast.walk(ast.parse(code)):
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        texts.append("\0".join(p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str)))
+    return "\n".join(texts)
