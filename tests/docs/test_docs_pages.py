@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from xml.etree import ElementTree
 
 import pytest
@@ -64,3 +65,10 @@ def spoken(code: str) -> str:
         parts = node.values if isinstance(node, ast.JoinedStr) else [node]
         texts.append("\0".join(p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str)))
     return "\n".join(texts)
+
+
+def test_the_page_of_the_installation_names_every_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table = (ROOT / "docs" / "install.md").read_text(encoding="utf-8").split("| extra |")[1].split("\n\n")[0]
+    named = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[1:]))
+    assert sorted(named) == sorted(project["optional-dependencies"])
