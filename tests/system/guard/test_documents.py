@@ -1,36 +1,50 @@
-"""The README and its kin say what the code does: options, first example, commands and links."""
+"""The README and its kin say what the code does: first example, blocks, commands and links."""
 
-import dataclasses
+import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from helpers import mlp, table
 from places import ROOT
-from transformers import TrainingArguments
 
-from gerne_hf import GerneConfig
 from gerne_hf.reports.ended import fault_sentences
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "benchmarks/README.md", "recipes/README.md")]
+BIN = Path(sys.executable).parent
 DOCUMENT = pytest.mark.parametrize("path", DOCUMENTS, ids=[path.parent.name or "top" for path in DOCUMENTS])
 
 
-def test_the_options_table_names_every_option_and_its_default():
-    section = DOCUMENTS[0].read_text(encoding="utf-8").split("\n## Options\n")[1].split("\n## ")[0]
-    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
-    written = {}
-    for names, defaults in rows:
-        names, defaults = re.findall(r"`(\w+)`", names), [part.strip(" `") for part in defaults.split(", ")]
-        written |= dict(zip(names, defaults * len(names) if len(defaults) == 1 else defaults, strict=True))
-    inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
-    own = {f.name: str(f.default) for f in dataclasses.fields(GerneConfig) if f.name not in inherited}
-    written = {name: default.strip('"') for name, default in written.items()}
-    assert {name: written.get(name) for name in own} == own
-    assert set(written) - set(own) == {"metric_for_best_model"}
+def test_the_readme_is_short():
+    assert DOCUMENTS[0].read_text(encoding="utf-8").count("\n") <= 150
+
+
+@pytest.mark.slow
+def test_every_block_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capfd, without_pictures):
+    """Blocks of Python in one namespace; commands of `gerne-hf` by a shell. `make` and `pip` are tried in a clone."""
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    blocks = re.findall(r"^```(python|bash)\n(.*?)^```$", DOCUMENTS[0].read_text(encoding="utf-8"), re.M | re.S)
+    ran: list[str] = []
+    reports: list[dict] = []
+    for kind, code in blocks:
+        if kind == "python":
+            exec(code, scope)  # the text is ours, and a reader's script
+            reports.append(scope["trainer"].group_results)
+            ran.append(kind)
+        elif "gerne-hf evaluate" in code:
+            subprocess.run(
+                ["bash", "-ec", code], check=True, env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+            )
+            ran.append(kind)
+    said = capfd.readouterr().out
+    assert ran.count("python") == 2 and "bash" in ran and "Groups inferred by the rule 'validation_shift'" in said
+    assert scope["trainer"].args.pseudo_attributes and (tmp_path / "birds" / "_report.html").is_file()
+    assert reports[0]["test"]["worst_group_accuracy"] > 0.5 and "eval" in reports[1]
 
 
 def test_the_first_example_runs_as_written(tmp_path, monkeypatch):

@@ -20,7 +20,9 @@ STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 QUICK = ["--demo", "--max_steps", "4", "--eval_strategy", "steps", "--eval_steps", "2", "--logging_steps", "1"]
 QUICK += ["--save_strategy", "steps", "--save_steps", "2", "--use_cpu", "true", "--report_to", "none"]
 QUICK += ["--load_best_model_at_end", "false", "--push_to_hub", "true"]
-LISTED = re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+LISTED = re.findall(
+    r"^\| (`[^|]+`) \| ([^|]+) \|$", (ROOT / "docs" / "how_to" / "hub.md").read_text(encoding="utf-8"), re.MULTILINE
+)
 
 
 def listed(wanted, recipe, *more):
