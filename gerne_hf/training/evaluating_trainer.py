@@ -36,7 +36,7 @@ from ..method.outputs import chosen_classes, logits_of, without_loss
 from ..utils.attributes import replaced
 from ..utils.distributed import tells_the_others
 from .group_trainer import GroupTrainer
-from .notebooks import show_summaries_alone
+from .shown_logs import show_summaries_alone
 
 logger = logging.get_logger(__name__)
 
