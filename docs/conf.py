@@ -1,11 +1,14 @@
 """Settings of the documentation site. `make docs` builds it; what the pages need beyond Sphinx is in `_ext/`."""
 
+import os
 import sys
 import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the notebooks, whose models are small
 
 import gerne_hf  # noqa: E402
 
@@ -23,7 +26,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 nb_execution_in_temp = True
-nb_execution_timeout = 300
+nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_output_stderr = "remove"  # bars of progress
 nb_render_markdown_format = "myst"
