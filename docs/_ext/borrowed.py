@@ -1,7 +1,8 @@
 """Makes pages of Markdown files of the repository, so that nothing is said twice, and sets their links right.
 
 The pages lie in `docs/repository/`, are made at every build, and are not committed. A link to another file that is a
-page leads there; one to a file that is not leads to the repository, if `pyproject.toml` says where that is.
+page leads there; one to a file that is not leads to the repository, if `pyproject.toml` says where that is. Links of
+the site's own pages to such files are set right, too, so that they can be followed in the repository.
 """
 
 import os
@@ -69,12 +70,19 @@ def write_pages(folder: Path, repository: str) -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def _read_page(app: Any, name: str, text: list[str]) -> None:
+    """Set the links of the site's own pages right, which are written for those who read them in the repository."""
+    if (Path(app.srcdir) / f"{name}.md").is_file():
+        text[0] = as_page(text[0], f"docs/{name}.md", f"{name}.md", app.config.repository)
+
+
 def setup(app: Any) -> dict[str, bool]:
-    """Let Sphinx call the function above.
+    """Let Sphinx call the functions above.
 
     Args:
         app (`sphinx.application.Sphinx`): the application.
     """
     app.add_config_value("repository", "", "env")
+    app.connect("source-read", _read_page)
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir), app.config.repository))
     return {"parallel_read_safe": True}

@@ -72,3 +72,21 @@ def test_the_page_of_the_installation_names_every_extra():
     table = (ROOT / "docs" / "install.md").read_text(encoding="utf-8").split("| extra |")[1].split("\n\n")[0]
     named = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[1:]))
     assert sorted(named) == sorted(project["optional-dependencies"])
+
+
+PAGES_OF_SITE = [path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "repository"} & {*path.parts}]
+
+
+@pytest.mark.parametrize("path", PAGES_OF_SITE, ids=[str(path.relative_to(ROOT / "docs")) for path in PAGES_OF_SITE])
+def test_links_can_be_followed_in_the_repository_too(path):
+    prose = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\[([^\]]*)\]\(([^)\s]+)\)", prose)
+    assert not [link for text, link in links if not text]
+    targets = [link.partition("#")[0] for _, link in links if "://" not in link]
+    assert not [target for target in targets if target and not (path.parent / target).is_file()]
+
+
+def test_links_of_the_pages_lead_to_pages():
+    text = "[add](../../CONTRIBUTING.md#adding-a-plan), [all](../options.md)"
+    expected = "[add](../repository/contributing.md#adding-a-plan), [all](../options.md)"
+    assert as_page(text, "docs/how_to/a.md", "how_to/a.md", "") == expected
