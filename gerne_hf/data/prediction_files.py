@@ -23,7 +23,7 @@ from ..groups.names import combined_name
 KINDS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".ndjson": None, ".json": None, ".parquet": None}
 """Files that can be read, by their ending; and what parts the columns of a text file."""
 
-_PART = 1 << 24  # bytes of a text file that are read at a time
+_PART = 1 << 22  # bytes of a text file that are read at a time
 _ROWS = 1 << 17  # rows of a Parquet file
 _MOST_CELLS = 1 << 24  # combinations of prediction, label and attribute that are counted
 _TOLERANCE = 1e-3  # by which the probabilities of a row may miss one: files hold them with few digits
