@@ -4,6 +4,7 @@ Imports `data/`, `models/`, `pseudo_attributes/`, `recipes/` and the trainer. Th
 [`app`](gerne_hf.cli.app).
 """
 
+import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +13,11 @@ import datasets
 import torch
 
 from ..config import GerneConfig
-from ..data.images import load_images
 from ..data.loading import require_columns
 from ..data.splits import SPLITS, choose_splits, load_any, with_classes
 from ..data.texts import check_texts, tokenize
 from ..pseudo_attributes.exports import ROWS_CSV
 from ..recipes.arguments import ImageArguments, TextArguments
-from ..recipes.images import image_backbone, image_trainer
 from ..recipes.texts import text_tokenizer, text_trainer
 from ..reports.page import write_report
 from ..reports.record import EXAMPLES_FOLDER, INFERRED_FILE
@@ -28,6 +27,9 @@ from .evaluate import say_page
 
 COLUMN = "pseudo_attribute"
 """Name of the column that says of each row whether it is hard."""
+
+MOST_COLUMNS = 3
+"""Columns that explain the hard rows of which sentences are printed; the page has more."""
 
 TABLE_FOLDER = "rows_with_groups"
 """Folder in the output with the rows and that column, as `save_to_disk` writes it."""
@@ -109,6 +111,7 @@ def find_groups(
     )
     trainer = _trainer(config, data, dataset, label_column, texts, image, model)
     trainer.find_groups(data["train"])
+    print("\n".join(["", *explanations(os.path.join(output_dir, INFERRED_FILE)), ""]), flush=True)
     trainer.save_group_metrics()
     _save_rows(trainer, data["train"], os.path.join(output_dir, TABLE_FOLDER))
     print(
@@ -117,6 +120,33 @@ def find_groups(
         f"{os.path.join(output_dir, INFERRED_FILE)}: what was found"
     )
     say_page(write_report(output_dir))
+
+
+def explanations(path: str) -> list[str]:
+    """Return sentences on what was found: which columns go with the hard rows, and which rows look mislabelled.
+
+    Args:
+        path (`str`): the file `inferred_groups.json` of a run.
+    """
+    with open(path, encoding="utf-8") as file:
+        found = json.load(file)
+    said = []
+    for column in found["explaining_columns"][:MOST_COLUMNS]:
+        values = sorted(column["values"], key=lambda value: value["share_of_others"] - value["share_of_hard"])
+        examples = "; ".join(
+            f"{value['value']!r} in {100 * value['share_of_hard']:.0f} % of the hard rows of {value['label']} and in "
+            f"{100 * value['share_of_others']:.0f} % of its others"
+            for value in values[:2]
+        )
+        said.append(f"The column {column['column']!r} goes with the hard rows: {examples}.")
+    hard = sum(entry["hard"] for entry in found["classes"])
+    if hard and not said:
+        said.append("No column of the data explains the hard rows; look at them on the page.")
+    noise = found["label_noise"]
+    if noise is not None and noise["rows"]:
+        first = ", ".join(str(row) for row in noise["first_rows"][:5])
+        said.append(f"{noise['rows']:,} rows look mislabelled, {noise['hard']:,} of them hard: rows {first}, ...")
+    return said
 
 
 def _trainer(
@@ -132,6 +162,9 @@ def _trainer(
     more: dict[str, Any] = {} if model is None else {"model_name_or_path": model}
     prepared: dict[str, Any]
     if image:
+        from ..data.images import load_images  # needs the extra vision
+        from ..recipes.images import image_backbone, image_trainer
+
         pictures = ImageArguments(dataset_name=name, **more)
         backbone = image_backbone(pictures)
         whole = datasets.DatasetDict({**data, **{role: data["train"] for role in SPLITS if role not in data}})

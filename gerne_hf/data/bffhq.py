@@ -11,10 +11,13 @@ from typing import Any
 
 import datasets
 import numpy as np
-from PIL import Image
 
+from ..utils.extras import of_extra
 from .celeba import draw_faces
 from .images import transformed
+
+with of_extra("vision"):
+    from PIL import Image
 
 LABELS = ["young", "old"]
 GENDERS = ["female", "male"]

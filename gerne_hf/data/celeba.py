@@ -9,11 +9,14 @@ from typing import Any
 
 import datasets
 import numpy as np
-from PIL import Image
 
+from ..utils.extras import of_extra
 from .images import transformed
 from .loading import read_ids, require_columns, require_splits
 from .splits import choose_splits, load_any
+
+with of_extra("vision"):
+    from PIL import Image
 
 HUB_NAME = "flwrlabs/celeba"
 """Id of the data set on the Hub."""

@@ -12,15 +12,18 @@ import datasets
 import numpy as np
 import torch
 from accelerate.utils import tqdm
-from PIL import Image
 from torch.utils.data import Dataset
 
 from ..hub.repositories import hub_origin
+from ..utils.extras import of_extra
 from .colored_mnist import biased_colours, uniform_colours
 from .corruptions import CORRUPTIONS, corrupt
 from .decoding import decode_images
 from .images import normalize
 from .loading import load_splits, read_ids, require_columns, require_splits
+
+with of_extra("vision"):
+    from PIL import Image
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_ROWS = 45_000

@@ -12,7 +12,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+
+from ..utils.extras import of_extra
+
+with of_extra("vision"):
+    from PIL import Image
 
 # Colours are red, green and blue in [0, 1]; the weights of grey are those of perceived brightness.
 _GREY = np.array([0.299, 0.587, 0.114])

@@ -9,7 +9,11 @@ import datasets
 import numpy as np
 from accelerate import PartialState
 from accelerate.utils import tqdm
-from PIL import Image
+
+from ..utils.extras import of_extra
+
+with of_extra("vision"):
+    from PIL import Image
 
 ERRORS = (OSError, SyntaxError, ValueError, AttributeError, Image.DecompressionBombError)
 """What decoding an image may raise; AttributeError where a row has no image at all."""

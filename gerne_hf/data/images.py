@@ -12,11 +12,14 @@ import datasets
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from ..utils.crops import check_crop, resized
+from ..utils.extras import of_extra
 from .decoding import ERRORS, tell_skipped
 from .splits import prepare_splits
+
+with of_extra("vision"):
+    from PIL import Image
 
 CROP_SCALE = (0.7, 1.0)
 """Smallest and largest area of a random crop, as a share of the image; the values of SubpopBench."""

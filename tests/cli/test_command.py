@@ -14,6 +14,7 @@ import torch
 from places import ROOT
 
 from gerne_hf.cli.app import main
+from gerne_hf.cli.groups import explanations
 from gerne_hf.cli.train import COMPARED, compare_arguments, launch_options, recipe_names, run_recipe_script
 from gerne_hf.comparison.methods import METHODS
 from gerne_hf.models import small_text_model, word_tokenizer
@@ -186,6 +187,26 @@ def test_hidden_groups(saved, tmp_path, capfd, without_pictures):
     csv = pd.read_csv(tmp_path / "_examples" / "pseudo_attributes.csv")
     assert csv["hard"].sum() == (np.array(rows["pseudo_attribute"][:]) == "hard").sum()
     assert "Taken for a minority" in (tmp_path / "_report.html").read_text()
+
+
+def test_what_explains_the_hard_rows_is_said(tmp_path):
+    value = {"label": "pos", "value": "film", "share_of_hard": 0.9, "share_of_others": 0.1}
+    found = {
+        "classes": [{"hard": 12}],
+        "explaining_columns": [{"column": "topic", "values": [value]}],
+        "label_noise": {"rows": 1200, "hard": 3, "first_rows": [4, 5, 6]},
+    }
+    path = tmp_path / "inferred_groups.json"
+    path.write_text(json.dumps(found))
+    first, second = explanations(str(path))
+    assert first == (
+        "The column 'topic' goes with the hard rows: 'film' in 90 % of the hard rows of pos and in 10 % of its others."
+    )
+    assert second == "1,200 rows look mislabelled, 3 of them hard: rows 4, 5, 6, ..."
+    path.write_text(json.dumps({**found, "explaining_columns": [], "label_noise": None}))
+    assert explanations(str(path)) == ["No column of the data explains the hard rows; look at them on the page."]
+    path.write_text(json.dumps({"classes": [{"hard": 0}], "explaining_columns": [], "label_noise": None}))
+    assert explanations(str(path)) == []
 
 
 # ---- train and compare ----------------------------------------------------------------------------------------------
