@@ -62,7 +62,8 @@ def evaluate(
     output_dir: Output = None,
 ) -> None:
     """Show the accuracy of each group: of a file of predictions, or of a model on a data set."""
-    from .evaluate import evaluate_file, evaluate_model, show_report
+    from ..reports.group_report import GroupReport
+    from .showing import show_report
 
     attributes = attribute or []
     if (predictions is None) == (model is None):
@@ -70,7 +71,7 @@ def evaluate(
     if not attributes:
         raise ValueError("name the column of the attribute with --attribute_column, such as a place or a sex")
     if predictions is not None:
-        report = evaluate_file(
+        report = GroupReport.from_file(
             predictions,
             prediction_column=prediction,
             label_column=label,
@@ -82,7 +83,9 @@ def evaluate(
             delimiter=delimiter,
         )
     else:
-        report = evaluate_model(
+        from .model import judge
+
+        report = judge(
             str(model),
             _given(dataset),
             dataset_config,
@@ -111,6 +114,9 @@ def groups(
     batch_size: Rows = 32,
     learning_rate: Annotated[float, typer.Option("--learning_rate", help="Their learning rate.")] = 2e-5,
     rule: Annotated[str, typer.Option(help="Which rows are hard; see pseudo_rule.")] = "auto",
+    skip: Annotated[
+        bool, typer.Option("--skip_unusable_rows", help="Leave out rows that lack a value, and count them.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of these models.")] = 0,
 ) -> None:
     """Find hidden groups: rows of each class that models get wrong which were trained on other rows."""
@@ -130,6 +136,7 @@ def groups(
         learning_rate=learning_rate,
         seed=seed,
         rule=rule,
+        skip_unusable_rows=skip,
     )
 
 
@@ -167,7 +174,7 @@ def report(
 ) -> None:
     """Write the page about a run: one HTML file that needs no network."""
     from ..reports.page import write_report
-    from .evaluate import say_page
+    from .showing import say_page
 
     say_page(write_report(output_dir, output))
 

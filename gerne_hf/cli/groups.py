@@ -14,16 +14,18 @@ import torch
 
 from ..config import GerneConfig
 from ..data.loading import require_columns
+from ..data.missing import usable_rows
 from ..data.splits import SPLITS, choose_splits, load_any, with_classes
 from ..data.texts import check_texts, tokenize
 from ..pseudo_attributes.exports import ROWS_CSV
 from ..recipes.arguments import ImageArguments, TextArguments
 from ..recipes.texts import text_tokenizer, text_trainer
+from ..reports.group_report import check_no_training
 from ..reports.page import write_report
 from ..reports.record import EXAMPLES_FOLDER, INFERRED_FILE
 from ..trainer import GerneTrainer
 from .columns import input_columns
-from .evaluate import say_page
+from .showing import say_page
 
 COLUMN = "pseudo_attribute"
 """Name of the column that says of each row whether it is hard."""
@@ -49,6 +51,7 @@ def find_groups(
     learning_rate: float = 2e-5,
     seed: int = 0,
     rule: str = "auto",
+    skip_unusable_rows: bool = False,
 ) -> None:
     """Train biased models on parts of the rows, score the others, and write what was found.
 
@@ -70,18 +73,25 @@ def find_groups(
         seed (`int`): seed of the models.
         rule (`str`): as `pseudo_rule` of [`GerneConfig`]; "auto" takes what a validation split shows, and without one
             "confident_mistakes", which says what models get wrong but not whether these rows are a minority.
+        skip_unusable_rows (`bool`): whether rows that lack a text, an image or a label are left out and counted.
 
     Raises:
         OSError: if there is no such data set or model.
-        ValueError: for columns or a split that are not there.
+        ValueError: for columns or a split that are not there, rows that lack a value, a column of the name
+            "pseudo_attribute", and a folder that holds a training.
     """
+    check_no_training(output_dir)
     splits = load_any(dataset, dataset_config)
     if split not in splits:
         raise ValueError(f"{dataset} has no split {split!r}: it has {', '.join(splits)}. Name one with --split")
     texts, image = input_columns(splits[split], text_columns, image_column, [label_column], dataset)
     chosen = choose_splits(splits, dataset, train=split)
     kept = datasets.DatasetDict({role: chosen[role] for role in ("train", "validation") if role in chosen})
-    require_columns(kept[list(kept)[-1]], [*texts, *([image] if image else []), label_column], dataset)
+    needed = [*texts, *([image] if image else []), label_column]
+    require_columns(kept[list(kept)[-1]], needed, dataset)
+    if COLUMN in kept["train"].column_names:
+        raise ValueError(f"{dataset} has a column {COLUMN!r} already, of an earlier run perhaps. Rename or remove it")
+    kept = usable_rows(kept, needed, dataset, skip_unusable_rows)
     data = with_classes(kept, label_column, (), dataset)
     if rule == "auto" and "validation" not in data:
         rule = "confident_mistakes"
@@ -189,6 +199,4 @@ def _save_rows(trainer: GerneTrainer, rows: datasets.Dataset, folder: str) -> No
     """Write the rows with a column that says which are hard."""
     assert trainer.inferred is not None
     names = ["hard" if hard else "easy" for hard in trainer.inferred.hard.tolist()]
-    if COLUMN in rows.column_names:
-        raise ValueError(f"the rows have a column {COLUMN!r} already, of an earlier run perhaps. Rename it")
     rows.add_column(COLUMN, names).save_to_disk(folder)

@@ -34,8 +34,23 @@ def judge(
     extra_metrics: Sequence[str],
     batch_size: int,
 ) -> GroupReport:
-    """Return the report of a model on a split; the arguments are those of
-    [`evaluate_model`](gerne_hf.cli.evaluate.evaluate_model)."""
+    """Return the report of a model on a split of a data set; nothing is trained.
+
+    Args:
+        model (`str`): Hub id or folder of a classifier of Transformers or timm, or of an adapter of PEFT.
+        dataset (`str`): Hub id, folder or file.
+        dataset_config (`str`, *optional*): the data set's configuration on the Hub.
+        split (`str`): the split that is evaluated.
+        label_column (`str`), attribute_columns (`Sequence[str]`): the columns of labels and attributes.
+        text_columns (`Sequence[str]`), image_column (`str`, *optional*): what the model is given; found by themselves
+            where the data have one column of texts or images alone.
+        extra_metrics (`Sequence[str]`): metrics beyond accuracy.
+        batch_size (`int`): rows of a batch.
+
+    Raises:
+        OSError: if there is no such model or data set.
+        ValueError: for columns or a split that are not there, and labels that the model does not have.
+    """
     splits = load_any(dataset, dataset_config)
     if split not in splits:
         raise ValueError(f"{dataset} has no split {split!r}: it has {', '.join(splits)}. Name one with --split")

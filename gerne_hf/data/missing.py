@@ -46,7 +46,7 @@ def usable_rows(
     for key, split in splits.items():
         usable = np.ones(len(split), dtype=bool)
         for column in (column for column in columns if column in split.column_names):
-            missing = _missing(split, column)
+            missing = rows_without_value(split, column)
             if missing.size:
                 usable[missing] = False
                 rows = "1 row" if missing.size == 1 else f"{missing.size:,} rows"
@@ -62,15 +62,23 @@ def usable_rows(
         more = f"; and {len(faults) - MOST_NAMED} columns more" if len(faults) > MOST_NAMED else ""
         raise ValueError(
             f"{name}: {'; '.join(faults[:MOST_NAMED])}{more}. Rows are counted from 0. Fill them, or leave these rows "
-            "out with --skip_unusable_rows true, which counts them"
+            "out with --skip_unusable_rows, which counts them"
         )
     if left_out:
         PartialState().print(f"Rows left out, as they lack a value: {', '.join(left_out)}.")
     return result
 
 
-def _missing(split: datasets.Dataset, column: str) -> np.ndarray:
-    """Return the numbers of the rows in which a column has no value, without decoding anything."""
+def rows_without_value(split: datasets.Dataset, column: str) -> np.ndarray:
+    """Return the numbers of the rows in which a column has no value, without decoding anything.
+
+    Args:
+        split (`datasets.Dataset`): the rows.
+        column (`str`): name of the column.
+
+    Returns:
+        `np.ndarray` of shape `(M,)`, int64: in ascending order.
+    """
     found, start = [], 0
     for table in split.select_columns([column]).with_format("arrow").iter(1 << 16):
         values = table.column(0)

@@ -3,14 +3,14 @@
 Imports the modules of this room and no other room. Tokenizers and models are in `models/texts.py`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
-import pyarrow as pa
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
+from .missing import rows_without_value
 from .splits import prepare_splits
 
 _CUT = "gerne_text_was_cut"
@@ -77,18 +77,9 @@ def check_texts(split: datasets.Dataset, column: str, name: str) -> None:
             f"{name} holds {feature} in the column {column!r}, and texts are needed. Its columns are "
             f"{', '.join(split.column_names)}"
         )
-    for start, table in _tables(split, column):
-        if table.null_count:
-            row = start + table.is_null().to_pylist().index(True)
-            raise ValueError(f"{name} has no text in the column {column!r} of row {row}; fill it, or drop the row")
-
-
-def _tables(split: datasets.Dataset, column: str) -> Iterator[tuple[int, pa.ChunkedArray]]:
-    """Yield a column in parts, each with the number of its first row."""
-    start = 0
-    for table in split.select_columns([column]).with_format("arrow").iter(1 << 16):
-        yield start, table.column(0)
-        start += len(table)
+    missing = rows_without_value(split, column)
+    if missing.size:
+        raise ValueError(f"{name} has no text in the column {column!r} of row {missing[0]}; fill it, or drop the row")
 
 
 def tokenize(

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from ..evaluation.metrics import group_metrics
 from ..evaluation.names import SUMMARY_TITLES
 from ..groups.names import group_title
-from .record import COMPARISON_PICTURE_FILE, ModelFacts, RunFacts, RunRecord
+from .record import COMPARISON_PICTURE_FILE, GROUP_METRICS_FILE, ModelFacts, RunFacts, RunRecord
 from .scores_table import format_score_table
 from .tables import format_group_table
 from .terminal import as_text, parts_of, table_of
@@ -172,9 +172,13 @@ class GroupReport:
 
         Returns:
             `list[str]`: the files that were written.
+
+        Raises:
+            ValueError: for a folder that holds the record of a training, which would be lost.
         """
         from .page import write_report
 
+        check_no_training(folder)
         written = [self.record().save(folder)]
         try:
             written.append(self.plot(os.path.join(folder, COMPARISON_PICTURE_FILE)))
@@ -215,6 +219,26 @@ class GroupReport:
             f"<table><caption>{html.escape(self.name)}: {figures}</caption><thead><tr>{head}</tr></thead>"
             f"<tbody>{''.join(rows)}</tbody></table>"
         )
+
+
+def check_no_training(folder: str | os.PathLike) -> None:
+    """Refuse a folder that holds the record of a training: its `group_metrics.json` would be overwritten.
+
+    Args:
+        folder (`str`): the folder, which need not exist.
+
+    Raises:
+        ValueError: names the folder.
+    """
+    path = Path(folder) / GROUP_METRICS_FILE
+    if not path.is_file():
+        return
+    try:
+        trained = RunRecord.load(folder).run.trained
+    except (KeyError, TypeError, ValueError):  # not a record of ours, so perhaps somebody's
+        trained = True
+    if trained:
+        raise ValueError(f"{folder} holds a training, whose {GROUP_METRICS_FILE} would be lost. Choose another folder")
 
 
 def compare_reports(reports: Sequence[GroupReport], path: str | os.PathLike) -> str:

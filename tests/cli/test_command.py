@@ -189,6 +189,22 @@ def test_hidden_groups(saved, tmp_path, capfd, without_pictures):
     assert "Taken for a minority" in (tmp_path / "_report.html").read_text()
 
 
+def test_hidden_groups_refuse_before_training_what_they_cannot_write(saved, tmp_path, capsys):
+    rows = datasets.load_from_disk(str(saved / "rows"))["train"]
+    command = ["groups", "--label_column", "sentiment", "--text_column", "text", "--output_dir", str(tmp_path / "o")]
+    rows.add_column("pseudo_attribute", ["easy"] * len(rows)).save_to_disk(tmp_path / "again")
+    assert main([*command, "--dataset", str(tmp_path / "again")]) == 1
+    assert "has a column 'pseudo_attribute' already" in capsys.readouterr().err
+    texts = [None if i == 4 else text for i, text in enumerate(rows["text"])]
+    rows.remove_columns("text").add_column("text", texts).save_to_disk(tmp_path / "holes")
+    assert main([*command, "--dataset", str(tmp_path / "holes")]) == 1
+    assert "no value of 'text' in 1 row, the first of them row 4" in capsys.readouterr().err
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "group_metrics.json").write_text("{}")
+    assert main([*command, "--dataset", str(saved / "rows")]) == 1
+    assert "would be lost" in capsys.readouterr().err
+
+
 def test_what_explains_the_hard_rows_is_said(tmp_path):
     value = {"label": "pos", "value": "film", "share_of_hard": 0.9, "share_of_others": 0.1}
     found = {

@@ -88,3 +88,18 @@ def test_of_a_trainer(tmp_path, without_pictures):
     assert report.result == subject.group_results["eval"] and report.split == "eval" and len(report.to_pandas()) == 4
     with pytest.raises(ValueError, match="'eval'"):
         subject.group_report("test")
+
+
+def test_the_record_of_a_training_is_not_overwritten(report, tmp_path, without_pictures):
+    subject = trainer(tmp_path / "run", eval_dataset=table(HELD_OUT))
+    subject.train()
+    before = (tmp_path / "run" / "group_metrics.json").read_text()
+    with pytest.raises(ValueError, match="holds a training, whose group_metrics.json would be lost"):
+        report.save(tmp_path / "run")
+    assert (tmp_path / "run" / "group_metrics.json").read_text() == before
+    report.save(tmp_path / "own")
+    report.save(tmp_path / "own")  # a report may be made anew
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "group_metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match="would be lost"):
+        report.save(tmp_path / "other")

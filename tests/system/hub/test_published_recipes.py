@@ -1,4 +1,4 @@
-"""What recipes leave on the Hub: the list in the README, of the main method alone, and the card that is at home."""
+"""What recipes leave on the Hub: the list in the documentation, of the main method alone, and a card at home."""
 
 import json
 import re
