@@ -81,7 +81,7 @@ def find_groups(
             "pseudo_attribute", and a folder that holds a training.
     """
     check_no_training(output_dir)
-    splits = load_any(dataset, dataset_config)
+    splits = load_any(dataset, dataset_config, "dataset")
     if split not in splits:
         raise ValueError(f"{dataset} has no split {split!r}: it has {', '.join(splits)}. Name one with --split")
     texts, image = input_columns(splits[split], text_columns, image_column, [label_column], dataset)

@@ -51,7 +51,7 @@ def judge(
         OSError: if there is no such model or data set.
         ValueError: for columns or a split that are not there, and labels that the model does not have.
     """
-    splits = load_any(dataset, dataset_config)
+    splits = load_any(dataset, dataset_config, "dataset")
     if split not in splits:
         raise ValueError(f"{dataset} has no split {split!r}: it has {', '.join(splits)}. Name one with --split")
     rows = splits[split]

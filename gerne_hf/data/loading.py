@@ -34,13 +34,14 @@ def readable(name: str) -> Iterator[None]:
         raise ValueError(f"{name} has no rows: {error}") from error
 
 
-def load_splits(name: str, config: str | None = None) -> datasets.DatasetDict:
+def load_splits(name: str, config: str | None = None, option: str = "dataset_name") -> datasets.DatasetDict:
     """Load all splits of a data set.
 
     Args:
         name (`str`): a Hub id, a folder of data files (parquet, CSV, images, ...), or a folder that
             `DatasetDict.save_to_disk` has written.
         config (`str`, *optional*): the data set's configuration on the Hub.
+        option (`str`, *optional*): the option that gave the name, for messages.
 
     Returns:
         `datasets.DatasetDict`: the splits under the names that they have there.
@@ -54,7 +55,7 @@ def load_splits(name: str, config: str | None = None) -> datasets.DatasetDict:
             return datasets.DatasetDict.load_from_disk(name)
         except IndexError as error:  # what datasets raises for a split without rows
             raise ValueError(f"{name}: one of its splits has no rows; fill it, or leave it out") from error
-    with found_by("dataset_name", name), readable(name):
+    with found_by(option, name), readable(name):
         return datasets.load_dataset(name, config)
 
 

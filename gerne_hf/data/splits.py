@@ -39,13 +39,14 @@ _COLUMNS = "Name others with --text_column, --text_pair_column, --image_column, 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
-def load_any(name: str, config: str | None = None) -> datasets.DatasetDict:
+def load_any(name: str, config: str | None = None, option: str = "dataset_name") -> datasets.DatasetDict:
     """Load all splits of any data set.
 
     Args:
         name (`str`): a Hub id; a folder of parquet, CSV or JSON lines files, or of images with `metadata.csv`; a
             single such file; or a folder that `save_to_disk` has written.
         config (`str`, *optional*): the data set's configuration on the Hub.
+        option (`str`, *optional*): the option that gave the name, for messages.
 
     Returns:
         `datasets.DatasetDict`: the splits under the names that they have there; a single file or `Dataset` is `train`.
@@ -64,7 +65,7 @@ def load_any(name: str, config: str | None = None) -> datasets.DatasetDict:
     if os.path.isfile(os.path.join(name, "state.json")):  # a single Dataset of save_to_disk
         return datasets.DatasetDict(train=datasets.load_from_disk(name))
     with explained(f"There is no file {name}.") if extension in _BUILDERS else nullcontext():
-        return load_splits(name, config)
+        return load_splits(name, config, option)
 
 
 def choose_splits(splits: datasets.DatasetDict, name: str, **chosen: str | None) -> datasets.DatasetDict:

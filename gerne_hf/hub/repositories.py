@@ -79,11 +79,16 @@ def other_types(repo_id: str, repo_type: str, token: str | None = None) -> list[
     return [name for kind, name in TYPES.items() if kind != repo_type and api.repo_exists(repo_id, repo_type=kind)]
 
 
+RECIPE_OPTIONS = ("dataset_name", "model_name_or_path")
+"""Options of the recipes, which can also be run with --demo."""
+
+
 def found_by(option: str, name: str) -> AbstractContextManager[None]:
-    """Add to errors of the Hub and the network, while data or a model is loaded, which argument chose it.
+    """Add to errors of the Hub and the network, while data or a model is loaded, which option chose it.
 
     Args:
-        option (`str`): the argument of the recipes, without its dashes.
+        option (`str`): the option of a recipe or of `gerne-hf`, without its dashes. For an option of a recipe the
+            note advises --demo too.
         name (`str`): the value it has.
 
     Returns:
@@ -101,9 +106,9 @@ def found_by(option: str, name: str) -> AbstractContextManager[None]:
 
     ```
     """
+    demo = ", or run --demo, which needs neither" if option in RECIPE_OPTIONS else ""
     return explained(
-        f"--{option} {name!r} is a folder or an id on the Hub. Without a network give a folder that has it, or run "
-        "--demo, which needs neither."
+        f"--{option} {name!r} is a folder or an id on the Hub. Without a network give a folder that has it{demo}."
     )
 
 

@@ -133,6 +133,19 @@ def test_errors_are_a_sentence(arguments, said, capsys):
     assert said in error and error.startswith("gerne-hf: ") and "Traceback" not in error and error.count("\n") <= 3
 
 
+@pytest.mark.parametrize("command", (["evaluate", "--model", "any", "--attribute_column", "topic"], ["groups"]))
+def test_without_a_network_the_command_names_its_own_options(command, monkeypatch, capsys, tmp_path):
+    def no_network(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", no_network)
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "--dataset", "somebody/rows"]) == 1
+    error = capsys.readouterr().err
+    assert "--dataset 'somebody/rows' is a folder or an id on the Hub" in error
+    assert "--demo" not in error and "--dataset_name" not in error
+
+
 def test_a_traceback_for_those_who_ask(tmp_path):
     with pytest.raises(FileNotFoundError):
         main(["--traceback", "evaluate", "--predictions", "no.csv", "--attribute_column", "a"])
