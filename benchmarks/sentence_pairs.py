@@ -13,6 +13,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer
 
+from gerne_hf.data import multinli
+
 BATCH = 256
 
 
@@ -25,6 +27,7 @@ class PairFeatures(torch.utils.data.Dataset):
     """
 
     column_names = ("pixel_values", "labels", "negation")
+    label_names = tuple(multinli.LABELS)
 
     def __init__(self, features: torch.Tensor, labels: np.ndarray, negation: np.ndarray):
         self.features, self.columns = features, {"labels": labels, "negation": negation}

@@ -34,13 +34,14 @@ def command(tmp_path_factory):
     empty = folder / "empty"
     empty.mkdir()
 
-    def run(*arguments: str, timeout: float = 280) -> subprocess.CompletedProcess:
+    script = ("-c", "import sys; from gerne_hf.cli import main; sys.exit(main())")
+
+    def run(*arguments: str, timeout: float = 280, start: tuple[str, ...] = script) -> subprocess.CompletedProcess:
         python = folder / "venv" / "bin" / "python"
-        script = "import sys; from gerne_hf.cli import main; sys.exit(main())"
         paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path != str(ROOT)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
         return subprocess.run(
-            [str(python), "-c", script, *arguments],
+            [str(python), *start, *arguments],
             cwd=empty,
             env=environment,
             capture_output=True,
@@ -76,11 +77,22 @@ def test_a_million_predictions(command):
     assert command("report", "out").returncode == 0
 
 
+QUICK = ["--max_steps", "4", "--eval_steps", "2", "--use_cpu", "true", "--compare", "none"]
+
+
 def test_a_recipe_trains(command):
-    quick = ["--max_steps", "4", "--eval_steps", "2", "--use_cpu", "true", "--compare", "none", "--output_dir", "run"]
+    quick = [*QUICK, "--output_dir", "run"]
     done = command("train", "multinli", "--demo", *quick, "--num_processes", "1", "--eval_strategy", "steps")
     assert done.returncode == 0, done.stderr
     assert "worst group" in done.stdout and Path(command.folder, "run", "group_metrics.json").is_file()
+
+
+def test_accelerate_launches_a_recipe_as_a_module(command):
+    start = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "-m")
+    quick = [*QUICK, "--eval_strategy", "steps", "--output_dir", "launched"]
+    done = command("gerne_hf.recipe_scripts.multinli", "--demo", *quick, start=start)
+    assert done.returncode == 0, done.stderr
+    assert "worst group" in done.stdout and Path(command.folder, "launched", "group_metrics.json").is_file()
 
 
 def test_hidden_groups(command):
