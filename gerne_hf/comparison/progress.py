@@ -30,6 +30,18 @@ Key = tuple[str, int]
 """A run of a comparison, by the name of its method and its seed."""
 
 
+def fingerprint_of_rows(config: GerneConfig, dataset: Any) -> str:
+    """Return a text that is the same for data sets whose rows have the same labels and attributes, in the same order.
+
+    Args:
+        config ([`GerneConfig`]): names the columns of labels and attributes. A test set may lack those of attributes,
+            with overlapping groups.
+        dataset: a map-style data set.
+    """
+    known = [name for name in config.attribute_columns if name in column_names(dataset)]
+    return group_fingerprint(GroupIndex.from_dataset(dataset, config.label_column, known))
+
+
 class Progress:
     """Find what an earlier comparison in the same folder has left, for `--resume_from_checkpoint`.
 
@@ -65,10 +77,7 @@ class Progress:
                 f"resume_from_checkpoint={wanted!r} is no checkpoint of this comparison, whose runs lie in "
                 f"{', '.join(folders)}. Pass a checkpoint in one of these folders, or true for the newest of each run"
             )
-        # With overlapping groups, the test set may lack the attribute columns of training.
-        known = [name for name in config.attribute_columns if name in column_names(test_dataset)]
-        index = GroupIndex.from_dataset(test_dataset, config.label_column, known)
-        self._common = {"test_set": group_fingerprint(index), **made_with}
+        self._common = {"test_set": fingerprint_of_rows(config, test_dataset), **made_with}
         self.done: dict[Key, dict[str, Any]] = {}
         if self.resumes and PartialState().is_main_process:
             results = _read_json(os.path.join(config.folder, COMPARISON_FILE)) or {}

@@ -25,6 +25,9 @@ from ..utils.distributed import fitting_workers, leave_processes_at_exit
 from ..utils.harmless import declare
 from ..utils.plain_errors import show_plain_errors
 
+_NOT_IN_RESULTS = ("features_dir", "workers_given")
+"""Arguments of recipes that change no result."""
+
 
 @dataclass
 class RecipeArguments:
@@ -140,6 +143,11 @@ class RecipeArguments:
                 f"0,1,2; found {self.seeds!r}"
             )
         return seeds
+
+    def made_with(self) -> dict[str, Any]:
+        """Return what results depend on besides the config and the methods: the data and the model of the recipe."""
+        own = [one.name for one in fields(RecipeArguments) if one.name not in ("demo", "dataset_name")]
+        return {name: value for name, value in vars(self).items() if name not in (*own, *_NOT_IN_RESULTS)}
 
 
 @dataclass

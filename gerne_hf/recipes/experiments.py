@@ -1,9 +1,11 @@
 """Experiments of the paper besides its tables: beta swept, t swept, GERNE against SW, and CelebA's validation set.
 
 Imports `comparison`, `trainer.py` and rooms below. Each experiment stands in the place of [`run_recipe`] in a recipe:
-it is given the recipe's config, its way to make a trainer and its test set. `recipes/paper.py` runs them.
+it is given the recipe's config, its way to make a trainer and its test set. `recipes/paper.py` runs them. With
+`--resume_from_checkpoint true` the runs that have ended are not repeated.
 """
 
+import functools
 import os
 import statistics
 from collections.abc import Callable, Sequence
@@ -19,6 +21,7 @@ from ..config import GerneConfig
 from ..groups.index import GroupIndex
 from ..trainer import GerneTrainer
 from .arguments import RecipeArguments
+from .ended_runs import EndedRuns
 
 Rows = list[dict[str, Any]]
 """What an experiment returns: a dictionary for each run, or for each setting."""
@@ -99,16 +102,22 @@ def sweep_beta(betas: Sequence[float], seeds: Sequence[int]) -> Experiment:
     """
 
     def run(arguments: RecipeArguments, config: GerneConfig, make_trainer: MakeTrainer, test: Any) -> Rows:
+        ended = EndedRuns(arguments, config, test)
+
+        def trained(own: GerneConfig) -> dict[str, Any]:
+            trainer = make_trainer(own, GerneTrainer)
+            curves = GroupCurves(trainer, {"training": trainer.train_dataset, "validation": trainer.eval_dataset})
+            trainer.add_callback(curves)
+            trainer.train()
+            return {"curves": curves.points, **_figures(trainer, test)}
+
         rows = []
         for beta in betas:
             for seed in seeds:
-                own = {"beta": beta, "beta_out_of_bounds": "warn", "seed": seed, **_NO_FILES}
+                more = {"beta": beta, "beta_out_of_bounds": "warn", "seed": seed, **_NO_FILES}
                 folder = os.path.join(config.folder, f"beta-{beta:g}-seed{seed}")
-                trainer = make_trainer(method_config(config, "independent", output_dir=folder, **own), GerneTrainer)
-                curves = GroupCurves(trainer, {"training": trainer.train_dataset, "validation": trainer.eval_dataset})
-                trainer.add_callback(curves)
-                trainer.train()
-                rows.append({"beta": beta, "seed": seed, "curves": curves.points, **_figures(trainer, test)})
+                own = method_config(config, "independent", output_dir=folder, **more)
+                rows.append({"beta": beta, "seed": seed, **ended.result(own, lambda: trained(own))})  # noqa: B023
         return rows
 
     return run
@@ -129,6 +138,13 @@ def sweep_threshold(thresholds: Sequence[float], betas: Sequence[float], seeds: 
     """
 
     def run(arguments: RecipeArguments, config: GerneConfig, make_trainer: MakeTrainer, test: Any) -> Rows:
+        ended = EndedRuns(arguments, config, test)
+
+        def trained(own: GerneConfig) -> dict[str, Any]:
+            trainer = make_trainer(own, GerneTrainer)
+            trainer.train()
+            return {**_figures(trainer, test), "found": trainer.found_minority()}
+
         rows: Rows = []
         for threshold in thresholds:
             tried: dict[float, list[dict[str, Any]]] = {}
@@ -139,11 +155,9 @@ def sweep_threshold(thresholds: Sequence[float], betas: Sequence[float], seeds: 
                     name = f"t-{threshold:g}-beta-{beta:g}-seed{seed}"
                     own["output_dir"] = os.path.join(config.folder, name)
                     own["pseudo_attributes_dir"] = os.path.join(config.folder, f"biased-model-seed{seed}")
-                    trainer = make_trainer(method_config(config, "pseudo", **own), GerneTrainer)
-                    trainer.train()
-                    row = {"threshold": threshold, "beta": beta, "seed": seed, **_figures(trainer, test)}
-                    row["found"] = trainer.found_minority()
-                    tried.setdefault(beta, []).append(row)
+                    run_config = method_config(config, "pseudo", **own)
+                    result = ended.result(run_config, lambda: trained(run_config))  # noqa: B023
+                    tried.setdefault(beta, []).append({"threshold": threshold, "beta": beta, "seed": seed, **result})
             metric = config.metric_for_best_model or "worst_group_accuracy"
             name = metric.removeprefix("eval_")
             means = {beta: statistics.fmean(row["validation"][name] for row in runs) for beta, runs in tried.items()}
@@ -213,30 +227,36 @@ def compare_noise(methods: Sequence[str], seeds: Sequence[int], batches: int = 2
         raise ValueError(f"batches must be at least 2, since one gradient has no variance; found {batches}")
 
     def run(arguments: RecipeArguments, config: GerneConfig, make_trainer: MakeTrainer, test: Any) -> Rows:
-        rows = []
-        settings = arguments.settings_by_method()
-        for seed in seeds:
+        ended, settings = EndedRuns(arguments, config, test), arguments.settings_by_method()
 
-            def trainer_of(method: str, part: str, **more: Any) -> GerneTrainer:
-                folder = os.path.join(config.folder, f"{part}-{method}-seed{seed}")  # noqa: B023
-                run = method_config(config, method, settings, seed=seed, output_dir=folder, **{**_NO_FILES, **more})  # noqa: B023
-                return make_trainer(run, GerneTrainer)
+        def config_of(method: str, part: str, seed: int, **more: Any) -> GerneConfig:
+            folder = os.path.join(config.folder, f"{part}-{method}-seed{seed}")
+            return method_config(config, method, settings, seed=seed, output_dir=folder, **{**_NO_FILES, **more})
 
-            erm = trainer_of("class_balanced", "start")
+        @functools.cache
+        def start_of(seed: int) -> dict[str, torch.Tensor]:
+            erm = make_trainer(config_of("class_balanced", "start", seed), GerneTrainer)
             erm.train()
-            start = {
-                name: value.detach().clone() for name, value in cast(torch.nn.Module, erm.model).state_dict().items()
-            }
+            weights = cast(torch.nn.Module, erm.model).state_dict()
+            return {name: value.detach().clone() for name, value in weights.items()}
+
+        def trained(method: str, seed: int, own: GerneConfig) -> dict[str, Any]:
+            still: dict[str, Any] = {"learning_rate": 0.0, "max_steps": batches, "eval_strategy": "no"}
+            still |= {"max_grad_norm": 0.0, "metric_for_best_model": None}
+            noise = GradientNoise(start_of(seed))
+            standing = make_trainer(config_of(method, "noise", seed, **still), GerneTrainer)
+            standing.add_callback(noise)
+            standing.train()
+            trainer = make_trainer(own, GerneTrainer)
+            trainer.train()
+            return {"variance": noise.variance, **_figures(trainer, test)}
+
+        rows = []
+        for seed in seeds:
             for method in methods:
-                still = {"learning_rate": 0.0, "max_steps": batches, "eval_strategy": "no", "max_grad_norm": 0.0}
-                noise = GradientNoise(start)
-                standing = trainer_of(method, "noise", **still, metric_for_best_model=None)
-                standing.add_callback(noise)
-                standing.train()
-                trainer = trainer_of(method, "run")
-                trainer.train()
-                row = {"method": method, "seed": seed, "variance": noise.variance, **_figures(trainer, test)}
-                rows.append(row)
+                own = config_of(method, "run", seed)
+                result = ended.result(own, lambda: trained(method, seed, own), batches=batches)  # noqa: B023
+                rows.append({"method": method, "seed": seed, **result})
         return rows
 
     return run
@@ -263,23 +283,29 @@ def validation_folds(seeds: Sequence[int], folds: int = 3) -> Experiment:
         raise ValueError(f"folds must be at least 2; found {folds}")
 
     def run(arguments: RecipeArguments, config: GerneConfig, make_trainer: MakeTrainer, test: Any) -> Rows:
+        ended = EndedRuns(arguments, config, test)
+
+        def trained(own: GerneConfig, fold: int) -> dict[str, Any]:
+            trainer = make_trainer(own, GerneTrainer)
+            data = cast(Any, trainer.eval_dataset)
+            if not hasattr(data, "select"):
+                raise TypeError(
+                    f"the validation set is a {type(data).__name__}, whose rows cannot be selected; the folds "
+                    "need a datasets.Dataset, as the recipe celeba has it"
+                )
+            held = fold_of_rows(cast(GroupIndex, trainer.sets.index(data, "validation set")), folds) == fold
+            trainer.train_dataset = data.select(np.flatnonzero(~held))
+            trainer.eval_dataset = data.select(np.flatnonzero(held))
+            trainer.train()
+            return _figures(trainer, test)
+
         rows = []
         for seed in seeds:
             for fold in range(folds):
                 folder = os.path.join(config.folder, f"fold{fold}-seed{seed}")
                 own = method_config(config, "independent", seed=seed, output_dir=folder, push_to_hub=False)
-                trainer = make_trainer(own, GerneTrainer)
-                data = cast(Any, trainer.eval_dataset)
-                if not hasattr(data, "select"):
-                    raise TypeError(
-                        f"the validation set is a {type(data).__name__}, whose rows cannot be selected; the folds "
-                        "need a datasets.Dataset, as the recipe celeba has it"
-                    )
-                held = fold_of_rows(cast(GroupIndex, trainer.sets.index(data, "validation set")), folds) == fold
-                trainer.train_dataset = data.select(np.flatnonzero(~held))
-                trainer.eval_dataset = data.select(np.flatnonzero(held))
-                trainer.train()
-                rows.append({"fold": fold, "seed": seed, **_figures(trainer, test)})
+                result = ended.result(own, lambda: trained(own, fold), fold=fold, folds=folds)  # noqa: B023
+                rows.append({"fold": fold, "seed": seed, **result})
         return rows
 
     return run

@@ -52,9 +52,7 @@ def run_recipe(
     seeds = arguments.seed_list(config.seed)
     methods = with_class_balanced(arguments.methods(main))
     runs = run_configs(methods, config, seeds, settings)  # finds bad values before the search
-    own = ("config", "compare", "seeds", "tune", "tune_learning_rate", "tune_weight_decay", "method_settings")
-    others = {name: value for name, value in vars(arguments).items() if name not in own}
-    made_with = {name: value for name, value in others.items() if name not in ("features_dir", "workers_given")}
+    made_with = arguments.made_with()
     tuning: dict[str, dict[str, Any]] = {}
     if arguments.tune:
         check_spaces(methods)

@@ -103,6 +103,36 @@ def test_bad_numbers_of_folds_and_batches_are_refused():
         fold_of_rows(groups, 2)
 
 
+EXPERIMENTS = {
+    "figure 2": sweep_beta([0.0, 0.5], [0]),
+    "figure 3": sweep_threshold([0.1], [0.0, 0.5], [0]),
+    "appendix B": compare_noise(["independent", "collapsed"], [0], batches=3),
+    "appendix G": validation_folds([0], folds=2),
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_interrupted_experiment_goes_on_with_the_runs_that_are_missing(name, tmp_path, without_pictures, capsys):
+    experiment = EXPERIMENTS[name]
+    whole = Workshop(tmp_path / "whole", **QUICK)
+    expected = run(whole, experiment)
+    folder = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        run(Workshop(folder, interrupt_at=len(whole.configs) - 1, **QUICK), experiment)
+    rest = Workshop(folder, **QUICK, resume_from_checkpoint="true")
+    assert run(rest, experiment) == expected
+    assert 0 < len(rest.configs) < len(whole.configs) and "ended before" in capsys.readouterr().out
+    changed = Workshop(folder, **QUICK, resume_from_checkpoint="true", learning_rate=0.2)
+    run(changed, experiment)
+    assert len(changed.configs) == len(whole.configs)
+
+
+def test_an_experiment_cannot_go_on_from_one_checkpoint(tmp_path):
+    shop = Workshop(tmp_path, **QUICK, resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    with pytest.raises(ValueError, match="cannot go on from one checkpoint"):
+        run(shop, EXPERIMENTS["figure 2"])
+
+
 @pytest.fixture
 def paper(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "recipes"))
