@@ -74,6 +74,13 @@ def guard_warnings(
     index, warnings = inferred.index, []
     shares = shares_of_class(mass)
     for label, split in enumerate(inferred.classes):
+        several, together = int(inferred.minority[label].sum()), _share_of_hard(inferred, mass, label)
+        if several > 1 and split.hard < FEW_ROWS and together > MUCH_MASS:
+            warnings.append(
+                f"{split.hard} rows of class {split.name}, of {several} attribute values, get {100 * together:.0f} % "
+                "of the class's training mass: the model may learn them by heart. A smaller c (beta + 1) gives them "
+                "less"
+            )
         for attribute, name in enumerate(index.attribute_names):
             count, share = int(index.counts[label, attribute]), float(shares[label, attribute])
             if split.hard and 0 < count < FEW_ROWS and share > max(MUCH_MASS, count / split.rows):

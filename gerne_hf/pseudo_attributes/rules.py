@@ -156,7 +156,8 @@ def infer_groups(
     With scores of a validation set, "confident_mistakes" and "mistakes" leave a class whole whose hard rows are no
     larger share of the validation set than of the training set, as it is with rows that are hard in themselves or
     mislabelled. A class with fewer than `MIN_HARD_ROWS` hard rows is left whole by all rules but "threshold"; by
-    "validation_attributes" each value with so few rows of a class is drawn as often as it occurs there.
+    "validation_attributes" these are the rows of all values below an even share together, and a value with fewer rows
+    of a class is drawn in proportion: one of 2 rows two fifths as often as one of 5 or more.
 
     Args:
         rows ([`ScoredRows`]): the training rows.
@@ -378,14 +379,15 @@ def _by_attributes(
     classes = []
     for label, name in enumerate(names):
         counts = index.counts[label]
-        minority, large = _minority_values(counts), counts >= MIN_HARD_ROWS
+        minority = _minority_values(counts)
         few, reason = int(counts[minority].sum()), told
         if accuracy < needed:
             few, reason = 0, f"left whole: only {told}, and {100 * needed:.0f} % are needed"
         elif not few:
-            reason = f"left whole: no value of {MIN_HARD_ROWS} rows or more is well below an even share; {told}"
+            reason = f"left whole: fewer than {MIN_HARD_ROWS} rows have a value well below an even share; {told}"
         else:
-            target[label][large] = target[label][large].mean()
+            weights = np.minimum(counts, MIN_HARD_ROWS)  # a single row must not get the mass of a whole value
+            target[label] = weights / weights.sum()
         classes.append(ClassSplit(name, int(counts.sum()), few, float(target[label][minority].sum()), reason))
     of_evaluation = [(attributes.astype(np.uint32), attribute_names)]
     inferred = GroupIndex.from_codes(evaluation.labels.astype(np.uint32), names, of_evaluation)
@@ -417,6 +419,13 @@ def known_attributes(attributes: np.ndarray | None, attribute_names: Sequence[st
 
 
 def _minority_values(counts: np.ndarray) -> np.ndarray:
-    """Return which attribute values of a class are a minority of it, among those with enough rows to be learned."""
-    large = np.where(counts >= MIN_HARD_ROWS, counts, 0)
-    return (large > 0) & (large * (large > 0).sum() < BELOW_EVEN * large.sum())
+    """Return which attribute values of a class are a minority of it: none if they have too few rows together.
+
+    Values with few rows, some of which may be mistaken for another value, do not count where it is decided how large
+    an even share of the others is.
+    """
+    few = counts < MIN_HARD_ROWS
+    large = np.where(few, 0, counts)
+    minority = (large > 0) & (large * (large > 0).sum() < BELOW_EVEN * large.sum())
+    minority |= few & (counts > 0) & (counts * (counts > 0).sum() < BELOW_EVEN * counts.sum())
+    return minority if counts[minority].sum() >= MIN_HARD_ROWS else np.zeros_like(minority)

@@ -71,6 +71,18 @@ def test_few_rows_with_much_mass():
     assert told(groups([[29, 900], [80, 920]]), np.array([[0.125, 0.375], [0.25, 0.25]])) == []
 
 
+def test_few_rows_of_several_attribute_values_with_much_mass():
+    """Each value has little of the mass, and all of them together have nearly all."""
+    counts = np.array([[500, 3, 3, 3, 2], [400, 400, 400, 400, 400]])
+    codes = [np.repeat(np.tile(np.arange(5, dtype=np.uint32), 2), counts.ravel())]
+    labels = np.repeat(np.arange(2, dtype=np.uint32), counts.sum(axis=1))
+    index = GroupIndex.from_codes(labels, NAMES, [(codes[0], tuple("abcde"))])
+    classes = (ClassSplit("cat", 511, 11, 0.7, ""), ClassSplit("dog", 2000, 0, 0.0, "left whole"))
+    found = InferredGroups("validation_attributes", index, np.full((2, 5), 0.2), classes)
+    (warning,) = told(found, np.full((2, 5), 0.1))
+    assert warning.startswith("11 rows of class cat, of 4 attribute values, get 80 % of the class's training mass")
+
+
 def test_a_small_class_is_not_warned_of_for_its_majority():
     """25 rows of 30 are few, but 5 of 6 of the class: they are drawn less often than they occur."""
     (warning,) = told(groups([[5, 25], [80, 920]]))

@@ -175,32 +175,54 @@ def test_attributes_that_cannot_be_predicted_leave_all_whole():
     assert np.allclose(found.target, found.index.alpha)  # drawn as they occur
 
 
-def test_attribute_values_with_few_rows_of_a_class_are_drawn_as_they_occur():
+def test_fewer_than_five_rows_of_an_attribute_value_are_no_minority():
     """One row of a value must not get half of its class's mass."""
     rows, evaluation, attributes, held_out = planted([[398, 2], [20, 380]], [[900, 900], [900, 900]], gap=12.0)
     found = infer("validation_attributes", rows, evaluation, held_out)
     assert found.index.counts[0].tolist() == [398, 2]
     assert found.classes[0].hard == 0 and not found.hard[rows.labels == 0].any()
-    assert "no value of 5 rows or more is well below an even share" in found.classes[0].reason
+    assert "fewer than 5 rows have a value well below an even share" in found.classes[0].reason
     assert np.allclose(found.target, [[398 / 400, 2 / 400], [0.5, 0.5]])
 
 
-def test_three_attribute_values_of_which_one_is_tiny():
-    rng = np.random.default_rng(0)
-    attributes = np.repeat([0, 1, 2], [300, 30, 3])
-    held_out = np.repeat([0, 1, 2], 40)
-    labels = np.zeros(333, dtype=int)
+def by_values(counts, gap=9.0):
+    """Infer groups of a single class by attributes that are easy to predict, from rows of each value."""
+    rng, size = np.random.default_rng(0), len(counts)
+    attributes, held_out = np.repeat(np.arange(size), counts), np.repeat(np.arange(size), 40)
+    labels = np.zeros(len(attributes), dtype=int)
 
     def features(values):
-        return np.eye(3)[values] * 9 + rng.normal(size=(len(values), 3))
+        return np.eye(size)[values] * gap + rng.normal(size=(len(values), size))
 
-    rows = ScoredRows(np.ones((333, 1), np.float32), labels, labels, features(attributes))
-    evaluation = ScoredEvaluation(np.ones((1, 120, 1), np.float32), held_out * 0, features(held_out)[None])
-    found = infer_groups(
-        rows, ["x"], "validation_attributes", evaluation=evaluation, attributes=held_out, attribute_names=tuple("abc")
+    rows = ScoredRows(np.ones((len(labels), 1), np.float32), labels, labels, features(attributes))
+    scores = np.ones((1, len(held_out), 1), np.float32)
+    evaluation = ScoredEvaluation(scores, held_out * 0, features(held_out)[None])
+    names = tuple("abcdefghijklmnopqrstuvwxyz"[:size])
+    return infer_groups(
+        rows, ["x"], "validation_attributes", evaluation=evaluation, attributes=held_out, attribute_names=names
     )
-    assert found.index.counts.tolist() == [[300, 30, 3]] and found.classes[0].hard == 30
-    assert np.allclose(found.target, [[330 / 666, 330 / 666, 3 / 333]]) and found.minority.tolist() == [[0, 1, 0]]
+
+
+def test_three_attribute_values_of_which_one_is_tiny():
+    found = by_values([300, 30, 3])
+    assert found.index.counts.tolist() == [[300, 30, 3]]
+    assert found.classes[0].hard == 33 and found.minority.tolist() == [[0, 1, 1]]
+    assert np.allclose(found.target, [[5 / 13, 5 / 13, 3 / 13]])
+
+
+def test_many_tiny_attribute_values_are_a_minority_together():
+    """As on Colored MNIST, where each class has two or three rows of each of nine colours."""
+    found = by_values([500, *[3] * 5, *[2] * 4])
+    (counts,) = found.index.counts  # a row or two may be predicted wrong
+    assert 20 <= found.classes[0].hard <= 23 and found.hard.sum() == found.classes[0].hard and counts[1:].max() <= 3
+    assert np.allclose(found.target[0], np.minimum(counts, 5) / np.minimum(counts, 5).sum())
+    assert found.target[0, 0] < 0.25
+
+
+def test_a_tiny_attribute_value_changes_nothing_for_the_others():
+    assert by_values([250, 150]).minority.tolist() == [[0, 1]]
+    assert by_values([250, 150, 3]).minority.tolist() == [[0, 1, 1]]
+    assert by_values([220, 180, 3]).classes[0].hard == 0 and by_values([220, 180]).classes[0].hard == 0
 
 
 def test_a_class_that_is_nearly_balanced_by_attributes_is_left_whole():
